@@ -1,0 +1,79 @@
+"""Arrow IPC files named by content: the same table always gives the same bytes, read back by memory map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+from blake3 import blake3
+
+from omnimill.infra import storage
+
+# Rows per record batch: small enough that reading one row touches few pages, large enough to be cheap to scan.
+BATCH_ROWS = 256
+
+
+class _Hashing:
+    """A file that hashes what it writes, so that a shard is read only once."""
+
+    def __init__(self, path: Path) -> None:
+        self.hasher = blake3()
+        self.size = 0
+        self._stream = path.open("wb")
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data).cast("B")
+        self.hasher.update(view)
+        self.size += len(view)
+        return self._stream.write(view)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._stream.closed
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+def publish_table(table: pa.Table, folder: str) -> tuple[str, int]:
+    """Write `table` as ``<folder>/<digest>.arrow``.
+
+    Returns:
+        The digest (64 hex digits of blake3 over the file) and the file's size in bytes.
+    """
+    temporary = storage.scratch_path(storage.join(folder, "shard"))
+    sink = _Hashing(temporary)
+    try:
+        # Copying into fresh contiguous buffers drops whatever offsets and padding the input's slices carried.
+        batches = table.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
+        with pa.PythonFile(sink, mode="w") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        sink.close()
+    digest = sink.hasher.hexdigest()
+    storage.publish_file(temporary, storage.join(folder, f"{digest}.arrow"))
+    return digest, sink.size
+
+
+def read_table(url: str) -> pa.Table:
+    """An Arrow file as a table: memory-mapped when local (no copy), read whole otherwise."""
+    if storage.is_local(url):
+        _, path = storage.filesystem(url)
+        return pa.ipc.open_file(pa.memory_map(path)).read_all()
+    return pa.ipc.open_file(pa.py_buffer(storage.read_bytes(url))).read_all()

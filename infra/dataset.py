@@ -1,0 +1,265 @@
+"""Datasets: units, commits, shards, quarantine and manifests, the exactly-once contract.
+
+Layout under any fsspec URL::
+
+    <root>/<dataset>/commits/<unit>.<state>.json   one unit's outcome; written last, so a unit exists whole or not
+                     shards/<digest>.arrow          rows, named by content
+                     quarantine/<digest>.arrow      records that could not be read (`QUARANTINE_SCHEMA`)
+                     drops/<digest>.arrow           records and examples that a rule turned down (`DROPS_SCHEMA`)
+                     manifests/<digest>.json        every published version
+                     manifest.json                  the current version
+
+Nothing is ever overwritten except ``manifest.json``: a retry writes files of the same names and the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from omnimill.config import Config, canonical_json, digest_json
+from omnimill.errors import IntegrityError, OmnimillError
+from omnimill.infra import arrow_files, storage
+
+MANIFEST_VERSION = 1
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        pa.field("operator", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("tries", pa.int32(), nullable=False),
+        ("data", pa.large_binary()),
+    ]
+)
+
+DROPS_SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("level", pa.string(), nullable=False),  # "record" or "example"
+        pa.field("operator", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+
+class Unit(Config):
+    """The slice of a source that is read, committed and retried as one.
+
+    files: URLs that hold the unit's bytes. options: what else the reader needs to find its slice (a row range, …).
+    The id is a pure function of these, so listing the same source again gives the same units.
+    """
+
+    source: str
+    files: tuple[str, ...]
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"{self.source}-{digest_json([self.files, self.options])[:16]}"
+
+
+class FileRef(Config):
+    """A file this dataset holds: blake3 digest, rows, bytes."""
+
+    digest: str
+    rows: int
+    bytes: int
+
+
+class InputRef(Config):
+    """A file that went into a unit, by content."""
+
+    uri: str
+    digest: str
+    bytes: int
+
+
+class Counts(Config):
+    """The account of a unit or a dataset.
+
+    Records balance: ``records_in = kept + sum(records_dropped) + sum(quarantined)``. A kept record was expanded
+    into examples, and each of those was written or dropped.
+    """
+
+    records_in: int = 0
+    kept: int = 0
+    records_dropped: dict[str, int] = Field(default_factory=dict)
+    quarantined: dict[str, int] = Field(default_factory=dict)
+    examples_written: int = 0
+    examples_dropped: dict[str, int] = Field(default_factory=dict)
+
+    def check(self, where: str) -> None:
+        """Raise IntegrityError when the records do not balance."""
+        out = self.kept + sum(self.records_dropped.values()) + sum(self.quarantined.values())
+        if out != self.records_in:
+            raise IntegrityError(f"{where}: {self.records_in} records went in but {out} are accounted for: {self}")
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """The sum of accounts, reasons merged and sorted."""
+    plain: Counter[str] = Counter()
+    reasons: dict[str, Counter[str]] = {
+        "records_dropped": Counter(),
+        "quarantined": Counter(),
+        "examples_dropped": Counter(),
+    }
+    for one in counts:
+        plain.update(records_in=one.records_in, kept=one.kept, examples_written=one.examples_written)
+        for name, sums in reasons.items():
+            sums.update(getattr(one, name))
+    return Counts(**plain, **{name: dict(sorted(sums.items())) for name, sums in reasons.items()})
+
+
+class Commit(Config):
+    """What one unit became. Holds nothing that differs between two runs over the same input: no time, host or try."""
+
+    unit: str
+    source: str
+    recipe: str
+    inputs: tuple[InputRef, ...]
+    shards: tuple[FileRef, ...] = ()
+    quarantine: FileRef | None = None
+    drops: FileRef | None = None
+    counts: Counts = Counts()
+
+    @property
+    def state(self) -> str:
+        """Digest of what decides the outcome: the recipe and the inputs' content."""
+        return digest_json([self.recipe, [ref.digest for ref in self.inputs]])[:16]
+
+
+class Manifest(Config):
+    """One version of a dataset: its commits in a fixed order, and the versions it was made from.
+
+    attributes: facts a reader needs that hold for the whole version (token layout, …).
+    """
+
+    version: int = MANIFEST_VERSION
+    dataset: str
+    kind: Literal["examples", "tokens"]
+    parents: dict[str, str] = Field(default_factory=dict)
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    commits: tuple[Commit, ...]
+
+    @property
+    def counts(self) -> Counts:
+        return total(commit.counts for commit in self.commits)
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for commit in self.commits for shard in commit.shards)
+
+
+class Dataset:
+    """A named dataset under a root; see the module's text for its layout.
+
+    Args:
+        root: fsspec URL or path that holds datasets.
+        name: the dataset's folder.
+    """
+
+    def __init__(self, root: str, name: str) -> None:
+        self.root = root
+        self.name = name
+        self.url = storage.join(root, name)
+
+    def publish_shard(self, table: pa.Table) -> FileRef:
+        """Store rows under their content digest; a shard that no commit names does not exist for readers."""
+        return self._publish(table, "shards")
+
+    def publish_quarantine(self, rows: Sequence[Mapping[str, Any]]) -> FileRef | None:
+        """Store rows of `QUARANTINE_SCHEMA`; None when there are none."""
+        return self._publish(pa.Table.from_pylist(list(rows), QUARANTINE_SCHEMA), "quarantine") if rows else None
+
+    def publish_drops(self, rows: Sequence[Mapping[str, Any]]) -> FileRef | None:
+        """Store rows of `DROPS_SCHEMA`; None when there are none."""
+        return self._publish(pa.Table.from_pylist(list(rows), DROPS_SCHEMA), "drops") if rows else None
+
+    def _publish(self, table: pa.Table, folder: str) -> FileRef:
+        digest, size = arrow_files.publish_table(table, storage.join(self.url, folder))
+        return FileRef(digest=digest, rows=table.num_rows, bytes=size)
+
+    def shard_url(self, ref: FileRef, folder: Literal["shards", "quarantine", "drops"] = "shards") -> str:
+        return storage.join(self.url, folder, f"{ref.digest}.arrow")
+
+    def read(self, ref: FileRef, folder: Literal["shards", "quarantine", "drops"] = "shards") -> pa.Table:
+        """The rows of a shard, quarantine or drops file; memory-mapped when local."""
+        return arrow_files.read_table(self.shard_url(ref, folder))
+
+    def commit(self, commit: Commit, observed: Mapping[str, Any] | None = None) -> None:
+        """Make a unit exist. `observed` (seconds, host, input marks) is kept beside the record, outside its digest."""
+        commit.counts.check(f"unit {commit.unit}")
+        body = {"commit": commit.model_dump(mode="json"), "observed": dict(observed or {})}
+        url = storage.join(self.url, "commits", f"{commit.unit}.{commit.state}.json")
+        storage.publish_bytes(url, canonical_json(body))
+
+    def commits(self) -> list[tuple[Commit, dict[str, Any]]]:
+        """Every commit with what was observed when it was made, of all versions, sorted by file name."""
+        folder = storage.join(self.url, "commits")
+        names = [name for name in storage.list_folder(folder) if name.endswith(".json")]
+        with ThreadPoolExecutor(16) as pool:
+            bodies = list(pool.map(lambda name: json.loads(storage.read_bytes(storage.join(folder, name))), names))
+        return [(Commit.model_validate(body["commit"]), body["observed"]) for body in bodies]
+
+    def publish_manifest(
+        self,
+        kind: Literal["examples", "tokens"],
+        commits: Iterable[Commit],
+        parents: Mapping[str, str] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> tuple[str, Manifest]:
+        """Publish a version from commits (sorted here by source and unit) and make it the current one.
+
+        Returns:
+            The manifest's digest (64 hex digits) and the manifest.
+        """
+        manifest = Manifest(
+            dataset=self.name,
+            kind=kind,
+            parents=dict(parents or {}),
+            attributes=dict(attributes or {}),
+            commits=tuple(sorted(commits, key=lambda commit: (commit.source, commit.unit))),
+        )
+        digest = manifest.content_digest()
+        body = canonical_json(manifest.model_dump(mode="json"))
+        storage.publish_bytes(storage.join(self.url, "manifests", f"{digest}.json"), body)
+        storage.publish_bytes(storage.join(self.url, "manifest.json"), body)
+        return digest, manifest
+
+    def manifest(self, digest: str | None = None) -> tuple[str, Manifest]:
+        """The current version, or the one of a given digest, with its digest.
+
+        Raises:
+            OmnimillError: the dataset has no such version.
+            IntegrityError: the stored version does not hash to its name or is of a version this program cannot read.
+        """
+        url = storage.join(self.url, "manifest.json" if digest is None else f"manifests/{digest}.json")
+        try:
+            body = json.loads(storage.read_bytes(url))
+        except FileNotFoundError:
+            raise OmnimillError(f"no dataset {self.name!r} under {self.root}: {url} does not exist") from None
+        if body.get("version") != MANIFEST_VERSION:
+            raise IntegrityError(
+                f"{url}: manifest version {body.get('version')!r}; this omnimill reads {MANIFEST_VERSION}"
+            )
+        manifest = Manifest.model_validate(body)
+        found = manifest.content_digest()
+        if digest is not None and found != digest:
+            raise IntegrityError(f"{url}: content hashes to {found}")
+        return found, manifest

@@ -1,0 +1,162 @@
+"""Every command is an MLflow run whose inputs and outputs are MLflow datasets named by manifest digest.
+
+The tracking store is ``MLFLOW_TRACKING_URI`` when set, otherwise a SQLite file under the root; no server is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+import omnimill
+from omnimill.infra import storage
+
+EXPERIMENT = "omnimill"
+CONTEXT_TAG = "mlflow.data.context"
+MANIFEST_TAG = "omnimill.manifest"
+# MLflow stores at most 36 characters of a dataset's digest; the whole digest is in the tag.
+DIGEST_CHARACTERS = 32
+
+
+def tracking_uri(root: str) -> str:
+    """Where runs under `root` are recorded."""
+    configured = os.environ.get("MLFLOW_TRACKING_URI")
+    if configured:
+        return configured
+    if not storage.is_local(root):
+        raise ValueError(f"root {root!r} is not local: set MLFLOW_TRACKING_URI to an MLflow server or database")
+    folder = Path(storage.filesystem(root)[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def client(root: str) -> MlflowClient:
+    """An MLflow client for the tracking store of `root`."""
+    return MlflowClient(tracking_uri=tracking_uri(root))
+
+
+class CommandRun:
+    """One MLflow run of one command; all writes go through here."""
+
+    def __init__(self, mlflow: MlflowClient, run: Run) -> None:
+        self._client = mlflow
+        self.id: str = run.info.run_id
+
+    def input(self, dataset: str, digest: str, url: str) -> None:
+        """Record that the command read version `digest` of a dataset (or a file or folder of that content)."""
+        self._dataset(dataset, digest, url, "input")
+
+    def output(self, dataset: str, digest: str, url: str) -> None:
+        """Record that the command wrote version `digest` of a dataset (or a file or folder of that content)."""
+        self._dataset(dataset, digest, url, "output")
+
+    def _dataset(self, name: str, digest: str, url: str, context: str) -> None:
+        source = json.dumps({"uri": url})
+        entity = Dataset(name=name, digest=digest[:DIGEST_CHARACTERS], source_type="omnimill", source=source)
+        tags = [InputTag(CONTEXT_TAG, context), InputTag(MANIFEST_TAG, digest)]
+        self._client.log_inputs(self.id, datasets=[DatasetInput(entity, tags)])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        now = int(time.time() * 1000)
+        batch = [Metric(name, float(value), now, step) for name, value in values.items()]
+        for start in range(0, len(batch), 1000):
+            self._client.log_batch(self.id, metrics=batch[start : start + 1000])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        self._client.log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in values.items()])
+
+    def json(self, value: Any, file: str) -> None:
+        """Store a JSON document as an artifact."""
+        self._client.log_dict(self.id, value, file)
+
+    def artifact(self, path: str | Path, folder: str | None = None) -> None:
+        self._client.log_artifact(self.id, str(path), folder)
+
+
+@contextmanager
+def command_run(root: str, command: str, config: Mapping[str, Any], name: str | None = None) -> Iterator[CommandRun]:
+    """An MLflow run around a command: FINISHED when the block ends, FAILED when it raises, KILLED on Ctrl-C.
+
+    Args:
+        root: where datasets and the default tracking store live.
+        command: ingest, tokenize, train, …; becomes the tag ``omnimill.command``.
+        config: the resolved configuration, stored whole as the artifact ``config.json``.
+        name: shown in the MLflow UI; the command's name when None.
+    """
+    mlflow = client(root)
+    found = mlflow.get_experiment_by_name(EXPERIMENT)
+    experiment = found.experiment_id if found else _create_experiment(mlflow, root)
+    tags = {
+        "omnimill.command": command,
+        "omnimill.version": omnimill.__version__,
+        "omnimill.root": root,
+        "omnimill.argv": " ".join(sys.argv),
+    }
+    run = mlflow.create_run(experiment, tags=tags, run_name=name or command)
+    handle = CommandRun(mlflow, run)
+    handle.json(dict(config), "config.json")
+    try:
+        yield handle
+    except BaseException as error:
+        handle.tags({"omnimill.error": f"{type(error).__name__}: {error}"[:5000]})
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        mlflow.set_terminated(handle.id, status=status)
+        raise
+    mlflow.set_terminated(handle.id, status="FINISHED")
+
+
+def _create_experiment(mlflow: MlflowClient, root: str) -> str:
+    location = None
+    if storage.is_local(root) and not os.environ.get("MLFLOW_TRACKING_URI"):
+        location = (Path(storage.filesystem(root)[1]) / "mlartifacts").as_uri()
+    try:
+        return str(mlflow.create_experiment(EXPERIMENT, artifact_location=location))
+    except MlflowException:
+        # Another command made it between the look-up and here.
+        found = mlflow.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def runs(root: str, command: str | None = None) -> list[Run]:
+    """All runs of a command (of every command when None), oldest first."""
+    mlflow = client(root)
+    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return []
+    query = f"tags.`omnimill.command` = '{command}'" if command else ""
+    result: list[Run] = []
+    token: str | None = None
+    while True:
+        page = mlflow.search_runs(
+            [experiment.experiment_id],
+            query,
+            max_results=1000,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        result.extend(page)
+        token = page.token
+        if not token:
+            return result
+
+
+def datasets(run: Run, context: str) -> dict[str, str]:
+    """Dataset names and manifest digests that a run read (`context` "input") or wrote ("output")."""
+    found = {}
+    for item in run.inputs.dataset_inputs if run.inputs else []:
+        tags = {tag.key: tag.value for tag in item.tags}
+        if tags.get(CONTEXT_TAG) == context:
+            found[item.dataset.name] = tags.get(MANIFEST_TAG, item.dataset.digest)
+    return found

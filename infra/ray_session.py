@@ -1,0 +1,49 @@
+"""Start a local Ray or attach to a running cluster, the same way for every command."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.data
+
+
+@contextmanager
+def ray_session(num_cpus: int | None = None, address: str | None = None) -> Iterator[None]:
+    """A Ray to work on for the length of a ``with`` block.
+
+    Attaches to `address` or ``RAY_ADDRESS`` when given, reuses a session that this process already has, and otherwise
+    starts a local one (dashboard off) that ends with the block.
+
+    Args:
+        num_cpus: cores of a local session; all cores when None. Ignored when attaching.
+        address: a cluster's address, e.g. ``auto`` or ``ray://host:10001``.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    # Ray asks PyPI-style telemetry questions otherwise; nothing here needs a network.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    common: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True, "ignore_reinit_error": False}
+    if address:
+        ray.init(address=address, **common)
+    else:
+        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **common)
+    quiet_ray_data()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def quiet_ray_data() -> None:
+    """Turn off Ray Data's own progress bars: the command's progress lines say more and survive a plain log."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

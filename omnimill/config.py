@@ -1,0 +1,161 @@
+"""YAML configuration: strict pydantic models, and errors that name file, line, key, found and allowed.
+
+Strings may use ``${NAME}`` and ``${NAME:-default}``; a variable without a value and without a default is an error.
+Relative paths in a configuration are relative to the current directory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from omnimill.errors import ConfigError
+
+M = TypeVar("M", bound="Config")
+Location = tuple[str | int, ...]
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class Config(BaseModel):
+    """Base of every configuration model: frozen, unknown keys rejected."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def content_digest(self) -> str:
+        """Content digest of the resolved configuration (64 hex digits of blake3 over canonical JSON)."""
+        return digest_json(self.model_dump(mode="json"))
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest_json(value: Any) -> str:
+    """64 hex digits of blake3 over :func:`canonical_json`."""
+    return blake3(canonical_json(value)).hexdigest()
+
+
+def load_config(path: str | Path, model: type[M]) -> M:
+    """Read a YAML file into `model`.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or does not fit the model. The message lists every fault
+            as ``file:line: key: what is wrong; found …; allowed …``.
+    """
+    text = _read(path)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(f"{path}:{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    lines: dict[Location, int] = {(): 1}
+    data = _construct(root, (), lines, path) if root is not None else {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}:1: expected a mapping of keys, found {type(data).__name__}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(error, model, lines, path))) from None
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+
+
+def _construct(node: yaml.Node, where: Location, lines: dict[Location, int], path: str | Path) -> Any:
+    """Plain values from a YAML node tree, remembering the line of every key."""
+    lines.setdefault(where, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            if key in result:
+                raise ConfigError(f"{path}:{line}: key {key!r} appears twice")
+            lines[(*where, key)] = line
+            result[key] = _construct(value_node, (*where, key), lines, path)
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(child, (*where, i), lines, path) for i, child in enumerate(node.value)]
+    value = yaml.SafeLoader("").construct_object(node)
+    return _expand(value, lines[where], path) if isinstance(value, str) else value
+
+
+def _expand(value: str, line: int, path: str | Path) -> str:
+    def substitute(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = os.environ.get(name, default)
+        if found is None:
+            raise ConfigError(f"{path}:{line}: environment variable {name} is not set and has no default")
+        return found
+
+    return _VARIABLE.sub(substitute, value)
+
+
+def _describe(error: ValidationError, model: type[Config], lines: dict[Location, int], path: str | Path) -> list[str]:
+    messages = []
+    for fault in error.errors():
+        where = tuple(fault["loc"])
+        known = where
+        while known not in lines:
+            known = known[:-1]
+        # Union members add their own names to the location; the keys that exist in the file say where it is.
+        keys = [part for i, part in enumerate(where) if where[: i + 1] in lines or i >= len(known)]
+        key = ".".join(str(part) for part in keys) or "(top level)"
+        text = f"{path}:{lines[known]}: {key}: "
+        if fault["type"] == "extra_forbidden":
+            allowed = _keys_at(model, where[:-1])
+            near = difflib.get_close_matches(str(where[-1]), allowed, n=1)
+            text += f"unknown key; allowed: {', '.join(allowed)}"
+            text += f"; did you mean {near[0]!r}?" if near else ""
+        elif fault["type"] == "missing":
+            text += "required key is missing"
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            text += f"{message}; found {fault['input']!r}"
+        messages.append(text)
+    return messages
+
+
+def _keys_at(model: type[BaseModel], where: Location) -> list[str]:
+    """The keys a nested model allows at a location, following optionals, lists, dicts and tagged unions."""
+    candidates: list[Any] = [model]
+    for part in where:
+        following: list[Any] = []
+        for candidate in candidates:
+            for kind in _models(candidate):
+                if part in kind.model_fields:
+                    following.append(kind.model_fields[part].annotation)
+                elif _tag(kind) == part:
+                    following.append(kind)
+        # An index, a dict key or a union tag does not lead to a field: stay with the models seen so far.
+        candidates = following or candidates
+    return sorted({name for candidate in candidates for kind in _models(candidate) for name in kind.model_fields})
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for argument in get_args(annotation) for kind in _models(argument)]
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    for name in ("type", "name", "kind"):
+        if name in model.model_fields and get_args(model.model_fields[name].annotation):
+            return get_args(model.model_fields[name].annotation)[0]
+    return None

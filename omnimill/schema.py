@@ -1,0 +1,314 @@
+"""The Example: one row of ingested data of any mixture of modalities, as dataclasses and as an Arrow schema.
+
+An example keeps order: `text` is a list of typed segments, and a segment may name the image or audio clip that it
+belongs to by its index. Media stay encoded. Absent is None (null in Arrow), never a magic value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+from blake3 import blake3
+
+from omnimill.errors import IntegrityError
+
+SCHEMA_VERSION = 1
+VERSION_KEY = b"omnimill.example_schema"
+
+
+@dataclass(kw_only=True)
+class Text:
+    """A piece of text.
+
+    role: what it is to the example: body, caption, alt_text, transcript, instruction, code, label.
+    image, audio: index of the medium in the same example that it describes or follows.
+    start, end: seconds on the media's own clock.
+    """
+
+    role: str
+    text: str
+    image: int | None = None
+    audio: int | None = None
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(kw_only=True)
+class Image:
+    """An encoded still picture; `digest` is blake3 of the bytes read from the source, before any re-encoding.
+
+    format: jpeg, png or webp. width, height: pixels as displayed (EXIF orientation applied).
+    time: seconds from the start of the video it was taken from.
+    uri: where the source bytes lie.
+    """
+
+    data: bytes
+    format: str
+    width: int
+    height: int
+    digest: str
+    uri: str | None = None
+    time: float | None = None
+
+
+@dataclass(kw_only=True)
+class Audio:
+    """An encoded clip of sound. samples: per channel. start: seconds from the start of its recording."""
+
+    data: bytes
+    format: str
+    sample_rate: int
+    channels: int
+    samples: int
+    digest: str
+    uri: str | None = None
+    start: float | None = None
+
+
+@dataclass(kw_only=True)
+class Video:
+    """Where an example's frames and clips were cut from; the frames are in `images`, the clips in `audio`."""
+
+    uri: str
+    digest: str
+    width: int
+    height: int
+    seconds: float
+    frame_rate: float
+    segment_seconds: float
+    first_segment: int
+    segments: int
+
+
+@dataclass(kw_only=True)
+class Trajectory:
+    """A run of robot or agent steps; row i of `states` and `actions` belongs to step `first_step + i`.
+
+    step_images: index into `images` for every step, None where a step has no picture.
+    """
+
+    episode: str
+    first_step: int
+    steps_per_second: float
+    state_names: list[str]
+    action_names: list[str]
+    states: list[list[float]]
+    actions: list[list[float]]
+    step_images: list[int | None]
+
+
+@dataclass(kw_only=True)
+class View:
+    """Camera pose of one image: spherical coordinates around the object.
+
+    theta: azimuth in radians, -pi..pi. phi: elevation in radians, -pi/2..pi/2. radius: in object radii.
+    """
+
+    image: int
+    theta: float
+    phi: float
+    radius: float
+
+
+@dataclass(kw_only=True)
+class Annotation:
+    """A label on an image. box: y1, x1, y2, x2 and points: y, x, … as shares of the image's height and width."""
+
+    kind: str
+    image: int | None = None
+    label: str | None = None
+    box: list[float] | None = None
+    points: list[float] | None = None
+    mask: bytes | None = None
+
+
+@dataclass(kw_only=True)
+class Meta:
+    """Facts about the example; `scores` holds what operators measured, by name."""
+
+    licence: str | None = None
+    url: str | None = None
+    language: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Provenance:
+    """The original record: file or archive member, byte range where one is meaningful, blake3 of its bytes."""
+
+    uri: str
+    digest: str
+    offset: int | None = None
+    length: int | None = None
+
+
+@dataclass(kw_only=True)
+class Example:
+    """One training example before tokenization. `id` comes from :func:`example_id`."""
+
+    id: str
+    source: str
+    unit: str
+    key: str
+    provenance: Provenance
+    text: list[Text] = field(default_factory=list)
+    images: list[Image] = field(default_factory=list)
+    audio: list[Audio] = field(default_factory=list)
+    video: Video | None = None
+    trajectory: Trajectory | None = None
+    views: list[View] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
+    meta: Meta = field(default_factory=Meta)
+
+
+def example_id(source: str, key: str, content_digest: str) -> str:
+    """Stable id of an example: 32 hex digits from its source's name, its key and its content."""
+    return blake3("\x1f".join((source, key, content_digest)).encode()).hexdigest(length=16)
+
+
+_TEXT = pa.struct(
+    [
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        ("image", pa.int32()),
+        ("audio", pa.int32()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+    ]
+)
+_IMAGE = pa.struct(
+    [
+        pa.field("data", pa.large_binary(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        ("uri", pa.string()),
+        ("time", pa.float64()),
+    ]
+)
+_AUDIO = pa.struct(
+    [
+        pa.field("data", pa.large_binary(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("sample_rate", pa.int32(), nullable=False),
+        pa.field("channels", pa.int32(), nullable=False),
+        pa.field("samples", pa.int64(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        ("uri", pa.string()),
+        ("start", pa.float64()),
+    ]
+)
+_VIDEO = pa.struct(
+    [
+        ("uri", pa.string()),
+        ("digest", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("seconds", pa.float64()),
+        ("frame_rate", pa.float64()),
+        ("segment_seconds", pa.float64()),
+        ("first_segment", pa.int32()),
+        ("segments", pa.int32()),
+    ]
+)
+_TRAJECTORY = pa.struct(
+    [
+        ("episode", pa.string()),
+        ("first_step", pa.int64()),
+        ("steps_per_second", pa.float64()),
+        ("state_names", pa.list_(pa.string())),
+        ("action_names", pa.list_(pa.string())),
+        ("states", pa.list_(pa.list_(pa.float64()))),
+        ("actions", pa.list_(pa.list_(pa.float64()))),
+        ("step_images", pa.list_(pa.int32())),
+    ]
+)
+_VIEW = pa.struct([("image", pa.int32()), ("theta", pa.float64()), ("phi", pa.float64()), ("radius", pa.float64())])
+_ANNOTATION = pa.struct(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        ("image", pa.int32()),
+        ("label", pa.string()),
+        ("box", pa.list_(pa.float64())),
+        ("points", pa.list_(pa.float64())),
+        ("mask", pa.large_binary()),
+    ]
+)
+_META = pa.struct(
+    [
+        ("licence", pa.string()),
+        ("url", pa.string()),
+        ("language", pa.string()),
+        ("scores", pa.map_(pa.string(), pa.float64())),
+    ]
+)
+_PROVENANCE = pa.struct(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+    ]
+)
+
+EXAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("provenance", _PROVENANCE, nullable=False),
+        pa.field("text", pa.list_(_TEXT), nullable=False),
+        pa.field("images", pa.list_(_IMAGE), nullable=False),
+        pa.field("audio", pa.list_(_AUDIO), nullable=False),
+        ("video", _VIDEO),
+        ("trajectory", _TRAJECTORY),
+        pa.field("views", pa.list_(_VIEW), nullable=False),
+        pa.field("annotations", pa.list_(_ANNOTATION), nullable=False),
+        pa.field("meta", _META, nullable=False),
+    ],
+    metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
+)
+
+
+def to_table(examples: Iterable[Example]) -> pa.Table:
+    """Examples as an Arrow table in :data:`EXAMPLE_SCHEMA`, in the given order."""
+    rows = []
+    for example in examples:
+        row = asdict(example)
+        row["meta"]["scores"] = sorted(example.meta.scores.items())
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA)
+
+
+def from_row(row: Mapping[str, Any]) -> Example:
+    """One row of an example table (as from ``table.to_pylist()``) back as an :class:`Example`."""
+    values = dict(row)
+    values["provenance"] = Provenance(**values["provenance"])
+    values["meta"] = Meta(**{**values["meta"], "scores": dict(values["meta"]["scores"] or [])})
+    lists = {"text": Text, "images": Image, "audio": Audio, "views": View, "annotations": Annotation}
+    for name, kind in lists.items():
+        values[name] = [kind(**item) for item in values[name]]
+    if values["video"] is not None:
+        values["video"] = Video(**values["video"])
+    if values["trajectory"] is not None:
+        values["trajectory"] = Trajectory(**values["trajectory"])
+    return Example(**{f.name: values[f.name] for f in fields(Example)})
+
+
+def check_example_schema(schema: pa.Schema, where: str) -> None:
+    """Refuse a table of another schema version.
+
+    Raises:
+        IntegrityError: names `where`, the version found and the version this program reads.
+    """
+    found = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
+    if found != str(SCHEMA_VERSION):
+        raise IntegrityError(
+            f"{where}: example schema version {found}, but this omnimill reads version {SCHEMA_VERSION}; "
+            "read it with the omnimill release that wrote it, or ingest it again"
+        )

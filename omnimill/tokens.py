@@ -1,0 +1,135 @@
+"""Token shards: the Arrow schema of a tokenized example, and the layout that says what its numbers mean.
+
+Everything that plans (sampling, packing, cost) reads the length columns only, never media.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from omnimill.config import Config
+
+TOKEN_SCHEMA_VERSION = 1
+TOKEN_VERSION_KEY = b"omnimill.token_schema"
+
+# Columns that say how long every stream is; `omnimill.training` plans from these and the roles alone.
+LENGTH_COLUMNS = (
+    "text_roles",
+    "text_images",
+    "text_audio",
+    "text_lengths",
+    "image_patches",
+    "history_patches",
+    "audio_patches",
+    "image_codes_lengths",
+    "audio_codes_lengths",
+)
+
+_TEXT_COLUMNS = [
+    # Segment i of the example: its role, the image and the audio clip it belongs to (null: none), its ids without EOS.
+    pa.field("text_roles", pa.list_(pa.string()), nullable=False),
+    pa.field("text_images", pa.list_(pa.int32()), nullable=False),
+    pa.field("text_audio", pa.list_(pa.int32()), nullable=False),
+    pa.field("text_lengths", pa.list_(pa.int32()), nullable=False),
+    pa.field("text_ids", pa.list_(pa.list_(pa.int32())), nullable=False),
+]
+_IMAGE_COLUMNS = [
+    # Image i: valid patches on the input canvas and on the history canvas, number of codes (0: has none).
+    pa.field("image_patches", pa.list_(pa.int32()), nullable=False),
+    pa.field("history_patches", pa.list_(pa.int32()), nullable=False),
+    pa.field("image_codes_lengths", pa.list_(pa.int32()), nullable=False),
+    # JPEG or PNG already scaled to fit the input canvas; codes of the target canvas in raster order, from 0.
+    pa.field("image_data", pa.list_(pa.large_binary()), nullable=False),
+    pa.field("image_codes", pa.list_(pa.list_(pa.uint16())), nullable=False),
+]
+_AUDIO_COLUMNS = [
+    # Clip i: valid spectrogram patches, number of codes (0: has none).
+    pa.field("audio_patches", pa.list_(pa.int32()), nullable=False),
+    pa.field("audio_codes_lengths", pa.list_(pa.int32()), nullable=False),
+    # FLAC, mono, at the layout's sample rate, at most one segment long; codes time-major, from 0.
+    pa.field("audio_data", pa.list_(pa.large_binary()), nullable=False),
+    pa.field("audio_codes", pa.list_(pa.list_(pa.uint16())), nullable=False),
+]
+
+TOKEN_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        *_TEXT_COLUMNS,
+        *_IMAGE_COLUMNS,
+        *_AUDIO_COLUMNS,
+    ],
+    metadata={TOKEN_VERSION_KEY: str(TOKEN_SCHEMA_VERSION).encode()},
+)
+
+
+class ImageLayout(Config):
+    """Sizes of the image streams; the defaults are the reference's (paper, Table 8).
+
+    input_size, history_size, target_size: side of the square canvas in pixels.
+    patch: side of an encoder patch. code_stride: pixels per code and side. codes: codebook size.
+    """
+
+    input_size: int = 384
+    history_size: int = 256
+    target_size: int = 256
+    patch: int = 16
+    code_stride: int = 8
+    codes: int = 16384
+
+    @property
+    def input_grid(self) -> int:
+        return self.input_size // self.patch
+
+    @property
+    def history_grid(self) -> int:
+        return self.history_size // self.patch
+
+    @property
+    def target_grid(self) -> int:
+        return self.target_size // self.code_stride
+
+
+class AudioLayout(Config):
+    """Sizes of the audio streams; the defaults are the reference's (paper, Table 8).
+
+    A segment of `segment_seconds` becomes `frames` x `mels` of log-mel spectrogram.
+    patch: side of an encoder patch. code_patch: (time, mel) sides of the patch behind one code. codes: codebook size.
+    """
+
+    sample_rate: int = 16000
+    segment_seconds: float = 4.08
+    frames: int = 256
+    mels: int = 128
+    patch: int = 16
+    code_patch: tuple[int, int] = (8, 8)
+    codes: int = 8192
+
+    @property
+    def segment_samples(self) -> int:
+        return round(self.segment_seconds * self.sample_rate)
+
+    @property
+    def input_grid(self) -> tuple[int, int]:
+        """Encoder patches along (time, mel)."""
+        return self.frames // self.patch, self.mels // self.patch
+
+    @property
+    def target_grid(self) -> tuple[int, int]:
+        """Codes along (time, mel)."""
+        return self.frames // self.code_patch[0], self.mels // self.code_patch[1]
+
+
+class TokenLayout(Config):
+    """What a token dataset's numbers mean; stored in its manifest's attributes under ``layout``.
+
+    text_pieces: SentencePiece vocabulary size before the added tokens (32,000 for the reference).
+    tokenizers: name of the tokenizer set under ``<root>/tokenizers``; digests: blake3 of its files by part.
+    """
+
+    text_pieces: int = 32000
+    image: ImageLayout = ImageLayout()
+    audio: AudioLayout = AudioLayout()
+    tokenizers: str
+    digests: dict[str, str]

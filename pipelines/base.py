@@ -1,0 +1,73 @@
+"""What a source and an operator are: typed configurations, named in YAML, that know how to do their work.
+
+A **source** lists its units on the driver and reads one unit on a worker, as records. A **record** is decoded into
+examples (one, or many: a film into runs of segments). **Operators** then keep or drop examples with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import Field
+
+from omnimill.config import Config
+from omnimill.infra.dataset import Unit
+from omnimill.schema import Example, Provenance
+
+
+@dataclass(frozen=True)
+class Record:
+    """One source record, not decoded yet.
+
+    key: unique in its source, stable between runs.
+    decode: makes the examples; raises :class:`~omnimill.errors.BadRecord` (quarantine) or
+        :class:`~omnimill.errors.RecordDropped` (turned down by a rule). Called in a thread, once.
+    data: the record's own bytes when it has them in hand and they are small, kept in quarantine if it is bad.
+    """
+
+    key: str
+    provenance: Provenance
+    decode: Callable[[], Sequence[Example]]
+    data: bytes | None = None
+
+
+class Operator(Config):
+    """Base of operators; a subclass adds ``op: Literal["its_name"]`` and its settings.
+
+    version: raised when the operator's outcome changes for the same settings, so that units are done again.
+    reads, writes: example columns that the operator looks at and changes.
+    """
+
+    version: ClassVar[int] = 1
+    reads: ClassVar[tuple[str, ...]] = ()
+    writes: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, examples: Sequence[Example]) -> Sequence[str | None]:
+        """For every example None to keep it, or the reason (snake_case code) to drop it.
+
+        May change columns named in `writes` in place (scores, re-encoded media); nothing else.
+        """
+        raise NotImplementedError
+
+
+class Source(Config):
+    """Base of sources; a subclass adds ``type: Literal["its_type"]``, its settings, `units` and `read`.
+
+    name: the source's name in the dataset, in mixtures and in lineage.
+    licence: recorded on every example that does not bring its own.
+    """
+
+    version: ClassVar[int] = 1
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    licence: str | None = None
+
+    def units(self) -> Iterator[Unit]:
+        """List the units, on the driver, without reading content. The same source always lists the same units."""
+        raise NotImplementedError
+
+    def read(self, unit: Unit) -> Iterator[Record]:
+        """The unit's records, on a worker. An exception in mid-iteration quarantines the unread rest as one record."""
+        raise NotImplementedError

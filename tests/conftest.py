@@ -1,0 +1,36 @@
+"""Shared fixtures: one local Ray for the whole run, folders of real files and golden vectors where present."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+PROJECT = Path(__file__).parent.parent
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """A local Ray of two cores that every integration test shares."""
+    from omnimill.infra.ray_session import ray_session
+
+    with ray_session(num_cpus=2):
+        yield
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """Folder of real media ($OMNIMILL_REALDATA); it may not exist, tests must prove their point without it."""
+    return Path(os.environ.get("OMNIMILL_REALDATA", PROJECT.parent / "shared" / "realdata"))
+
+
+@pytest.fixture(scope="session")
+def parity() -> Path:
+    """Folder of golden vectors ($OMNIMILL_PARITY); it may not exist, tests must prove their point without it."""
+    return Path(os.environ.get("OMNIMILL_PARITY", PROJECT.parent / "shared" / "reference" / "parity"))
