@@ -114,7 +114,7 @@ def publish_file(temporary: Path, url: str) -> None:
 
 
 def scratch_path(url: str) -> Path:
-    """A fresh local path to prepare `url` at: beside it on a local disk (a rename is atomic there), else a temporary."""
+    """A fresh local path to prepare `url` at: beside it on a local disk (a rename is atomic there), else in TMPDIR."""
     fs, path = filesystem(url)
     folder = Path(path).parent if isinstance(fs, LocalFileSystem) else Path(tempfile.gettempdir())
     folder = folder / ".partial"

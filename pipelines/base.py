@@ -13,7 +13,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from omnimill.config import Config
-from omnimill.infra.dataset import Unit
+from omnimill.infra import storage
+from omnimill.infra.dataset import InputRef, Unit
 from omnimill.schema import Example, Provenance
 
 
@@ -67,6 +68,13 @@ class Source(Config):
     def units(self) -> Iterator[Unit]:
         """List the units, on the driver, without reading content. The same source always lists the same units."""
         raise NotImplementedError
+
+    def inputs(self, unit: Unit) -> list[InputRef]:
+        """What the unit depends on, by content; on a worker. A source that reads a slice of a file hashes the slice."""
+        return [
+            InputRef(uri=uri, digest=storage.digest_file(uri), bytes=int(storage.stat(uri)["bytes"]))
+            for uri in unit.files
+        ]
 
     def read(self, unit: Unit) -> Iterator[Record]:
         """The unit's records, on a worker. An exception in mid-iteration quarantines the unread rest as one record."""

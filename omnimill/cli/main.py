@@ -27,6 +27,11 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
+# One module per group of commands; each adds its own with `register(app)`.
+for _module in ():
+    _module.register(app)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (0 done, 1 failed, 2 bad arguments or configuration)."""
     try:
