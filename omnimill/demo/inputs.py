@@ -1,0 +1,32 @@
+"""The demo's input: photographs, code and documentation from installed packages; films, a robot and 3-D made here."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from omnimill.demo import films, photos, robot, shapes, texts
+
+SEED = 20
+
+
+def make_inputs(folder: Path) -> bool:
+    """Write all input files below `folder`, unless they are there already.
+
+    Returns:
+        Whether anything was written. The folder appears whole: it is made aside and renamed.
+    """
+    if folder.exists():
+        return False
+    work = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(work, ignore_errors=True)
+    photos.write_photos(work / "photos")
+    photos.write_details(work / "details", SEED)
+    texts.write_code(work / "code")
+    texts.write_docs(work / "docs")
+    texts.write_docstrings(work / "docstrings")
+    films.write_films(work / "films")
+    robot.write_robot(work / "robot", SEED)
+    shapes.write_shapes(work / "shapes3d")
+    work.rename(folder)
+    return True
