@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run, RunTag
@@ -152,11 +153,21 @@ def runs(root: str, command: str | None = None) -> list[Run]:
             return result
 
 
-def datasets(run: Run, context: str) -> dict[str, str]:
-    """Dataset names and manifest digests that a run read (`context` "input") or wrote ("output")."""
-    found = {}
+@dataclass(frozen=True)
+class Reference:
+    """A dataset, file or folder that a run read or wrote. digest: of its manifest or content, 64 hex digits."""
+
+    name: str
+    digest: str
+    url: str
+
+
+def references(run: Run, context: Literal["input", "output"]) -> list[Reference]:
+    """What a run read or wrote, in the order it was recorded."""
+    found = []
     for item in run.inputs.dataset_inputs if run.inputs else []:
         tags = {tag.key: tag.value for tag in item.tags}
         if tags.get(CONTEXT_TAG) == context:
-            found[item.dataset.name] = tags.get(MANIFEST_TAG, item.dataset.digest)
+            digest = tags.get(MANIFEST_TAG, item.dataset.digest)
+            found.append(Reference(item.dataset.name, digest, json.loads(item.dataset.source)["uri"]))
     return found
