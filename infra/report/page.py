@@ -1,0 +1,98 @@
+"""``omnimill report``: one self-contained HTML page for datasets and training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from mlflow.entities import Run
+
+import omnimill
+from omnimill.errors import OmnimillError
+from omnimill.infra import lineage, storage
+from omnimill.infra.report.cards import DatasetCard, dataset_card, run_card
+from omnimill.infra.report.samples import Sample, data_url, thumbnail
+from omnimill.infra.trace import Catalog, Version
+
+
+def write_report(root: str, path: Path, names: Sequence[str] = ()) -> list[str]:
+    """Write the page.
+
+    Args:
+        root: where datasets, runs and the tracking store live.
+        path: the HTML file to write.
+        names: datasets (their newest version) and training runs (by name or id) to show; everything when empty.
+
+    Returns:
+        The names that the page shows.
+
+    Raises:
+        OmnimillError: nothing was recorded under the root, or a name is not known.
+    """
+    catalog = Catalog(root)
+    datasets = {version.dataset.name: version for version in catalog.versions}
+    training = _newest_training(catalog.runs)
+    unknown = [name for name in names if name not in datasets and name not in training]
+    if unknown:
+        known = ", ".join([*datasets, *training]) or "nothing yet"
+        raise OmnimillError(f"no dataset or training run named {', '.join(unknown)} under {root}; there is: {known}")
+    shown = list(names) or [*datasets, *training]
+    if not shown:
+        raise OmnimillError(f"nothing was ingested or trained under {root} yet, so there is nothing to report")
+    page = _template().render(
+        version=omnimill.__version__,
+        root=root,
+        datasets=[_card(datasets[name]) for name in shown if name in datasets],
+        runs=[run_card(lineage.client(root), training[name]) for name in shown if name in training],
+        generated=_generated(catalog.runs),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return shown
+
+
+def _newest_training(runs: Sequence[Run]) -> dict[str, Run]:
+    return {run.info.run_name: run for run in runs if run.data.tags.get("omnimill.command") == "train"}
+
+
+def _card(version: Version) -> DatasetCard:
+    return dataset_card(version.dataset, version.digest, version.manifest)
+
+
+def _generated(runs: Sequence[Run]) -> list[Sample]:
+    """What ``omnimill generate`` wrote, as far as the files are still there."""
+    return [
+        _generated_sample(run, reference.url)
+        for run in runs
+        if run.data.tags.get("omnimill.command") == "generate"
+        for reference in lineage.references(run, "output")
+        if storage.exists(reference.url)
+    ]
+
+
+def _generated_sample(run: Run, url: str) -> Sample:
+    data, suffix = storage.read_bytes(url), Path(url).suffix
+    text = [("prompt", run.data.tags.get("omnimill.prompt", ""))]
+    if suffix == ".png":
+        return Sample(id=run.info.run_id, key=url, text=text, images=[(thumbnail(data), "drawn")])
+    if suffix == ".wav":
+        return Sample(id=run.info.run_id, key=url, text=text, audio=[(data_url(data, "audio/wav"), "sounded")])
+    return Sample(id=run.info.run_id, key=url, text=[*text, ("written", data.decode(errors="replace"))])
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["bytes"] = _bytes
+    return environment.get_template("page.html")
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.3g} {unit}"
