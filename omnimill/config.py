@@ -111,12 +111,12 @@ def _describe(error: ValidationError, model: type[Config], lines: dict[Location,
     messages = []
     for fault in error.errors():
         where = tuple(fault["loc"])
-        known = where
-        while known not in lines:
-            known = known[:-1]
-        # Union members add their own names to the location; the keys that exist in the file say where it is.
-        keys = [part for i, part in enumerate(where) if where[: i + 1] in lines or i >= len(known)]
-        key = ".".join(str(part) for part in keys) or "(top level)"
+        # Members of a union add their own names to the location; the keys that are in the file say where it is.
+        known: Location = ()
+        for part in where:
+            known = (*known, part) if (*known, part) in lines else known
+        missing = where[-1:] if fault["type"] == "missing" else ()
+        key = ".".join(str(part) for part in (*known, *missing)) or "(top level)"
         text = f"{path}:{lines[known]}: {key}: "
         if fault["type"] == "extra_forbidden":
             allowed = _keys_at(model, where[:-1])
@@ -133,19 +133,14 @@ def _describe(error: ValidationError, model: type[Config], lines: dict[Location,
 
 
 def _keys_at(model: type[BaseModel], where: Location) -> list[str]:
-    """The keys a nested model allows at a location, following optionals, lists, dicts and tagged unions."""
-    candidates: list[Any] = [model]
+    """The keys that a nested model allows, at a location with optionals, lists, dicts and members of unions."""
+    candidates = [model]
     for part in where:
-        following: list[Any] = []
-        for candidate in candidates:
-            for kind in _models(candidate):
-                if part in kind.model_fields:
-                    following.append(kind.model_fields[part].annotation)
-                elif _tag(kind) == part:
-                    following.append(kind)
-        # An index, a dict key or a union tag does not lead to a field: stay with the models seen so far.
-        candidates = following or candidates
-    return sorted({name for candidate in candidates for kind in _models(candidate) for name in kind.model_fields})
+        tagged = [kind for kind in candidates if part in _tags(kind)]
+        fields = [kind.model_fields[str(part)].annotation for kind in candidates if part in kind.model_fields]
+        # An index or a dict's key leads to no field: stay with the models seen so far.
+        candidates = tagged or [kind for annotation in fields for kind in _models(annotation)] or candidates
+    return sorted({name for kind in candidates for name in kind.model_fields})
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -154,8 +149,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [kind for argument in get_args(annotation) for kind in _models(argument)]
 
 
-def _tag(model: type[BaseModel]) -> Any:
-    for name in ("type", "name", "kind"):
-        if name in model.model_fields and get_args(model.model_fields[name].annotation):
-            return get_args(model.model_fields[name].annotation)[0]
-    return None
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """The values of a model's literal fields: what a union tells its members apart by."""
+    return {
+        value for info in model.model_fields.values() for value in get_args(info.annotation) if isinstance(value, str)
+    }

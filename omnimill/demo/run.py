@@ -1,0 +1,135 @@
+"""``omnimill demo``: the whole main job on small real input, by the same commands a user would type."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omnimill.cli.main import main
+from omnimill.cli.output import print_table
+from omnimill.demo.inputs import make_inputs
+from omnimill.errors import OmnimillError
+from omnimill.infra.ray_session import ray_session
+from omnimill.progress import console
+
+DAG = "pipelines/dags/demo.yaml"
+TOKENIZERS = "tokenizers/configs/demo.yaml"
+MIXTURE = "mixtures/demo.yaml"
+TRAINING = "training/configs/demo.yaml"
+INPUT_VARIABLE = "OMNIMILL_DEMO_INPUT"
+PHOTO = "photos/coffee.png"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command that was run: what it answered and how long it took."""
+
+    command: str
+    answer: Any
+    seconds: float
+
+
+def run_demo(root: str) -> None:
+    """Make the input, run every step, print what went in and came out.
+
+    Raises:
+        OmnimillError: the current directory is not the project's, or a step failed.
+    """
+    missing = [path for path in (DAG, TOKENIZERS, MIXTURE, TRAINING) if not Path(path).exists()]
+    if missing:
+        raise OmnimillError(f"run the demo in the project's folder: {missing[0]} is not here")
+    started = time.monotonic()
+    folder = Path(root) / "input"
+    os.environ[INPUT_VARIABLE] = str(folder)
+    made = make_inputs(folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    console.print(f"input: {len(files)} files in {folder}" + ("" if made else ", made before"))
+    with ray_session():
+        ingest = _step("ingest", DAG, root=root)
+        tokenizer = _step("tokenizer", "train", TOKENIZERS, root=root)
+        tokens = _step("tokenize", TOKENIZERS, root=root)
+        simulation = _step("mixture", "simulate", MIXTURE, root=root)
+        training = _step("train", TRAINING, root=root)
+    checkpoint = training.answer["checkpoint"]
+    _generate(root, checkpoint, folder)
+    impact = _step("lineage", "impact", str(folder / PHOTO), root=root)
+    trace = _step("lineage", "trace", checkpoint, root=root)
+    report = _step("report", root=root)
+    _summary(len(files), [ingest, tokenizer, tokens, simulation, training, impact, trace])
+    console.print(f"look at {report.answer['report']}; the whole demo took {time.monotonic() - started:.0f} s")
+    console.print(f"run history: mlflow ui --backend-store-uri sqlite:///{Path(root).resolve()}/mlflow.db")
+
+
+def _generate(root: str, checkpoint: str, folder: Path) -> None:
+    out = Path(root) / "generated" / Path(checkpoint).name
+    out.mkdir(parents=True, exist_ok=True)
+    wanted = {
+        "text.txt": ["--target", "text", "--image", str(folder / PHOTO), "--prompt", "Describe this picture."],
+        "image.png": ["--target", "image", "--prompt", "Draw a cup of coffee with a spoon on a wooden table."],
+        "audio.wav": ["--target", "audio", "--prompt", "Continue the tune of the flute."],
+    }
+    for name, options in wanted.items():
+        if (out / name).exists():
+            console.print(f"{out / name}: generated before")
+        else:
+            _step("generate", checkpoint, *options, "--out", str(out / name), root=root)
+
+
+def _step(*arguments: str, root: str) -> Step:
+    """Run one command in this process (so that all share one Ray), showing what a user would type."""
+    typed = ["omnimill", *arguments, "--root", root]
+    console.print(f"\n[bold]$ {shlex.join(typed)}[/]", soft_wrap=True)
+    started = time.monotonic()
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
+        code = main([*arguments, "--root", root, "--json"])
+    if code != 0:
+        raise OmnimillError(f"{shlex.join(typed)} ended with exit code {code}")
+    return Step(" ".join(arguments[:2]), json.loads(stdout.getvalue()), time.monotonic() - started)
+
+
+def _summary(files: int, steps: list[Step]) -> None:
+    ingest, tokenizer, tokens, simulation, training, impact, trace = steps
+    rows = [
+        ["input", f"{files} files", "photographs, code, docs, films, robot episodes, 3-D assets", ""],
+        ["ingest", *_accounts(ingest.answer), _seconds(ingest)],
+        ["tokenizer train", "examples", json.dumps(tokenizer.answer.get("quality", {})), _seconds(tokenizer)],
+        ["tokenize", *_accounts(tokens.answer), _seconds(tokens)],
+        [
+            "mixture",
+            f"{len(simulation.answer['tasks'])} tasks",
+            "rates as planned, see the report",
+            _seconds(simulation),
+        ],
+        ["train", f"{training.answer['steps']} steps", f"loss {training.answer['loss']:.3f}", _seconds(training)],
+        ["lineage impact", PHOTO, _impact(impact.answer), _seconds(impact)],
+        ["lineage trace", "the checkpoint", f"{_files(trace.answer)} source files with digests", _seconds(trace)],
+    ]
+    print_table("What went in and came out", ["step", "in", "out", "time"], rows)
+
+
+def _accounts(answer: dict[str, Any]) -> tuple[str, str]:
+    records, examples = answer["records"], answer["examples"]
+    lost = sum(records["dropped"].values()) + sum(examples["dropped"].values())
+    bad = sum(records["quarantined"].values())
+    return f"{records['in']} records", f"{examples['written']} examples; {lost} dropped, {bad} quarantined"
+
+
+def _impact(answer: dict[str, Any]) -> str:
+    steps = [step for run in answer["runs"] for step in run["steps"]]
+    return f"{len(answer['shards'])} shards, {len(answer['runs'])} runs, seen in {len(set(steps))} steps"
+
+
+def _files(answer: dict[str, Any]) -> int:
+    return sum(len(source["files"]) for source in answer["sources"])
+
+
+def _seconds(step: Step) -> str:
+    return f"{step.seconds:.1f} s"
