@@ -1,0 +1,124 @@
+"""The backbone: one encoder-decoder over text, image and audio tokens, in and out.
+
+Plain PyTorch; nothing of Ray or MLflow. Shape letters: B packed sequences, E encoder slots, D decoder slots, d width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from omnimill.training.backbone.blocks import RMSNorm, Table
+from omnimill.training.backbone.config import BackboneConfig
+from omnimill.training.backbone.initialise import initialise
+from omnimill.training.backbone.inputs import Inputs
+from omnimill.training.backbone.masks import decoder_self_mask, same_segment
+from omnimill.training.backbone.rotary import Rotation, rotation
+from omnimill.training.backbone.transformer import DecoderLayer, EncoderLayer
+from omnimill.training.batch import DecoderModality, EncoderModality, PackedBatch
+
+
+class Encoded(NamedTuple):
+    """The encoder's output: hidden float32 [B, E, d], segment int64 [B, E], and the rotation of every slot."""
+
+    hidden: Tensor
+    segment: Tensor
+    rotation: Rotation
+
+
+class TokenLosses(NamedTuple):
+    """Per decoder slot, float32 [B, D]; zero on padding.
+
+    nll: -log p(target). log_z: log of the softmax's denominator.
+    """
+
+    nll: Tensor
+    log_z: Tensor
+
+
+class Backbone(nn.Module):
+    """Encoder-decoder with one tied table per modality: logits = h Eᵀ / sqrt(d).
+
+    Args:
+        config: sizes.
+        seed: of the initial weights; every weight is a function of the seed and its own name alone.
+    """
+
+    def __init__(self, config: BackboneConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.text_table = Table(config.text_rows, config.width)
+        self.image_table = Table(config.image_rows, config.width)
+        self.audio_table = Table(config.audio_rows, config.width)
+        self.inputs = Inputs(config)
+        self.encoder_layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.encoder_norm = RMSNorm(config.width)
+        self.decoder_modality = nn.Parameter(torch.empty(len(DecoderModality), config.width))
+        self.decoder_layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.decoder_norm = RMSNorm(config.width)
+        initialise(self, seed)
+
+    def forward(self, batch: PackedBatch) -> TokenLosses:
+        """Losses of every decoder slot; logits are computed per modality, on that modality's slots alone."""
+        hidden = self.decode(self.encode(batch), batch).flatten(0, 1)
+        targets = batch.decoder_targets.flatten()
+        nll = log_z = torch.zeros(len(targets), device=hidden.device)
+        for modality, at in slots_by_modality(batch):
+            logits = self.logits(hidden[at], modality)
+            z = logits.logsumexp(-1)
+            picked = logits.gather(-1, targets[at, None])[:, 0]
+            nll, log_z = nll.index_copy(0, at, z - picked), log_z.index_copy(0, at, z)
+        shape = batch.decoder_targets.shape
+        return TokenLosses(nll.view(shape), log_z.view(shape))
+
+    def encode(self, batch: PackedBatch) -> Encoded:
+        """Run the encoder over the batch's input content."""
+        flat = batch.encoder_modality == EncoderModality.TEXT
+        turns = rotation(batch.encoder_position, flat, self.config.head_width)
+        mask = same_segment(batch.encoder_segment, batch.encoder_segment)
+        x = self.inputs(batch, self.text_table)
+        for layer in self.encoder_layers:
+            x = layer(x, mask, turns)
+        return Encoded(self.encoder_norm(x), batch.encoder_segment, turns)
+
+    def decode(self, encoded: Encoded, batch: PackedBatch) -> Tensor:
+        """Run the decoder over the batch's shifted targets; hidden states float32 [B, D, d] for :meth:`logits`."""
+        flat = batch.decoder_modality == DecoderModality.TEXT
+        turns = rotation(batch.decoder_position, flat, self.config.head_width)
+        self_mask = decoder_self_mask(batch.decoder_segment, batch.decoder_modality)
+        cross_mask = same_segment(batch.decoder_segment, encoded.segment)
+        x = self._embed_targets(batch)
+        for layer in self.decoder_layers:
+            x = layer(x, encoded.hidden, self_mask, cross_mask, turns, encoded.rotation)
+        return self.decoder_norm(x)
+
+    def logits(self, hidden: Tensor, modality: DecoderModality) -> Tensor:
+        """float32 [..., rows] over the table of `modality`, from hidden states [..., d]."""
+        table = self.table(modality).weight
+        scale: float = self.config.width**-0.5
+        return hidden.float() @ table.float().T * scale
+
+    def embed_targets(self, ids: Tensor, modality: DecoderModality) -> Tensor:
+        """Decoder inputs of one modality: table rows plus the modality's vector; [...] -> [..., d]."""
+        return self.table(modality)(ids) + self.decoder_modality[modality]
+
+    def table(self, modality: DecoderModality) -> Table:
+        """The tied table of a modality."""
+        return (self.text_table, self.image_table, self.audio_table)[modality]
+
+    def _embed_targets(self, batch: PackedBatch) -> Tensor:
+        ids = batch.decoder_ids.flatten()
+        x = self.decoder_modality.new_zeros(len(ids), self.config.width)
+        for modality, at in slots_by_modality(batch):
+            x = x.index_copy(0, at, self.embed_targets(ids[at], modality))
+        return x.view(*batch.decoder_ids.shape, -1)
+
+
+def slots_by_modality(batch: PackedBatch) -> list[tuple[DecoderModality, Tensor]]:
+    """Flat indices (int64 [n]) of the real decoder slots of every modality that the batch holds."""
+    real = batch.decoder_segment.flatten() > 0
+    kind = batch.decoder_modality.flatten()
+    found = ((modality, (real & (kind == modality)).nonzero()[:, 0]) for modality in DecoderModality)
+    return [(modality, at) for modality, at in found if len(at)]
