@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from mlflow.entities import Run
@@ -159,7 +160,7 @@ def find_rows(version: Version, ids: Sequence[str]) -> list[Place]:
     places = []
     for commit, ref in version.shards:
         column = version.dataset.read(ref).column("id")
-        for row in pc.indices_nonzero(pc.is_in(column, wanted)).to_pylist():
+        for row in _true_rows(pc.is_in(column, wanted)):
             places.append(Place(version, commit, ref, row, column[row].as_py()))
     return places
 
@@ -181,11 +182,16 @@ class _Match:
         """Row numbers of a string column that match; each distinct value is looked at once."""
         encoded = column.combine_chunks().dictionary_encode()
         hits = pa.array([i for i, uri in enumerate(encoded.dictionary.to_pylist()) if self.uri(uri)], pa.int32())
-        return [int(i) for i in pc.indices_nonzero(pc.is_in(encoded.indices, hits)).to_pylist()]
+        return _true_rows(pc.is_in(encoded.indices, hits))
 
     def values(self, column: pa.ChunkedArray) -> list[int]:
         wanted = pa.array(sorted(self.digests), pa.string())
-        return [int(i) for i in pc.indices_nonzero(pc.is_in(column, wanted)).to_pylist()]
+        return _true_rows(pc.is_in(column, wanted))
+
+
+def _true_rows(mask: pa.ChunkedArray | pa.Array) -> list[int]:
+    # pyarrow 25's indices_nonzero crashes the process on a chunked array that has no chunk.
+    return np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist()  # type: ignore[no-any-return]
 
 
 def _absolute(uri: str) -> str:
