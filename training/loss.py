@@ -20,7 +20,7 @@ Z_LOSS = 1e-4
 class ModalitySums(NamedTuple):
     """float32 [3] each, in the order of :class:`DecoderModality`.
 
-    nll: sum of weight * -log p(target). z: sum of weight * 1e-4 * (log Z)². weight: sum of weights.
+    nll: sum of weight * -log p(target). z: sum of weight * z_loss * (log Z)². weight: sum of weights.
     """
 
     nll: Tensor
@@ -35,10 +35,14 @@ class TaskSums(NamedTuple):
     weight: Tensor
 
 
-def modality_sums(losses: TokenLosses, batch: PackedBatch) -> ModalitySums:
-    """Loss sums of this batch per target modality; `nll` and `z` carry gradients."""
+def modality_sums(losses: TokenLosses, batch: PackedBatch, z_loss: float = Z_LOSS) -> ModalitySums:
+    """Loss sums of this batch per target modality; `nll` and `z` carry gradients.
+
+    Args:
+        z_loss: weight of (log Z)², which keeps logits from drifting.
+    """
     weight = batch.decoder_loss
-    parts = (weight * losses.nll, weight * Z_LOSS * losses.log_z.square(), weight)
+    parts = (weight * losses.nll, weight * z_loss * losses.log_z.square(), weight)
     of_modality = [batch.decoder_modality == modality for modality in DecoderModality]
     return ModalitySums(*(torch.stack([(part * of).sum() for of in of_modality]) for part in parts))
 
