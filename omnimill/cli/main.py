@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 import omnimill
+from omnimill.cli import demo, lineage, report
 from omnimill.errors import OmnimillError
 from omnimill.progress import console
 
@@ -28,7 +29,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 # One module per group of commands; each adds its own with `register(app)`.
-for _module in ():
+for _module in (report, lineage, demo):
     _module.register(app)
 
 

@@ -1,0 +1,84 @@
+"""``omnimill lineage``: what an artefact was made from, and where a file ended up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
+
+SHOWN_STEPS = 12
+SHOWN_FILES = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    group = typer.Typer(no_args_is_help=True, help="Walk from files to checkpoints and back.")
+    group.command("trace")(trace)
+    group.command("impact")(impact)
+    app.add_typer(group, name="lineage")
+
+
+def trace(
+    artefact: Annotated[str, typer.Argument(help="A checkpoint's folder, a shard (path or digest) or an example id.")],
+    root: Root = DEFAULT_ROOT,
+    json: Json = False,
+) -> None:
+    """What an artefact was made from, down to source files with digests.
+
+    Example: omnimill lineage trace runs/demo/runs/demo/checkpoints/step-00000120 --root runs/demo
+    """
+    from omnimill.training import audit
+
+    answer = audit.trace(root, artefact)
+    if json:
+        print_json(answer)
+        return
+    facts = {key: value for key, value in answer.items() if key not in ("datasets", "sources", "shards")}
+    print_table("What it is", ["", ""], [[key, str(value)] for key, value in facts.items()])
+    columns = ["dataset", "kind", "rows", "manifest", "run"]
+    print_table("Made from", columns, [[one[name] for name in columns] for one in answer["datasets"]])
+    print_table("Source files", ["source", "files", "for example", "digest"], list(_file_rows(answer["sources"])))
+
+
+def _file_rows(sources: list[dict[str, Any]]) -> list[list[Any]]:
+    rows = []
+    for source in sources:
+        for i, file in enumerate(source["files"][:SHOWN_FILES]):
+            head = [source["source"], str(len(source["files"]))] if i == 0 else ["", ""]
+            rows.append([*head, file["uri"], file["digest"][:16]])
+    return rows
+
+
+def impact(
+    query: Annotated[str, typer.Argument(help="A file, URL, content digest or example id.")],
+    root: Root = DEFAULT_ROOT,
+    json: Json = False,
+) -> None:
+    """Every shard, training run and checkpoint that a file or example went into, with the steps that used it.
+
+    Example: omnimill lineage impact runs/demo/input/photos/coffee.png --root runs/demo
+    """
+    from omnimill.training import audit
+
+    answer = audit.impact(root, query)
+    if json:
+        print_json(answer)
+        return
+    for one in answer["rejected"]:
+        print(f"{one['dataset']}: {one['key']} was {one['verdict']} by {one['operator']}: {one['reason']}")
+    print(f"{len(answer['examples'])} examples, in these shards:")
+    columns = ["dataset", "source", "shard", "unit"]
+    print_table("Shards", columns, [[one[name] for name in columns] for one in answer["shards"]])
+    rows = [
+        [run["name"], one["checkpoint"], one["step"], one["times_seen"], _steps(run["steps"], one["step"])]
+        for run in answer["runs"]
+        for one in run["checkpoints"]
+    ]
+    print_table("Training", ["run", "checkpoint", "at step", "times seen", "at steps"], rows)
+
+
+def _steps(steps: list[int], before: int) -> str:
+    seen = [str(step) for step in steps if step < before]
+    return ", ".join(seen[:SHOWN_STEPS]) + (" …" if len(seen) > SHOWN_STEPS else "")
