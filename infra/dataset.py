@@ -206,8 +206,18 @@ class Dataset:
         """Make a unit exist. `observed` (seconds, host, input marks) is kept beside the record, outside its digest."""
         commit.counts.check(f"unit {commit.unit}")
         body = {"commit": commit.model_dump(mode="json"), "observed": dict(observed or {})}
-        url = storage.join(self.url, "commits", f"{commit.unit}.{commit.state}.json")
-        storage.publish_bytes(url, canonical_json(body))
+        storage.publish_bytes(self._commit_url(commit), canonical_json(body))
+
+    def committed(self, commit: Commit) -> Commit | None:
+        """The stored commit of the same unit, recipe and inputs; None when the unit has not come that far."""
+        try:
+            body = json.loads(storage.read_bytes(self._commit_url(commit)))
+        except FileNotFoundError:
+            return None
+        return Commit.model_validate(body["commit"])
+
+    def _commit_url(self, commit: Commit) -> str:
+        return storage.join(self.url, "commits", f"{commit.unit}.{commit.state}.json")
 
     def commits(self) -> list[tuple[Commit, dict[str, Any]]]:
         """Every commit with what was observed when it was made, of all versions, sorted by file name."""
@@ -223,8 +233,11 @@ class Dataset:
         commits: Iterable[Commit],
         parents: Mapping[str, str] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        current: bool = True,
     ) -> tuple[str, Manifest]:
         """Publish a version from commits (sorted here by source and unit) and make it the current one.
+
+        A run that failed publishes with `current` False, so that what it left can be looked at by digest.
 
         Returns:
             The manifest's digest (64 hex digits) and the manifest.
@@ -239,7 +252,8 @@ class Dataset:
         digest = manifest.content_digest()
         body = canonical_json(manifest.model_dump(mode="json"))
         storage.publish_bytes(storage.join(self.url, "manifests", f"{digest}.json"), body)
-        storage.publish_bytes(storage.join(self.url, "manifest.json"), body)
+        if current:
+            storage.publish_bytes(storage.join(self.url, "manifest.json"), body)
         return digest, manifest
 
     def manifest(self, digest: str | None = None) -> tuple[str, Manifest]:

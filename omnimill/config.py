@@ -115,32 +115,53 @@ def _describe(error: ValidationError, model: type[Config], lines: dict[Location,
         known: Location = ()
         for part in where:
             known = (*known, part) if (*known, part) in lines else known
-        missing = where[-1:] if fault["type"] == "missing" else ()
+        context = fault.get("ctx", {})
+        tag = str(context.get("discriminator", "")).strip("'")
+        missing = where[-1:] if fault["type"] == "missing" else (tag,) if fault["type"] == "union_tag_not_found" else ()
+        if (*known, tag) in lines:
+            known = (*known, tag)
         key = ".".join(str(part) for part in (*known, *missing)) or "(top level)"
         text = f"{path}:{lines[known]}: {key}: "
         if fault["type"] == "extra_forbidden":
-            allowed = _keys_at(model, where[:-1])
-            near = difflib.get_close_matches(str(where[-1]), allowed, n=1)
-            text += f"unknown key; allowed: {', '.join(allowed)}"
-            text += f"; did you mean {near[0]!r}?" if near else ""
-        elif fault["type"] == "missing":
+            text += "unknown key" + _choices(str(where[-1]), _keys_at(model, where[:-1], lines))
+        elif fault["type"] == "union_tag_invalid":
+            expected = [name.strip(" '") for name in str(context["expected_tags"]).split(",")]
+            text += f"unknown {tag}; found {context['tag']!r}" + _choices(str(context["tag"]), expected)
+        elif missing:
             text += "required key is missing"
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            text += f"{message}; found {fault['input']!r}"
+            text += f"{message}; found {_shorten(repr(fault['input']))}"
         messages.append(text)
     return messages
 
 
-def _keys_at(model: type[BaseModel], where: Location) -> list[str]:
+def _choices(found: str, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(found, allowed, n=1)
+    return f"; allowed: {', '.join(allowed)}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _shorten(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _keys_at(model: type[BaseModel], where: Location, lines: dict[Location, int]) -> list[str]:
     """The keys that a nested model allows, at a location with optionals, lists, dicts and members of unions."""
     candidates = [model]
+    known: Location = ()
+    beside: set[str] = set()
     for part in where:
         tagged = [kind for kind in candidates if part in _tags(kind)]
         fields = [kind.model_fields[str(part)].annotation for kind in candidates if part in kind.model_fields]
+        if (*known, part) in lines:
+            known = (*known, part)
+            beside = set()
+        elif fields:
+            # A field that is not in the file: the model spreads its keys over the mapping that holds this one's too.
+            beside |= {name for kind in candidates for name in kind.model_fields} - {str(part)}
         # An index or a dict's key leads to no field: stay with the models seen so far.
         candidates = tagged or [kind for annotation in fields for kind in _models(annotation)] or candidates
-    return sorted({name for kind in candidates for name in kind.model_fields})
+    return sorted({name for kind in candidates for name in kind.model_fields} | beside)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -35,7 +35,7 @@ class Record:
 
 
 class Operator(Config):
-    """Base of operators; a subclass adds ``op: Literal["its_name"]`` and its settings.
+    """Base of operators; a subclass narrows `op` to ``Literal["its_name"]`` and adds its settings.
 
     version: raised when the operator's outcome changes for the same settings, so that units are done again.
     reads, writes: example columns that the operator looks at and changes.
@@ -44,6 +44,8 @@ class Operator(Config):
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
+
+    op: str
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[str | None]:
         """For every example None to keep it, or the reason (snake_case code) to drop it.
@@ -54,14 +56,18 @@ class Operator(Config):
 
 
 class Source(Config):
-    """Base of sources; a subclass adds ``type: Literal["its_type"]``, its settings, `units` and `read`.
+    """Base of sources; a subclass narrows `type` to ``Literal["its_type"]``, adds its settings, `units` and `read`.
 
+    version: raised when what is read from the same unit changes, so that units are done again.
+    selection: settings that only choose which units there are; a change of them does no unit again.
     name: the source's name in the dataset, in mixtures and in lineage.
     licence: recorded on every example that does not bring its own.
     """
 
     version: ClassVar[int] = 1
+    selection: ClassVar[tuple[str, ...]] = ()
 
+    type: str
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     licence: str | None = None
 

@@ -1,0 +1,71 @@
+"""The DAG of an ingestion, as written in YAML: sources, the operators that judge their examples, one dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field, field_validator, model_validator
+
+from omnimill.config import Config
+from omnimill.pipelines.base import Operator, Source
+
+# Every source and operator that a DAG can name; adding one is a line here.
+SOURCE_TYPES: tuple[type[Source], ...] = ()
+OPERATOR_TYPES: tuple[type[Operator], ...] = ()
+
+if TYPE_CHECKING:
+    AnySource = Source
+    AnyOperator = Operator
+else:
+    AnySource = Annotated[Union[SOURCE_TYPES], Field(discriminator="type")] if SOURCE_TYPES else Source  # noqa: UP007
+    AnyOperator = Annotated[Union[OPERATOR_TYPES], Field(discriminator="op")] if OPERATOR_TYPES else Operator  # noqa: UP007
+
+
+class Pipeline(Config):
+    """One entry of ``sources``: the source's own settings, what its examples pass, and when to give up on it.
+
+    In YAML the source's settings stand beside the others, not below ``source``.
+
+    operators: asked in this order, each about the examples that the ones before kept.
+    max_quarantined_share: of the source's records; a run that ends above it fails, its commits are kept.
+    max_consecutive_quarantined: stop early when this many records in a row are quarantined with none kept or dropped
+        between, counted over units in the order they finish; never when None.
+    """
+
+    source: AnySource
+    operators: tuple[AnyOperator, ...] = ()
+    max_quarantined_share: float = Field(0.5, ge=0, le=1)
+    max_consecutive_quarantined: int | None = Field(None, ge=1)
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, entry: Any) -> Any:
+        if not isinstance(entry, dict) or "source" in entry:
+            return entry
+        own = {key: value for key, value in entry.items() if key in cls.model_fields}
+        return {"source": {key: value for key, value in entry.items() if key not in own}, **own}
+
+
+class Dag(Config):
+    """What ``omnimill ingest`` runs.
+
+    dataset: name of the examples dataset under the root.
+    decode_threads: decoders per core's task; has no influence on the result.
+    """
+
+    dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    sources: tuple[Pipeline, ...] = Field(min_length=1)
+    decode_threads: int = Field(4, ge=1, le=64)
+
+    @field_validator("sources")
+    @classmethod
+    def _names_differ(cls, sources: tuple[Pipeline, ...]) -> tuple[Pipeline, ...]:
+        doubled = [name for name, count in Counter(pipeline.name for pipeline in sources).items() if count > 1]
+        if doubled:
+            raise ValueError(f"source names must differ, {', '.join(doubled)} is used more than once")
+        return sources

@@ -1,0 +1,175 @@
+"""Records become examples, and every record and example gets a verdict: kept, dropped by a rule or quarantined."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+from omnimill.errors import BadRecord, OmnimillError, RecordDropped
+from omnimill.infra.dataset import Unit
+from omnimill.pipelines.base import Operator, Record, Source
+from omnimill.schema import Example, Provenance
+
+BATCH_EXAMPLES = 256
+BATCH_BYTES = 32 << 20
+MESSAGE_CHARACTERS = 2000
+
+_MACHINE_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+# Parts of a message that differ from one run to the next: addresses of objects and names of temporary files.
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+_TEMPORARY = re.compile(r"\btmp[a-z0-9_]{8}\b")
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a whole record is not in the dataset. operator: the step that said so: read, decode or an operator's name."""
+
+    verdict: Literal["quarantined", "dropped"]
+    operator: str
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """An example of a kept record that an operator turned down."""
+
+    key: str
+    operator: str
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What became of one record; a rejected one has neither examples nor drops."""
+
+    record: Record
+    rejection: Rejection | None = None
+    examples: list[Example] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+
+
+def quarantined(error: Exception, operator: str, reason: str = "unexpected_error") -> Rejection:
+    """The verdict on a record that raised `error`; `reason` is used when the error brings none.
+
+    Raises:
+        Exception: `error` itself, when it tells about this machine or the configuration and not about the record (no
+            memory, no disk space, a missing optional package): committing it would make the outcome of a unit depend
+            on where it ran.
+    """
+    if isinstance(error, BadRecord):
+        return Rejection("quarantined", operator, error.reason, _stable(error.message))
+    machine = isinstance(error, OSError) and error.errno in _MACHINE_ERRNO
+    if machine or isinstance(error, MemoryError | ImportError | OmnimillError):
+        raise error
+    return Rejection("quarantined", operator, reason, _stable(f"{type(error).__name__}: {error}"))
+
+
+def unread(unit: Unit, records_before: int = 0) -> Record:
+    """The part of a unit that could not be read, as one record."""
+    uri = unit.files[0] if unit.files else unit.source
+    return Record(f"{unit.id}#unread-after-{records_before}", Provenance(uri=uri, digest=""), decode=list)
+
+
+def read_records(source: Source, unit: Unit) -> Iterator[Outcome]:
+    """The unit's records in order, not decoded yet; those that are unreadable or doubled come rejected."""
+    seen: set[str] = set()
+    count = 0
+    try:
+        for record in source.read(unit):
+            count += 1
+            doubled = Rejection("quarantined", "read", "duplicate_key", f"key {record.key!r} came before in its unit")
+            yield Outcome(record, doubled if record.key in seen else None)
+            seen.add(record.key)
+    except Exception as error:  # noqa: BLE001 - turned into a verdict, or raised again, by `quarantined`
+        yield Outcome(unread(unit, count), quarantined(error, "read", "unreadable_unit"))
+
+
+def decode_in_order(records: Iterable[Outcome], threads: int) -> Iterator[Outcome]:
+    """Decode in a pool of threads, at most two records per thread ahead, results in the order of `records`."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        ahead: deque[Future[Outcome]] = deque()
+        for record in records:
+            ahead.append(pool.submit(_decode, record))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _decode(outcome: Outcome) -> Outcome:
+    if outcome.rejection is not None:
+        return outcome
+    try:
+        outcome.examples = list(outcome.record.decode())
+    except RecordDropped as dropped:
+        outcome.rejection = Rejection("dropped", "decode", dropped.reason)
+    except Exception as error:  # noqa: BLE001 - see `quarantined`
+        outcome.rejection = quarantined(error, "decode")
+    else:
+        if not outcome.examples:
+            outcome.rejection = Rejection("dropped", "decode", "no_examples")
+    return outcome
+
+
+def batches(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+    """Whole records in batches for operators, bounded by examples and by encoded bytes; never depends on timing."""
+    batch: list[Outcome] = []
+    examples = size = 0
+    for outcome in outcomes:
+        batch.append(outcome)
+        examples += len(outcome.examples)
+        size += sum(payload_bytes(example) for example in outcome.examples)
+        if examples >= BATCH_EXAMPLES or size >= BATCH_BYTES or len(batch) >= 4 * BATCH_EXAMPLES:
+            yield batch
+            batch, examples, size = [], 0, 0
+    if batch:
+        yield batch
+
+
+def payload_bytes(example: Example) -> int:
+    """Encoded media and text of an example, in bytes (text counted in characters)."""
+    media = sum(len(item.data) for item in (*example.images, *example.audio))
+    return media + sum(len(item.text) for item in example.text)
+
+
+def judge(batch: Sequence[Outcome], operators: Sequence[Operator]) -> None:
+    """Ask the operators in order, each about the examples that are left; outcomes are changed in place."""
+    for operator in operators:
+        asked = [(outcome, example) for outcome in batch for example in outcome.examples]
+        if not asked:
+            return
+        verdicts = _ask(operator, [example for _, example in asked])
+        for outcome in batch:
+            outcome.examples = []
+        for (outcome, example), verdict in zip(asked, verdicts, strict=True):
+            if outcome.rejection is not None:
+                continue
+            if isinstance(verdict, Rejection):
+                outcome.rejection, outcome.examples, outcome.drops = verdict, [], []
+            elif verdict is None:
+                outcome.examples.append(example)
+            else:
+                outcome.drops.append(Drop(example.key, operator.op, verdict))
+
+
+def _ask(operator: Operator, examples: list[Example]) -> Sequence[str | Rejection | None]:
+    """An operator's answers; when it fails, each example alone, so that only the one at fault suffers."""
+    try:
+        verdicts = operator(examples)
+    except Exception as error:  # noqa: BLE001 - see `quarantined`
+        if len(examples) == 1:
+            return [quarantined(error, operator.op)]
+        return [verdict for example in examples for verdict in _ask(operator, [example])]
+    if len(verdicts) != len(examples):
+        raise OmnimillError(f"operator {operator.op} gave {len(verdicts)} verdicts for {len(examples)} examples")
+    return verdicts
+
+
+def _stable(message: str) -> str:
+    return _TEMPORARY.sub("tmp…", _ADDRESS.sub("0x…", message))[:MESSAGE_CHARACTERS]
