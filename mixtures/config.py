@@ -70,10 +70,13 @@ class Mixture(Config):
     """Tasks with rates over one token dataset.
 
     dataset: name of the token dataset under the root. seed: of every random choice in sampling and rendering.
+    window: consecutive rows that are read together, shuffled among themselves; larger mixes better, smaller reads
+        less at a time.
     """
 
     dataset: str
     seed: int = 0
+    window: int = Field(default=256, ge=1)
     tasks: tuple[Task, ...] = Field(min_length=1)
 
     @property
