@@ -35,8 +35,8 @@ class PackingSettings(Config):
 def pack(pool: list[T], draw: Callable[[], T], settings: PackingSettings) -> list[T]:
     """Fill one sequence from a stream's pool.
 
-    The oldest pending example goes in first, so that none waits for more than `settings.pool` - 1 sequences after the
-    one it was drawn for. Then, while something fits, the one with the most tokens (encoder and decoder together, the
+    The oldest pending example goes in first, so that each is placed at most `settings.pool` sequences after the one
+    during which it was drawn. Then, while something fits, the one with the most tokens (encoder and decoder together, the
     oldest on ties) joins. A freed place in the pool is refilled at once, so every choice is among `settings.pool`
     examples.
 

@@ -1,0 +1,211 @@
+"""A small text tokenizer and a small token dataset of every modality, made once for all tests of the room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Manifest
+from omnimill.mixtures.config import Mixture, Task
+from omnimill.rng import generator
+from omnimill.tokenizers import audio, image
+from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
+from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
+
+_WORDS = (
+    "the",
+    "red",
+    "blue",
+    "small",
+    "tree",
+    "house",
+    "river",
+    "stands",
+    "near",
+    "while",
+    "bird",
+    "cat",
+    "sings",
+    "then",
+)
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """A stored token dataset and what is needed to render it. `rows`: what its shards hold, by source."""
+
+    root: str
+    manifest: Manifest
+    layout: TokenLayout
+    text: TextTokenizer
+    rows: dict[str, list[dict[str, Any]]]
+
+
+def sentence(rng: np.random.Generator, words: int) -> str:
+    return " ".join(rng.choice(_WORDS, words))
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    rng = generator("corpus")
+    model = train_bpe([sentence(rng, 12) for _ in range(200)], BpeConfig(pieces=320))
+    path = tmp_path_factory.mktemp("tokenizer") / "text.model"
+    path.write_bytes(model)
+    return TextTokenizer(path)
+
+
+@pytest.fixture(scope="session")
+def layout(text: TextTokenizer) -> TokenLayout:
+    return TokenLayout(
+        text_pieces=text.vocabulary.pieces,
+        image=ImageLayout(input_size=96, history_size=64, target_size=64, patch=16, code_stride=8, codes=64),
+        audio=AudioLayout(segment_seconds=0.5, frames=64, mels=32, code_patch=(8, 8), codes=32),
+        tokenizers="mini",
+        digests={},
+    )
+
+
+def token_row(source: str, number: int, text: TextTokenizer, layout: TokenLayout) -> dict[str, Any]:
+    """One row: ``photos`` a captioned picture, ``pages`` a document, ``films`` frames, clips and transcript, ``robot``
+    pictures with state and action tokens."""
+    rng = generator("row", source, number)
+    row: dict[str, Any] = {name: [] for name in TOKEN_SCHEMA.names}
+    row |= {"id": f"{source}-{number}", "source": source, "key": str(number)}
+    moments = {"photos": 1, "pages": 0}.get(source, int(rng.integers(2, 7)))
+
+    def add_text(role: str, ids: list[int], picture: int | None = None, clip: int | None = None) -> None:
+        row["text_roles"].append(role)
+        row["text_images"].append(picture)
+        row["text_audio"].append(clip)
+        row["text_lengths"].append(len(ids))
+        row["text_ids"].append(ids)
+
+    for moment in range(moments):
+        _add_picture(row, rng, layout.image)
+        if source == "films":
+            _add_clip(row, rng, layout.audio)
+            add_text("transcript", text.encode(sentence(rng, int(rng.integers(1, 9)))), moment, moment)
+        if source == "robot":
+            for role in ("state", "action"):
+                add_text(role, [text.vocabulary.location(int(b)) for b in rng.integers(0, 1000, 7)], moment)
+    if source == "photos":
+        for _ in range(int(rng.integers(1, 4))):
+            add_text("caption", text.encode(sentence(rng, int(rng.integers(2, 15)))), 0)
+    if source == "pages":
+        add_text("body", text.encode(sentence(rng, int(rng.integers(2, 400)))))
+    if source == "robot":
+        add_text("instruction", text.encode(sentence(rng, 6)))
+    return row
+
+
+def _add_picture(row: dict[str, Any], rng: np.random.Generator, layout: ImageLayout) -> None:
+    side = layout.input_size
+    height, width = (side, int(rng.integers(24, side + 1)))[:: int(rng.choice([1, -1]))]
+    data = image.encode_png(rng.integers(0, 256, (height, width, 3), np.uint8))
+    row["image_data"].append(data)
+    row["image_patches"].append(int(image.valid_patches(height, width, layout.input_size, layout.patch).sum()))
+    row["history_patches"].append(int(image.valid_patches(height, width, layout.history_size, layout.patch).sum()))
+    row["image_codes"].append(rng.integers(0, layout.codes, layout.target_grid**2, np.uint16).tolist())
+    row["image_codes_lengths"].append(layout.target_grid**2)
+
+
+def _add_clip(row: dict[str, Any], rng: np.random.Generator, layout: AudioLayout) -> None:
+    samples = int(rng.integers(layout.segment_samples // 3, layout.segment_samples + 1))
+    codes = layout.target_grid[0] * layout.target_grid[1]
+    waveform = rng.uniform(-0.5, 0.5, samples).astype(np.float32)
+    row["audio_data"].append(audio.encode_waveform(waveform, layout.sample_rate, "FLAC"))
+    row["audio_patches"].append(int(audio.valid_patches(samples, layout).sum()))
+    row["audio_codes"].append(rng.integers(0, layout.codes, codes, np.uint16).tolist())
+    row["audio_codes_lengths"].append(codes)
+
+
+def store(root: str, rows: dict[str, list[dict[str, Any]]], layout: TokenLayout) -> Manifest:
+    """A token dataset ``tokens`` with two units per source."""
+    dataset = Dataset(root, "tokens")
+    commits = []
+    for source, all_rows in rows.items():
+        for unit, part in enumerate((all_rows[::2], all_rows[1::2])):
+            shard = dataset.publish_shard(pa.Table.from_pylist(part, TOKEN_SCHEMA))
+            commit = Commit(
+                unit=f"{source}-{unit}",
+                source=source,
+                recipe="test",
+                inputs=(InputRef(uri=f"memory:{source}-{unit}", digest="0" * 64, bytes=1),),
+                shards=(shard,),
+                counts=Counts(records_in=len(part), kept=len(part), examples_written=len(part)),
+            )
+            dataset.commit(commit)
+            commits.append(commit)
+    return dataset.publish_manifest("tokens", commits, attributes={"layout": layout.model_dump(mode="json")})[1]
+
+
+@pytest.fixture(scope="session")
+def token_data(tmp_path_factory: pytest.TempPathFactory, text: TextTokenizer, layout: TokenLayout) -> TokenData:
+    """40 rows of each of four sources."""
+    rows = {
+        source: [token_row(source, number, text, layout) for number in range(40)]
+        for source in ("films", "pages", "photos", "robot")
+    }
+    root = str(tmp_path_factory.mktemp("root"))
+    return TokenData(root, store(root, rows, layout), layout, text, rows)
+
+
+@pytest.fixture(scope="session")
+def store_tokens() -> Callable[[str, dict[str, list[dict[str, Any]]], TokenLayout], Manifest]:
+    return store
+
+
+@pytest.fixture(scope="session")
+def mixture() -> Mixture:
+    """Every objective and every stream."""
+    tasks = (
+        Task(
+            name="caption",
+            rate=2,
+            sources=("photos",),
+            inputs=("image",),
+            target="text:caption",
+            prompts=("what is this?", "describe the picture"),
+        ),
+        Task(name="paint", rate=2, sources=("photos",), target="image", prompts=("paint {caption} .", "{caption}")),
+        Task(name="restore", rate=1, sources=("photos",), target="image", objective="image_denoising"),
+        Task(name="read", rate=3, sources=("pages",), target="text:body", objective="text_denoising"),
+        Task(
+            name="watch",
+            rate=1,
+            sources=("films",),
+            inputs=("image", "image_history", "audio", "audio_history"),
+            target="text:transcript",
+        ),
+        Task(
+            name="listen",
+            rate=1,
+            sources=("films",),
+            inputs=("image",),
+            target="audio",
+            prompts=("the sound of {transcript}",),
+        ),
+        Task(name="hear", rate=1, sources=("films",), target="audio", objective="audio_denoising"),
+        Task(
+            name="subtitle",
+            rate=1,
+            sources=("films",),
+            inputs=("image_history",),
+            target="text:transcript",
+            objective="text_denoising",
+        ),
+        Task(
+            name="act",
+            rate=1,
+            sources=("robot",),
+            inputs=("image", "image_history"),
+            target="text:action",
+            prompts=("{instruction} at {state}",),
+        ),
+    )
+    return Mixture(dataset="tokens", seed=7, tasks=tasks)

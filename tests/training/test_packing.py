@@ -1,0 +1,127 @@
+"""Packing: budgets hold, nothing is lost, nobody waits for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omnimill.errors import OmnimillError
+from omnimill.rng import generator
+from omnimill.training.lengths import Budgets, Lengths
+from omnimill.training.packing import PackingSettings, pack
+
+BUDGETS = Budgets(encoder=100, decoder=80, images=3, image_history=4, audio=2)
+
+
+@dataclass(frozen=True)
+class Item:
+    number: int
+    costs: tuple[int, ...]
+
+
+def drawer(costs: list[tuple[int, ...]]) -> Callable[[], Item]:
+    """Draws items 0, 1, 2, …, going round the given costs."""
+    count = iter(range(10**9))
+
+    def draw() -> Item:
+        number = next(count)
+        return Item(number, costs[number % len(costs)])
+
+    return draw
+
+
+def run(costs: list[tuple[int, ...]], pool_size: int, steps: int) -> tuple[list[list[Item]], list[Item]]:
+    pool: list[Item] = []
+    draw = drawer(costs)
+    setting = PackingSettings(budgets=BUDGETS, pool=pool_size)
+    return [pack(pool, draw, setting) for _ in range(steps)], pool
+
+
+COSTS = st.lists(
+    st.tuples(st.integers(1, 100), st.integers(1, 80), st.integers(0, 3), st.integers(0, 4), st.integers(0, 2)),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(costs=COSTS, pool_size=st.integers(1, 20))
+def test_budgets_hold_every_draw_is_placed_once_and_none_waits_long(
+    costs: list[tuple[int, ...]], pool_size: int
+) -> None:
+    sequences, pool = run(costs, pool_size, 30)
+    drawn_before, placed = pool_size, []
+    for step, sequence in enumerate(sequences):
+        assert sequence
+        for used, limit in zip(zip(*(item.costs for item in sequence), strict=True), BUDGETS.limits, strict=True):
+            assert sum(used) <= limit
+        placed += [item.number for item in sequence]
+        # Whatever was drawn by the end of this step is placed at most pool_size steps later.
+        drawn_before = len(placed) + pool_size
+        late = step + pool_size
+        if late < len(sequences):
+            by_then = {item.number for later in sequences[: late + 1] for item in later}
+            assert set(range(drawn_before)) <= by_then
+    assert sorted([*placed, *(item.number for item in pool)]) == list(range(len(placed) + len(pool)))
+    assert (sequences, pool) == run(costs, pool_size, 30)
+
+
+def test_the_largest_that_fits_joins_the_oldest() -> None:
+    costs = [(60, 10, 0, 0, 0), (50, 10, 0, 0, 0), (10, 10, 0, 0, 0), (30, 20, 0, 0, 0), (30, 20, 0, 0, 0)]
+    pool = [Item(number, cost) for number, cost in enumerate(costs)]
+    chosen = pack(pool, drawer([(100, 80, 0, 0, 0)]), PackingSettings(budgets=BUDGETS, pool=5))
+    assert [costs[item.number] for item in chosen] == [costs[0], costs[3], costs[2]]
+    assert chosen[1].number == 3
+
+
+def test_every_budget_can_be_the_one_that_stops() -> None:
+    small = {"encoder": 10, "decoder": 8, "images": 0, "image_history": 0, "audio": 0}
+    for name, heavy in (("encoder", 60), ("decoder", 50), ("images", 2), ("image_history", 3), ("audio", 2)):
+        cost = tuple({**small, name: heavy}.values())
+        sequences, _ = run([cost], 4, 3)
+        assert [len(sequence) for sequence in sequences] == [1, 1, 1]
+    assert len(run([tuple(small.values())], 4, 1)[0][0]) == 10
+
+
+def test_sequences_are_well_filled() -> None:
+    """On a mix of text, captions and images like the reference's, more than four fifths of both sides are used."""
+    budgets = Budgets(images=8)
+    rng = generator("mix")
+    kinds = [
+        lambda: (int(rng.integers(20, 400)), int(rng.integers(20, 300)), 0, 0, 0),
+        lambda: (288 + int(rng.integers(5, 20)), int(rng.integers(8, 40)), 1, 0, 0),
+        lambda: (int(rng.integers(10, 60)), 1024, 0, 0, 0),
+    ]
+    costs = [kinds[int(rng.choice(3, p=[0.6, 0.2, 0.2]))]() for _ in range(1000)]
+    pool: list[Item] = []
+    draw = drawer(costs)
+    sequences = [pack(pool, draw, PackingSettings(budgets=budgets)) for _ in range(200)]
+    encoder = sum(item.costs[0] for sequence in sequences for item in sequence) / (200 * budgets.encoder)
+    decoder = sum(item.costs[1] for sequence in sequences for item in sequence) / (200 * budgets.decoder)
+    assert encoder > 0.8
+    assert decoder > 0.8
+
+
+def test_an_example_that_can_never_fit_is_an_error() -> None:
+    with pytest.raises(OmnimillError, match="cannot be packed even alone"):
+        run([(101, 1, 0, 0, 0)], 2, 1)
+
+
+def test_lengths_know_their_costs() -> None:
+    lengths = Lengths(
+        text=5,
+        image=7,
+        image_history=64,
+        audio=3,
+        audio_history=16,
+        target_text=9,
+        images=1,
+        earlier_images=2,
+        clips=1,
+        earlier_clips=1,
+    )
+    assert lengths.costs == (95, 9, 1, 2, 2)

@@ -1,0 +1,215 @@
+"""The loader: packed batches of one worker's virtual streams, planned, read and decoded ahead of the training step.
+
+Worker r of W serves the streams v with v mod W = r, in the order of v. What a stream holds does not depend on W, so a
+state saved by any number of workers is taken up by any other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, Queue
+from types import TracebackType
+from typing import Any, Self
+
+from omnimill.config import digest_json
+from omnimill.errors import BadRecord, ConfigError, IntegrityError
+from omnimill.infra.dataset import Manifest
+from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.rows import TaskRows, scan
+from omnimill.mixtures.sampler import Sampler
+from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokens import TokenLayout
+from omnimill.training.batch import PackedBatch
+from omnimill.training.collate import collate
+from omnimill.training.packing import PackingSettings
+from omnimill.training.planner import PackedSequence, PlannedExample, StreamPlanner
+from omnimill.training.render_settings import RenderSettings
+from omnimill.training.rendering import Rendered, Renderer
+
+Step = tuple[int, PackedBatch, list[PackedSequence]]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A step that is being read: its sequences, the streams' states after it, and the examples to come."""
+
+    sequences: list[PackedSequence]
+    states: dict[str, Any]
+    examples: list[list[Future[Rendered]]]
+
+
+class Loader(Iterator[Step]):
+    """Iterates (step, batch, the sequences it was made from) for one worker, without end.
+
+    Use it as a context manager, or call :meth:`close`: work goes on in background threads. What goes wrong there is
+    raised where the next step is asked for.
+
+    Args:
+        root: where the token dataset lies.
+        mixture: tasks, rates, seed.
+        manifest: the version of the token dataset.
+        layout: of the token dataset.
+        text: its text tokenizer.
+        packing, render: settings.
+        streams: virtual streams, which is the number of packed sequences in a global batch.
+        rank, world: this worker and the number of workers, which must divide `streams`.
+        state: where to start: a :meth:`state_dict`, or :func:`merge_states` of those of several workers.
+        ahead: steps to have ready or under way.
+        threads: for reading and decoding.
+
+    Raises:
+        ConfigError: a task has no rows or does not fit the budgets, the streams do not divide, or `state` belongs to
+            another order of examples or lacks one of the streams.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        mixture: Mixture,
+        manifest: Manifest,
+        layout: TokenLayout,
+        text: TextTokenizer,
+        *,
+        packing: PackingSettings,
+        render: RenderSettings,
+        streams: int,
+        rank: int = 0,
+        world: int = 1,
+        state: Mapping[str, Any] | None = None,
+        ahead: int = 2,
+        threads: int = 2,
+    ) -> None:
+        if streams % world:
+            raise ConfigError(f"{streams} streams cannot be shared equally by {world} workers")
+        self._rows = scan(root, manifest, mixture.tasks)
+        empty = [rows.describe_empty() for rows in self._rows if not len(rows)]
+        if empty:
+            raise ConfigError("\n".join(empty))
+        self._renderer = Renderer(mixture, layout, text, render, packing.budgets)
+        self._budgets = packing.budgets
+        self._order = digest_json(
+            [
+                mixture.content_digest(),
+                manifest.content_digest(),
+                packing.content_digest(),
+                render.content_digest(),
+                streams,
+            ]
+        )
+        sampler = Sampler.of(mixture, [len(rows) for rows in self._rows], streams)
+        self._planners = [
+            StreamPlanner(sampler, self._rows, self._renderer, packing, stream)
+            for stream in range(rank, streams, world)
+        ]
+        self._ahead = ahead
+        self._threads = threads
+        if state is not None:
+            self._restore(state)
+        self._states = self._planner_states()
+        self._ready: Queue[tuple[_Planned, PackedBatch] | None] = Queue(maxsize=max(ahead, 1))
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        # A daemon: a program that ends without closing its loader must not hang.
+        self._producer = threading.Thread(target=self._run, name="loader", daemon=True)
+
+    def __next__(self) -> Step:
+        """The next step; raises what went wrong in the background, located by task, example and shard."""
+        if self._stop.is_set():
+            raise StopIteration
+        if not self._producer.ident:
+            self._producer.start()
+        item = self._ready.get()
+        if item is None:
+            self._ready.put(None)
+            assert self._failure is not None
+            raise self._failure
+        planned, batch = item
+        self._states = planned.states
+        return planned.sequences[0].step, batch, planned.sequences
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this worker's streams are after the last step that was handed out, as JSON."""
+        return {"order": self._order, "streams": self._states}
+
+    def close(self) -> None:
+        """Stop the background work; afterwards iteration is at its end."""
+        self._stop.set()
+        while self._producer.is_alive():
+            with suppress(Empty):
+                self._ready.get(timeout=0.05)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        if state["order"] != self._order:
+            raise ConfigError(
+                "the loader's state belongs to another order of examples: mixture, dataset version, packing, render "
+                "settings and number of streams must be those it was saved with"
+            )
+        for planner in self._planners:
+            if str(planner.stream) not in state["streams"]:
+                found = ", ".join(state["streams"])
+                raise ConfigError(f"the loader's state lacks stream {planner.stream}; it holds {found}")
+            planner.restore(state["streams"][str(planner.stream)])
+
+    def _planner_states(self) -> dict[str, Any]:
+        return {str(planner.stream): planner.state() for planner in self._planners}
+
+    def _run(self) -> None:
+        try:
+            self._produce()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the consumer raises it
+            self._failure = error
+            self._ready.put(None)
+
+    def _produce(self) -> None:
+        """Keep `ahead` steps planned and being read; hand them over in order until stopped."""
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        under_way: deque[_Planned] = deque()
+        try:
+            while not self._stop.is_set():
+                while len(under_way) <= self._ahead:
+                    under_way.append(self._begin(pool))
+                planned = under_way.popleft()
+                rendered = [[example.result() for example in examples] for examples in planned.examples]
+                self._ready.put((planned, collate(rendered, self._budgets)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _begin(self, pool: ThreadPoolExecutor) -> _Planned:
+        sequences = [next(planner) for planner in self._planners]
+        examples = [[pool.submit(self._render, item) for item in sequence.items] for sequence in sequences]
+        return _Planned(sequences, self._planner_states(), examples)
+
+    def _render(self, item: PlannedExample) -> Rendered:
+        rows: TaskRows = self._rows[item.task]
+        try:
+            return self._renderer.render(item.task, rows.fetch(item.row), item.epoch)
+        except (BadRecord, IntegrityError) as error:
+            raise IntegrityError(
+                f"task {rows.task.name!r}, example {item.example_id} in {rows.shard(item.row)}: {error}"
+            ) from error
+
+
+def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The states of all workers at one step as one, which any number of workers can start from.
+
+    Raises:
+        IntegrityError: they are of different steps or of different orders of examples.
+    """
+    streams = {stream: state for one in states for stream, state in one["streams"].items()}
+    orders, steps = {one["order"] for one in states}, {state["step"] for state in streams.values()}
+    if len(orders) != 1 or len(steps) != 1:
+        raise IntegrityError(f"the workers' loader states disagree: steps {sorted(steps)}, {len(orders)} orders")
+    return {"order": orders.pop(), "streams": dict(sorted(streams.items(), key=lambda item: int(item[0])))}
