@@ -52,6 +52,24 @@ def load_config(path: str | Path, model: type[M]) -> M:
         ConfigError: the file is missing, is not YAML, or does not fit the model. The message lists every fault
             as ``file:line: key: what is wrong; found …; allowed …``.
     """
+    data, lines = _parse(path)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(error, model, lines, path))) from None
+
+
+def key_lines(path: str | Path) -> dict[Location, int]:
+    """The line of every key and list item of a YAML file, for faults that only show when the data are looked at.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    return _parse(path)[1]
+
+
+def _parse(path: str | Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    """A YAML file's values, and the line of each."""
     text = _read(path)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -63,10 +81,7 @@ def load_config(path: str | Path, model: type[M]) -> M:
     data = _construct(root, (), lines, path) if root is not None else {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: expected a mapping of keys, found {type(data).__name__}")
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_describe(error, model, lines, path))) from None
+    return data, lines
 
 
 def _read(path: str | Path) -> str:
