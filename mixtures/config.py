@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from omnimill.config import Config
 
 Stream = Literal["image", "image_history", "audio", "audio_history"]
 _SLOT = re.compile(r"\{(\w+)\}")
+# Roles whose text is location tokens: coordinates, poses, joint angles.
+SPARSE_ROLES = frozenset({"action", "boxes", "camera", "state"})
 
 
 class Task(Config):
@@ -32,7 +34,7 @@ class Task(Config):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     group: str = "default"
-    rate: float = Field(gt=0)
+    rate: float = Field(gt=0, allow_inf_nan=False)
     sources: tuple[str, ...] = Field(min_length=1)
     objective: Literal["generate", "text_denoising", "image_denoising", "audio_denoising"] = "generate"
     inputs: tuple[Stream, ...] = ()
@@ -54,6 +56,25 @@ class Task(Config):
         """Roles that some prompt asks for."""
         return {role for prompt in self.prompts for role in _SLOT.findall(prompt)}
 
+    @property
+    def roles(self) -> set[str]:
+        """Roles that an example must have: of the prompts and of a text target."""
+        return self.prompt_roles | ({self.target_role} if self.target_role else set())
+
+    @property
+    def input_modalities(self) -> list[str]:
+        """What the encoder reads: ``text``, ``sparse`` (location tokens) and the streams, in this order."""
+        text = bool(self.prompts) or self.objective == "text_denoising"
+        sparse = bool(self.prompt_roles & SPARSE_ROLES)
+        denoised = {"image_denoising": ["image"], "audio_denoising": ["audio"]}.get(self.objective, [])
+        streams = [stream for stream in get_args(Stream) if stream in (*self.inputs, *denoised)]
+        return [*(["text"] if text else []), *(["sparse"] if sparse else []), *streams]
+
+    @property
+    def target_modalities(self) -> list[str]:
+        """What the decoder writes: ``text``, ``sparse`` (location tokens), ``image`` or ``audio``."""
+        return ["sparse" if self.target_role in SPARSE_ROLES else self.target_modality]
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         wanted = {"text_denoising": "text", "image_denoising": "image", "audio_denoising": "audio"}.get(self.objective)
@@ -63,6 +84,9 @@ class Task(Config):
             raise ValueError(f"target {self.target!r} is among the inputs, so there is nothing to generate")
         if self.target_role in self.prompt_roles:
             raise ValueError(f"the prompt shows the target: {{{self.target_role}}}")
+        for prompt in self.prompts:
+            if {"{", "}"} & set(_SLOT.sub("", prompt)):
+                raise ValueError(f"a slot is a role in braces, such as {{caption}}; found prompt {prompt!r}")
         return self
 
 

@@ -28,7 +28,7 @@ def reasons(lengths: pl.DataFrame, task: Task) -> pl.Series:
     Returns:
         A string series as long as `lengths`.
     """
-    roles = sorted(task.prompt_roles | ({task.target_role} if task.target_role else set()))
+    roles = sorted(task.roles)
     frame = pl.concat([lengths, role_tokens(lengths, roles)], how="horizontal")
     lacks = {**_media(task), **{f"no_text:{role}": pl.col(_tokens(role)) == 0 for role in roles}}
     if task.objective == "text_denoising" and task.target_role:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import accumulate
@@ -106,11 +106,11 @@ class TaskRows:
     Memory: one entry per shard, and four bytes per row in shards of which only some rows are eligible.
 
     Attributes:
-        reasons: rows of the task's sources that are not eligible, counted by reason; see `eligibility.reasons`.
         sizes: eligible rows by source, in the order of the rows.
+        reasons: by source, rows that are not eligible, counted by reason; see `eligibility.reasons`.
     """
 
-    def __init__(self, task: Task, spans: Sequence[Span], reasons: dict[str, int]) -> None:
+    def __init__(self, task: Task, spans: Sequence[Span], reasons: Mapping[str, Mapping[str, int]]) -> None:
         self.task = task
         self.reasons = reasons
         self._spans = [span for span in spans if span.rows]
@@ -167,8 +167,12 @@ class TaskRows:
 
     def describe_empty(self) -> str:
         """Why there are no eligible rows."""
-        counts = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.items()) or "they hold no rows"
-        return f"task {self.task.name!r}: no eligible row in sources {', '.join(self.task.sources)}: {counts}"
+        return f"task {self.task.name!r}: no eligible row: {'; '.join(map(self.describe_source, self.task.sources))}"
+
+    def describe_source(self, source: str) -> str:
+        """How many rows of a source are not eligible, and why."""
+        counts = self.reasons.get(source, {})
+        return f"{source}: " + (", ".join(f"{why} {count:,}" for why, count in sorted(counts.items())) or "has no rows")
 
     def _find(self, index: int) -> int:
         if not 0 <= index < len(self):
@@ -188,7 +192,7 @@ def scan(root: str, manifest: Manifest, tasks: Sequence[Task]) -> list[TaskRows]
     """The rows of several tasks, each shard's length columns read once; a task may come out empty."""
     dataset = Dataset(root, manifest.dataset)
     spans: list[list[Span]] = [[] for _ in tasks]
-    reasons: list[Counter[str]] = [Counter() for _ in tasks]
+    reasons: list[dict[str, Counter[str]]] = [defaultdict(Counter) for _ in tasks]
     for commit in manifest.commits:
         using = [number for number, task in enumerate(tasks) if commit.source in task.sources]
         for shard in commit.shards if using else ():

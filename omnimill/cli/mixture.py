@@ -1,0 +1,152 @@
+"""``omnimill mixture``: look at a mixture, check it against its data, and run its sampler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
+
+if TYPE_CHECKING:
+    from omnimill.mixtures.simulate import Simulation
+
+File = Annotated[Path, typer.Argument(help="The mixture, a YAML file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to the program."""
+    group = typer.Typer(help="Task mixtures: show, validate, simulate.", no_args_is_help=True)
+    group.command("show")(show)
+    group.command("validate")(validate)
+    group.command("simulate")(simulate)
+    app.add_typer(group, name="mixture")
+
+
+def show(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
+    """List the tasks: share of the draws, rows they can use (unknown before the data are tokenized), modalities.
+
+    Example: omnimill mixture show mixtures/demo.yaml --root runs/demo
+    """
+    from omnimill.config import load_config
+    from omnimill.infra import storage
+    from omnimill.infra.dataset import Dataset
+    from omnimill.mixtures.config import Mixture
+    from omnimill.mixtures.rows import scan
+
+    mixture = load_config(file, Mixture)
+    dataset = Dataset(root, mixture.dataset)
+    sizes: list[int | None] = [None] * len(mixture.tasks)
+    if storage.exists(storage.join(dataset.url, "manifest.json")):
+        sizes = [len(rows) for rows in scan(root, dataset.manifest()[1], mixture.tasks)]
+    tasks: list[dict[str, Any]] = [
+        {
+            "name": task.name,
+            "group": task.group,
+            "rate": rate,
+            "size": size,
+            "inputs": task.input_modalities,
+            "targets": task.target_modalities,
+        }
+        for task, rate, size in zip(mixture.tasks, mixture.rates, sizes, strict=True)
+    ]
+    if json:
+        print_json({"tasks": tasks})
+        return
+    rows = [
+        [
+            task["name"],
+            task["group"],
+            f"{task['rate']:.2%}",
+            "not tokenized yet" if task["size"] is None else task["size"],
+            ", ".join(task["inputs"]),
+            ", ".join(task["targets"]),
+        ]
+        for task in tasks
+    ]
+    print_table(f"{file} over {dataset.url}", ["task", "group", "rate", "rows", "inputs", "target"], rows)
+
+
+def validate(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
+    """Check a mixture against its token dataset: sources, roles, and that every source gives its tasks rows.
+
+    Example: omnimill mixture validate mixtures/demo.yaml --root runs/demo
+    """
+    from omnimill.config import load_config
+    from omnimill.mixtures.config import Mixture
+    from omnimill.mixtures.validate import open_mixture
+
+    opened = open_mixture(load_config(file, Mixture), root, file)
+    tasks = [
+        {
+            "name": rows.task.name,
+            "rows": len(rows),
+            "sources": rows.sizes,
+            "not_eligible": {source: dict(sorted(counts.items())) for source, counts in rows.reasons.items() if counts},
+        }
+        for rows in opened.rows
+    ]
+    if json:
+        print_json({"mixture": opened.mixture.content_digest(), "manifest": opened.digest, "tasks": tasks})
+        return
+    table = [
+        [
+            rows.task.name,
+            len(rows),
+            "; ".join(rows.describe_source(source) for source, counts in rows.reasons.items() if counts),
+        ]
+        for rows in opened.rows
+    ]
+    print_table(f"{file} fits {opened.mixture.dataset}", ["task", "rows", "rows it cannot use"], table)
+
+
+def simulate(
+    file: File,
+    streams: Annotated[
+        int, typer.Option("--streams", min=1, help="Virtual streams: packed sequences in a global batch.")
+    ] = 8,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Examples that each stream draws.")] = 1000,
+    root: Root = DEFAULT_ROOT,
+    json: Json = False,
+) -> None:
+    """Run the sampler, reading no media: realised rates, epochs of every task and source, deviations, speed.
+
+    Example: omnimill mixture simulate mixtures/demo.yaml --streams 64 --draws 10000 --root runs/demo
+    """
+    from dataclasses import asdict
+
+    from omnimill.config import load_config
+    from omnimill.mixtures.config import Mixture
+    from omnimill.mixtures.simulate import simulate as run
+    from omnimill.mixtures.validate import open_mixture
+
+    opened = open_mixture(load_config(file, Mixture), root, file)
+    result = run(opened.mixture, opened.rows, streams, draws)
+    if json:
+        print_json({"mixture": opened.mixture.content_digest(), "manifest": opened.digest, **asdict(result)})
+    else:
+        _print_simulation(result)
+
+
+def _print_simulation(result: Simulation) -> None:
+    table = [
+        [
+            task.name,
+            f"{task.planned:.3%}",
+            f"{task.realised:.3%}",
+            task.draws,
+            task.rows,
+            f"{task.epochs:.2f}",
+            ", ".join(f"{source.name} {source.epochs:.2f}" for source in task.sources),
+            f"{task.round_deviation:.2f}",
+            f"{task.stream_deviation:.2f}",
+        ]
+        for task in result.tasks
+    ]
+    columns = ["task", "planned", "realised", "draws", "rows", "epochs", "by source", "off in a round", "in a stream"]
+    print_table(f"{result.streams} streams, {result.draws:,} draws each", columns, table)
+    print(
+        f"{result.draws_per_second:,} draws/s; deviations are in draws: below 1 in every round, "
+        f"at most {result.stream_deviation_bound:.2f} in every stream"
+    )
