@@ -1,4 +1,4 @@
-"""What decides a unit's outcome besides its input: a digest over settings and the versions of the code that uses them."""
+"""What decides a unit's outcome besides its input, as a digest: settings, and versions of the code that uses them."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from omnimill.errors import BadRecord, OmnimillError, RecordDropped
+from omnimill.errors import BadRecord, ConfigError, IntegrityError, OmnimillError, RecordDropped
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Operator, Record, Source
 from omnimill.schema import Example, Provenance
@@ -65,7 +65,7 @@ def quarantined(error: Exception, operator: str, reason: str = "unexpected_error
     if isinstance(error, BadRecord):
         return Rejection("quarantined", operator, error.reason, _stable(error.message))
     machine = isinstance(error, OSError) and error.errno in _MACHINE_ERRNO
-    if machine or isinstance(error, MemoryError | ImportError | OmnimillError):
+    if machine or isinstance(error, MemoryError | ImportError | ConfigError | IntegrityError):
         raise error
     return Rejection("quarantined", operator, reason, _stable(f"{type(error).__name__}: {error}"))
 
@@ -134,8 +134,8 @@ def batches(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
 
 def payload_bytes(example: Example) -> int:
     """Encoded media and text of an example, in bytes (text counted in characters)."""
-    media = sum(len(item.data) for item in (*example.images, *example.audio))
-    return media + sum(len(item.text) for item in example.text)
+    images, audio = (sum(len(item.data) for item in media) for media in (example.images, example.audio))
+    return images + audio + sum(len(item.text) for item in example.text)
 
 
 def judge(batch: Sequence[Outcome], operators: Sequence[Operator]) -> None:

@@ -1,0 +1,139 @@
+"""What an ingestion answers: accounts per source, as JSON, as a table and in MLflow."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omnimill.config import digest_json
+from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Manifest, total
+from omnimill.infra.lineage import CommandRun
+from omnimill.pipelines.dag import Pipeline
+
+
+@dataclass(frozen=True)
+class SourceResult:
+    """One source's commits in the published version; `committed` of them were made by this run."""
+
+    pipeline: Pipeline
+    commits: tuple[Commit, ...]
+    committed: int
+
+    @property
+    def counts(self) -> Counts:
+        return total(commit.counts for commit in self.commits)
+
+    @property
+    def inputs(self) -> list[InputRef]:
+        """Every input, by URI and content, once."""
+        refs = {(ref.uri, ref.digest): ref for commit in self.commits for ref in commit.inputs}
+        return [refs[key] for key in sorted(refs)]
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """A finished ingestion: the published version, and what each source gave."""
+
+    dataset: Dataset
+    digest: str
+    manifest: Manifest
+    sources: tuple[SourceResult, ...]
+    seconds: float
+
+    @property
+    def committed(self) -> int:
+        """Units that this run did; the others were there before."""
+        return sum(source.committed for source in self.sources)
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape that ``--json`` prints."""
+        return {
+            "manifest": self.digest,
+            "dataset": self.dataset.name,
+            "units": len(self.manifest.commits),
+            "committed": self.committed,
+            **account(self.manifest.counts),
+            "seconds": round(self.seconds, 3),
+            "sources": [
+                {
+                    "name": source.pipeline.name,
+                    "type": source.pipeline.source.type,
+                    "units": len(source.commits),
+                    "committed": source.committed,
+                    **account(source.counts),
+                }
+                for source in self.sources
+            ],
+        }
+
+
+def account(counts: Counts) -> dict[str, Any]:
+    """Counts as ``{"records": {...}, "examples": {...}}``."""
+    return {
+        "records": {
+            "in": counts.records_in,
+            "kept": counts.kept,
+            "dropped": counts.records_dropped,
+            "quarantined": counts.quarantined,
+        },
+        "examples": {"written": counts.examples_written, "dropped": counts.examples_dropped},
+    }
+
+
+def record_run(run: CommandRun, result: IngestResult) -> None:
+    """Log what went in and came out to MLflow."""
+    for source in result.sources:
+        refs = source.inputs
+        digest = digest_json([[ref.uri, ref.digest] for ref in refs])
+        run.input(source.pipeline.name, digest, common_folder(ref.uri for ref in refs))
+    run.output(result.dataset.name, result.digest, result.dataset.url)
+    counts = result.manifest.counts
+    run.metrics(
+        {
+            "units": len(result.manifest.commits),
+            "units_committed": result.committed,
+            "records_in": counts.records_in,
+            "records_kept": counts.kept,
+            "records_dropped": sum(counts.records_dropped.values()),
+            "records_quarantined": sum(counts.quarantined.values()),
+            "examples_written": counts.examples_written,
+            "examples_dropped": sum(counts.examples_dropped.values()),
+            "shard_bytes": sum(shard.bytes for commit in result.manifest.commits for shard in commit.shards),
+            "input_bytes": sum(ref.bytes for source in result.sources for ref in source.inputs),
+            "seconds": result.seconds,
+        }
+    )
+    run.tags(
+        {f"omnimill.licence.{item.pipeline.name}": item.pipeline.source.licence or "unknown" for item in result.sources}
+    )
+    run.json(result.as_json(), "accounts.json")
+
+
+def common_folder(uris: Iterable[str]) -> str:
+    """The deepest folder that holds all of these files; the file's own name when there is one; empty when none."""
+    split = [uri.split("/") for uri in uris]
+    if len(split) < 2:
+        return "/".join(split[0]) if split else ""
+    levels = zip(*split, strict=False)
+    return "/".join(parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, levels))
+
+
+def table_rows(sources: Sequence[SourceResult]) -> list[list[Any]]:
+    """One row per source: name, type, units, records in, kept, dropped, quarantined, examples written, dropped."""
+    return [
+        [
+            source.pipeline.name,
+            source.pipeline.source.type,
+            len(source.commits),
+            counts.records_in,
+            counts.kept,
+            sum(counts.records_dropped.values()),
+            sum(counts.quarantined.values()),
+            counts.examples_written,
+            sum(counts.examples_dropped.values()),
+        ]
+        for source in sources
+        for counts in [source.counts]
+    ]
