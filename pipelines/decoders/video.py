@@ -1,0 +1,162 @@
+"""Pictures out of video files by streaming passes of ffmpeg, on the file's own clock.
+
+Time 0 is the start of the file. What counts is when a frame is shown, so a variable frame rate, a first timestamp
+that is not 0 and gaps need no special case. Pictures come the right way up and with square pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from blake3 import blake3
+
+from omnimill.errors import BadRecord
+from omnimill.pipelines.decoders import ffmpeg
+from omnimill.pipelines.decoders.probe import VideoTrack
+from omnimill.schema import Image
+
+JPEG_QUALITY = 90
+# Picking frames writes two dozen characters per frame into one argument of the command line, which may have 128 KiB.
+_PICKED_PER_PASS = 2000
+
+
+def frames_on_grid(
+    path: str,
+    demuxer: str,
+    track: VideoTrack,
+    first: Fraction,
+    period: Fraction,
+    count: int,
+    max_side: int,
+    timeout: float,
+) -> list[Image]:
+    """The frames on screen at ``first + k * period`` seconds, k = 0 … count - 1, as JPEG.
+
+    Args:
+        path: local file; `demuxer` and `track` are what :func:`~omnimill.pipelines.decoders.probe.probe` found.
+        max_side: longer side in pixels at most; pictures are never scaled up.
+        timeout: seconds of wall-clock time.
+
+    Returns:
+        As many of them as there are before the video ends.
+
+    Raises:
+        BadRecord: ``video_timeout``, ``video_undecodable``.
+    """
+    # With rounding up, frame k of this filter is the last one that is shown no later than its time.
+    grid = _stream(path, demuxer, track).filter("fps", fps=str(1 / period), start_time=float(first), round="up")
+    images: list[Image] = []
+    with ffmpeg.piped(_portable_pixmaps(grid, max_side), "video", timeout) as stream:
+        while len(images) < count and (rgb := _read_pixmap(stream)) is not None:
+            images.append(_image(rgb, float(first + len(images) * period)))
+    return images or _first_frame(path, demuxer, track, float(first), max_side, timeout)
+
+
+def frames_at(
+    path: str,
+    demuxer: str,
+    track: VideoTrack,
+    times: Sequence[float],
+    tolerance: float,
+    max_side: int,
+    timeout: float,
+) -> list[Image]:
+    """The frames whose presentation times are nearest to the given ones, as JPEG.
+
+    Args:
+        times: seconds, not empty.
+        tolerance: seconds that a frame's time may be off.
+        path, demuxer, track, max_side, timeout: as in :func:`frames_on_grid`.
+
+    Raises:
+        BadRecord: ``video_timestamp_missing`` when no frame lies near enough to a time, ``video_timeout``,
+            ``video_undecodable``.
+    """
+    nearest = _nearest(track, np.asarray(times, dtype=np.float64), tolerance)
+    picked, back = np.unique(nearest, return_inverse=True)
+    ticks = [track.times[index] for index in picked]
+    images: list[Image] = []
+    for begin in range(0, len(ticks), _PICKED_PER_PASS):
+        condition = _any_of(ticks[begin : begin + _PICKED_PER_PASS])
+        chosen = _stream(path, demuxer, track).filter("select", condition)
+        with ffmpeg.piped(_portable_pixmaps(chosen, max_side, "-copyts"), "video", timeout) as stream:
+            while (rgb := _read_pixmap(stream)) is not None:
+                images.append(_image(rgb, None))
+    if len(images) != len(ticks):
+        raise BadRecord("video_undecodable", f"{len(images)} of {len(ticks)} frames could be decoded")
+    return [replace(images[index], time=float(time)) for index, time in zip(back, times, strict=True)]
+
+
+def _first_frame(
+    path: str, demuxer: str, track: VideoTrack, time: float, max_side: int, timeout: float
+) -> list[Image]:
+    """The frame of a video so short that no point of a grid falls on it."""
+    with ffmpeg.piped(_portable_pixmaps(_stream(path, demuxer, track), max_side), "video", timeout) as stream:
+        rgb = _read_pixmap(stream)
+    return [] if rgb is None else [_image(rgb, time)]
+
+
+def _nearest(track: VideoTrack, wanted: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.int64]:
+    """For every wanted time the number of the frame nearest to it."""
+    ticks = np.array(track.times, dtype=np.int64)
+    if not len(ticks):
+        raise BadRecord("video_timestamp_missing", "the video has no frames")
+    clock = (ticks - ticks[0]) * float(track.time_base) + track.start
+    right = np.clip(np.searchsorted(clock, wanted), 0, len(clock) - 1)
+    left = np.maximum(right - 1, 0)
+    nearest = np.where(np.abs(clock[left] - wanted) <= np.abs(clock[right] - wanted), left, right)
+    off = np.abs(clock[nearest] - wanted)
+    if off.max() > tolerance:
+        worst = int(off.argmax())
+        message = f"the frame nearest to {wanted[worst]:.4f} s is {off[worst]:.4f} s off, {tolerance:g} s allowed"
+        raise BadRecord("video_timestamp_missing", message)
+    return nearest.astype(np.int64)
+
+
+def _any_of(ticks: Sequence[int]) -> str:
+    """A filter expression that holds for frames at these ascending ticks: a binary search, as sums nest too deep."""
+    if len(ticks) == 1:
+        return f"eq(pts,{ticks[0]})"
+    middle = len(ticks) // 2
+    return f"if(lt(pts,{ticks[middle]}),{_any_of(ticks[:middle])},{_any_of(ticks[middle:])})"
+
+
+def _stream(path: str, demuxer: str, track: VideoTrack) -> Any:
+    return ffmpeg.source(path, demuxer)[str(track.index)]
+
+
+def _portable_pixmaps(stream: Any, max_side: int, *global_arguments: str) -> Any:
+    """Frames as they come, in square pixels and no larger than `max_side`, as PPM: a format that states its size."""
+    share = f"min(1,{max_side}/max(iw*sar,ih))"
+    scaled = stream.filter(
+        "scale",
+        w=f"max(1,trunc(iw*sar*{share}+0.5))",
+        h=f"max(1,trunc(ih*{share}+0.5))",
+        flags="area+accurate_rnd+full_chroma_int+bitexact",
+    )
+    output = scaled.output("pipe:", format="image2pipe", vcodec="ppm", pix_fmt="rgb24", fps_mode="passthrough")
+    return output.global_args(*global_arguments)
+
+
+def _read_pixmap(stream: BinaryIO) -> npt.NDArray[np.uint8] | None:
+    """The next picture, uint8 [height, width, 3]; None when there is no whole one left."""
+    if stream.readline() != b"P6\n":
+        return None
+    width, height = (int(side) for side in stream.readline().split())
+    stream.readline()  # the largest value, 255
+    size = width * height * 3
+    data = stream.read(size)
+    return np.frombuffer(data, dtype=np.uint8).reshape(height, width, 3) if len(data) == size else None
+
+
+def _image(rgb: npt.NDArray[np.uint8], time: float | None) -> Image:
+    """A frame as JPEG; its digest is that of the JPEG, as a frame has no file of its own."""
+    data = simplejpeg.encode_jpeg(rgb, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420")
+    height, width = rgb.shape[:2]
+    return Image(data=data, format="jpeg", width=width, height=height, digest=blake3(data).hexdigest(), time=time)
