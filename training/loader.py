@@ -16,20 +16,18 @@ from queue import Empty, Queue
 from types import TracebackType
 from typing import Any, Self
 
-from omnimill.config import digest_json
 from omnimill.errors import BadRecord, ConfigError, IntegrityError
 from omnimill.infra.dataset import Manifest
 from omnimill.mixtures.config import Mixture
-from omnimill.mixtures.rows import TaskRows, scan
-from omnimill.mixtures.sampler import Sampler
+from omnimill.mixtures.rows import TaskRows
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout
 from omnimill.training.batch import PackedBatch
 from omnimill.training.collate import collate
 from omnimill.training.packing import PackingSettings
-from omnimill.training.planner import PackedSequence, PlannedExample, StreamPlanner
+from omnimill.training.planner import PackedSequence, PlannedExample, VirtualStreams
 from omnimill.training.render_settings import RenderSettings
-from omnimill.training.rendering import Rendered, Renderer
+from omnimill.training.rendering import Rendered
 
 Step = tuple[int, PackedBatch, list[PackedSequence]]
 
@@ -50,21 +48,15 @@ class Loader(Iterator[Step]):
     raised where the next step is asked for.
 
     Args:
-        root: where the token dataset lies.
-        mixture: tasks, rates, seed.
-        manifest: the version of the token dataset.
-        layout: of the token dataset.
-        text: its text tokenizer.
-        packing, render: settings.
-        streams: virtual streams, which is the number of packed sequences in a global batch.
+        root, mixture, manifest, layout, text, packing, render, streams: see `VirtualStreams`.
         rank, world: this worker and the number of workers, which must divide `streams`.
         state: where to start: a :meth:`state_dict`, or :func:`merge_states` of those of several workers.
-        ahead: steps to have ready or under way.
+        ahead: steps that are being read and decoded at a time, at least 1, besides those that are ready.
         threads: for reading and decoding.
 
     Raises:
-        ConfigError: a task has no rows or does not fit the budgets, the streams do not divide, or `state` belongs to
-            another order of examples or lacks one of the streams.
+        ConfigError: as of `VirtualStreams`; or the streams cannot be shared equally; or `state` belongs to another
+            order of examples or lacks one of the streams.
     """
 
     def __init__(
@@ -86,32 +78,16 @@ class Loader(Iterator[Step]):
     ) -> None:
         if streams % world:
             raise ConfigError(f"{streams} streams cannot be shared equally by {world} workers")
-        self._rows = scan(root, manifest, mixture.tasks)
-        empty = [rows.describe_empty() for rows in self._rows if not len(rows)]
-        if empty:
-            raise ConfigError("\n".join(empty))
-        self._renderer = Renderer(mixture, layout, text, render, packing.budgets)
-        self._budgets = packing.budgets
-        self._order = digest_json(
-            [
-                mixture.content_digest(),
-                manifest.content_digest(),
-                packing.content_digest(),
-                render.content_digest(),
-                streams,
-            ]
+        self._streams = VirtualStreams(
+            root, mixture, manifest, layout, text, packing=packing, render=render, streams=streams
         )
-        sampler = Sampler.of(mixture, [len(rows) for rows in self._rows], streams)
-        self._planners = [
-            StreamPlanner(sampler, self._rows, self._renderer, packing, stream)
-            for stream in range(rank, streams, world)
-        ]
+        self._planners = [self._streams.planner(stream) for stream in range(rank, streams, world)]
         self._ahead = ahead
         self._threads = threads
         if state is not None:
             self._restore(state)
         self._states = self._planner_states()
-        self._ready: Queue[tuple[_Planned, PackedBatch] | None] = Queue(maxsize=max(ahead, 1))
+        self._ready: Queue[tuple[_Planned, PackedBatch] | None] = Queue(maxsize=1)
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         # A daemon: a program that ends without closing its loader must not hang.
@@ -134,7 +110,7 @@ class Loader(Iterator[Step]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where this worker's streams are after the last step that was handed out, as JSON."""
-        return {"order": self._order, "streams": self._states}
+        return {"order": self._streams.order, "streams": self._states}
 
     def close(self) -> None:
         """Stop the background work; afterwards iteration is at its end."""
@@ -152,7 +128,7 @@ class Loader(Iterator[Step]):
         self.close()
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        if state["order"] != self._order:
+        if state["order"] != self._streams.order:
             raise ConfigError(
                 "the loader's state belongs to another order of examples: mixture, dataset version, packing, render "
                 "settings and number of streams must be those it was saved with"
@@ -179,11 +155,11 @@ class Loader(Iterator[Step]):
         under_way: deque[_Planned] = deque()
         try:
             while not self._stop.is_set():
-                while len(under_way) <= self._ahead:
+                while len(under_way) < self._ahead:
                     under_way.append(self._begin(pool))
                 planned = under_way.popleft()
                 rendered = [[example.result() for example in examples] for examples in planned.examples]
-                self._ready.put((planned, collate(rendered, self._budgets)))
+                self._ready.put((planned, collate(rendered, self._streams.packing.budgets)))
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -193,9 +169,9 @@ class Loader(Iterator[Step]):
         return _Planned(sequences, self._planner_states(), examples)
 
     def _render(self, item: PlannedExample) -> Rendered:
-        rows: TaskRows = self._rows[item.task]
+        rows: TaskRows = self._streams.rows[item.task]
         try:
-            return self._renderer.render(item.task, rows.fetch(item.row), item.epoch)
+            return self._streams.renderer.render(item.task, rows.fetch(item.row), item.epoch)
         except (BadRecord, IntegrityError) as error:
             raise IntegrityError(
                 f"task {rows.task.name!r}, example {item.example_id} in {rows.shard(item.row)}: {error}"

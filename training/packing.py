@@ -36,8 +36,8 @@ def pack(pool: list[T], draw: Callable[[], T], settings: PackingSettings) -> lis
     """Fill one sequence from a stream's pool.
 
     The oldest pending example goes in first, so that each is placed at most `settings.pool` sequences after the one
-    during which it was drawn. Then, while something fits, the one with the most tokens (encoder and decoder together, the
-    oldest on ties) joins. A freed place in the pool is refilled at once, so every choice is among `settings.pool`
+    during which it was drawn. Then, while something fits, the one with the most tokens (encoder and decoder together,
+    the oldest on ties) joins. A freed place in the pool is refilled at once, so every choice is among `settings.pool`
     examples.
 
     Args:

@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnimill.config import digest_json
-from omnimill.mixtures.rows import TaskRows
+from omnimill.errors import ConfigError
+from omnimill.infra.dataset import Manifest
+from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.rows import TaskRows, scan
 from omnimill.mixtures.sampler import Sampler, StreamState
+from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokens import TokenLayout
 from omnimill.training.lengths import Lengths
 from omnimill.training.packing import PackingSettings, pack
+from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Renderer
 
 
@@ -111,3 +117,51 @@ class StreamPlanner(Iterator[PackedSequence]):
         example_id = rows.id(row)
         lengths = self._renderer.plan(task, rows.lengths(row), example_id, epoch)
         return PlannedExample(number, task, row, epoch, example_id, lengths)
+
+
+class VirtualStreams:
+    """What all virtual streams of a training have in common; gives the planner of each.
+
+    Args:
+        root: where the token dataset lies.
+        mixture: tasks, rates, seed.
+        manifest: the version of the token dataset.
+        layout: of the token dataset.
+        text: its text tokenizer.
+        packing, render: settings.
+        streams: how many, which is the number of packed sequences in a global batch.
+
+    Attributes:
+        rows: of every task of the mixture.
+        renderer: of its examples.
+        order: 64 hex digits of everything that decides which examples come in which order.
+
+    Raises:
+        ConfigError: a task has no rows, or does not fit the budgets.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        mixture: Mixture,
+        manifest: Manifest,
+        layout: TokenLayout,
+        text: TextTokenizer,
+        *,
+        packing: PackingSettings,
+        render: RenderSettings,
+        streams: int,
+    ) -> None:
+        self.rows = scan(root, manifest, mixture.tasks)
+        empty = [rows.describe_empty() for rows in self.rows if not len(rows)]
+        if empty:
+            raise ConfigError("\n".join(empty))
+        self.renderer = Renderer(mixture, layout, text, render, packing.budgets)
+        self.packing = packing
+        configs = (mixture, manifest, packing, render)
+        self.order = digest_json([*(config.content_digest() for config in configs), text.vocabulary.pieces, streams])
+        self._sampler = Sampler.of(mixture, [len(rows) for rows in self.rows], streams)
+
+    def planner(self, stream: int) -> StreamPlanner:
+        """The planner of one stream, at its first step."""
+        return StreamPlanner(self._sampler, self.rows, self.renderer, self.packing, stream)
