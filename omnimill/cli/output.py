@@ -20,6 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 Cpus = Annotated[int | None, typer.Option("--cpus", help="Cores for a local Ray; all when not given.")]
 
 DEFAULT_ROOT = "runs/default"
+PLAIN_WIDTH = 140  # of tables that go to a file or a pipe
 
 
 def print_json(value: Any) -> None:
@@ -35,4 +36,4 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)

@@ -1,0 +1,27 @@
+"""Benchmarks run, report every figure, and count what they say they count."""
+
+import json
+
+import pytest
+
+from omnimill.bench.packing import lower_bound, next_fit, reference_pairs
+from omnimill.cli.main import main
+
+
+@pytest.mark.parametrize("name", ["packing", "sampler"])
+def test_each_benchmark_reports(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", name, "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert metrics
+    for one in metrics:
+        assert set(one) == {"metric", "unit", "ours", "peers", "ratio_to_best_peer", "ceiling", "ceiling_share"}
+        assert one["ours"] > 0
+        assert one["ceiling_share"] is None or one["ceiling_share"] <= 1
+
+
+def test_baselines_of_the_packing_benchmark() -> None:
+    limits = (10, 10)
+    assert next_fit([(6, 1), (6, 1), (4, 1), (1, 9)], limits) == 3
+    assert reference_pairs([(6, 1), (3, 1), (4, 1)], limits) == 2  # the larger partner wins, one is left alone
+    assert lower_bound([(6, 1), (6, 1), (4, 1)], limits) == 2
+    assert lower_bound([(5, 5)] * 4, limits) == 2
