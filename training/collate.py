@@ -127,8 +127,10 @@ class _Frame:
 
 def _place(patches: Sequence[Patches], slots: Ids, history: bool) -> list[_Frame]:
     """Share the slots of an example's stream out among its frames: one per patch, or equally many latents for each."""
+    if not patches:
+        return []
     if history:
-        parts = np.split(slots, len(patches)) if patches else []
+        parts = np.split(slots, len(patches))
     else:
         parts = np.split(slots, np.cumsum([len(frame.index) for frame in patches])[:-1])
     return [_Frame(frame, part, number) for number, (frame, part) in enumerate(zip(patches, parts, strict=True))]
