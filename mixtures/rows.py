@@ -204,7 +204,7 @@ def scan(root: str, manifest: Manifest, tasks: Sequence[Task]) -> list[TaskRows]
                 spans[number].append(
                     Span(url, commit.source, len(eligible), None if len(eligible) == len(why) else eligible)
                 )
-                reasons[number].update(why.drop_nulls().to_list())
+                reasons[number][commit.source].update(why.drop_nulls().to_list())
     return [
         TaskRows(task, found, dict(sorted(why.items()))) for task, found, why in zip(tasks, spans, reasons, strict=True)
     ]
