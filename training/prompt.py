@@ -1,0 +1,127 @@
+"""What a user asks for, as an example of the model's own kind: rendered exactly as training renders it.
+
+A request becomes a row of one prompt, the given pictures and clips, and a placeholder where training has the target. So
+prompt, history markers, patches and positions come out of `omnimill.training.rendering`, and there is one way to make
+them. As in training, a picture given for an image target (or a clip for an audio target) is an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import soxr
+
+from omnimill.errors import ConfigError
+from omnimill.mixtures.config import Mixture, Task
+from omnimill.mixtures.rows import RowContent
+from omnimill.tokenizers import audio, image
+from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokens import TokenLayout
+from omnimill.training.lengths import Budgets
+from omnimill.training.media import Clip, Picture
+from omnimill.training.render_settings import RenderSettings
+from omnimill.training.rendering import Rendered, Renderer
+
+Target = Literal["text", "image", "audio"]
+
+_PROMPT, _ANSWER = "prompt", "answer"
+_STREAMS = {"image": ("image", "image_history"), "audio": ("audio", "audio_history")}
+_UNLIMITED = 1 << 20
+
+
+@dataclass(frozen=True)
+class Request:
+    """text: the prompt. pictures: encoded images, clips: encoded sound files; oldest first. target: what is wanted."""
+
+    target: Target
+    text: str = ""
+    pictures: Sequence[bytes] = ()
+    clips: Sequence[bytes] = ()
+
+
+def render_request(
+    request: Request, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings
+) -> tuple[Rendered, int]:
+    """The request as a rendered example, and how many tokens of its prompt had to be cut.
+
+    Its target is a placeholder: only the number of its slots and their positions mean something.
+
+    Args:
+        settings: those that the model was trained with; here every patch is kept and no prompt is dropped.
+
+    Raises:
+        ConfigError: more pictures or clips than the model reads.
+        BadRecord: a picture or clip cannot be decoded.
+    """
+    for name, given in (("image", request.pictures), ("audio", request.clips)):
+        most = settings.history_frames + (request.target != name)
+        if len(given) > most:
+            raise ConfigError(f"--{name}: found {len(given)} files, the model reads at most {most} for this target")
+    row = _row(request, layout, text, settings)
+    task = Task(
+        name="generate",
+        rate=1,
+        sources=("request",),
+        inputs=tuple(s for name, both in _STREAMS.items() for s in both if s != request.target),  # type: ignore[misc]
+        target=f"text:{_ANSWER}" if request.target == "text" else request.target,
+        prompts=(f"{{{_PROMPT}}}",) if row.text_lengths[0] else (),
+    )
+    whole = settings.model_copy(update={"image_keep": 1.0, "history_keep": 1.0, "audio_keep": 1.0, "prompt_drop": 0.0})
+    room = Budgets(**dict.fromkeys(Budgets.model_fields, _UNLIMITED))
+    renderer = Renderer(Mixture(dataset="request", tasks=(task,)), layout, text, whole, room)
+    return renderer.render(0, row, epoch=0), renderer.plan(0, row, row.id, epoch=0).cut
+
+
+def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings) -> RowContent:
+    ids = np.asarray(text.encode(request.text), np.int32)
+    answer = np.zeros(settings.max_target_text - 1, np.int32)
+    pictures = [_shrunk(data, layout) for data in request.pictures]
+    clips = [_resampled(data, layout) for data in request.clips]
+    image_codes = [np.zeros(0, np.uint16)] * len(pictures)
+    audio_codes = [np.zeros(0, np.uint16)] * len(clips)
+    if request.target == "image":
+        side = layout.image.target_size
+        pictures.append(image.encode_png(np.zeros((side, side, 3), np.uint8)))
+        image_codes.append(np.zeros(layout.image.target_grid**2, np.uint16))
+    if request.target == "audio":
+        silence = np.zeros(layout.audio.segment_samples, np.float32)
+        clips.append(audio.encode_waveform(silence, layout.audio.sample_rate, "FLAC"))
+        audio_codes.append(np.zeros(layout.audio.target_grid[0] * layout.audio.target_grid[1], np.uint16))
+    shown = [Picture(data, layout.image) for data in pictures]
+    return RowContent(
+        text_roles=[_PROMPT, _ANSWER],
+        text_images=[None, None],
+        text_audio=[None, None],
+        text_lengths=[len(ids), len(answer)],
+        image_patches=[int(picture.valid(layout.image.input_size).sum()) for picture in shown],
+        history_patches=[int(picture.valid(layout.image.history_size).sum()) for picture in shown],
+        audio_patches=[int(Clip(data, layout.audio).valid().sum()) for data in clips],
+        image_codes_lengths=[len(codes) for codes in image_codes],
+        audio_codes_lengths=[len(codes) for codes in audio_codes],
+        id="request",
+        source="request",
+        key="request",
+        text_ids=[ids, answer],
+        image_data=pictures,
+        image_codes=image_codes,
+        audio_data=clips,
+        audio_codes=audio_codes,
+    )
+
+
+def _shrunk(data: bytes, layout: TokenLayout) -> bytes:
+    """A picture as token shards hold it: scaled to fit the input canvas."""
+    return image.encode_png(image.fit(image.decode_rgb(data), layout.image.input_size))
+
+
+def _resampled(data: bytes, layout: TokenLayout) -> bytes:
+    """A clip as token shards hold it: mono FLAC at the layout's rate, the middle of what is longer than a segment."""
+    waveform, rate = audio.decode_waveform(data)
+    if rate != layout.audio.sample_rate:
+        waveform = soxr.resample(waveform, rate, layout.audio.sample_rate)
+    if len(waveform) > layout.audio.segment_samples:
+        waveform = audio.to_segment(waveform, layout.audio)
+    return audio.encode_waveform(waveform, layout.audio.sample_rate, "FLAC")
