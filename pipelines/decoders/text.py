@@ -1,0 +1,119 @@
+"""Text from untrusted bytes: strict UTF-8, strict JSON, and the readable text of HTML pages."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+from omnimill.errors import BadRecord
+
+_META_CHARSET = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:-]{2,40})", re.IGNORECASE)
+_UNSEEN = {"head", "script", "style", "noscript", "template", "svg", "math", "iframe", "object", "select", "button"}
+_BLOCKS = {"address", "article", "aside", "blockquote", "br", "caption", "dd", "details", "div", "dl", "dt", "figure"}
+_BLOCKS |= {"figcaption", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav"}
+_BLOCKS |= {"ol", "p", "pre", "section", "table", "td", "th", "tr", "ul"}
+
+
+def utf8(data: bytes) -> str:
+    """Text of UTF-8 bytes, without a byte order mark.
+
+    Raises:
+        BadRecord: ``invalid_utf8`` with the place of the first fault.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        where = data[fault.start : fault.start + 8].hex(" ")
+        raise BadRecord("invalid_utf8", f"byte {fault.start}: {fault.reason} ({where})") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON value.
+
+    Raises:
+        BadRecord: ``invalid_json``, ``invalid_utf8``.
+    """
+    try:
+        return json.loads(utf8(text) if isinstance(text, bytes) else text)
+    except (ValueError, RecursionError) as fault:
+        raise BadRecord("invalid_json", str(fault)) from None
+
+
+def text_value(value: Any, field: str) -> str:
+    """A value of a record that must be text which can be stored.
+
+    Raises:
+        BadRecord: ``missing_field`` for None, ``wrong_type``, ``invalid_utf8`` for half of a surrogate pair.
+    """
+    if value is None:
+        raise BadRecord("missing_field", f"no {field!r}")
+    if not isinstance(value, str):
+        raise BadRecord("wrong_type", f"{field!r} is {type(value).__name__}, not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as fault:
+        raise BadRecord("invalid_utf8", f"{field!r}: character {fault.start}: {fault.reason}") from None
+    return value
+
+
+def html_text(data: bytes) -> str:
+    """The readable text of an HTML page: what a browser would show, block elements on lines of their own.
+
+    Raises:
+        BadRecord: ``invalid_utf8`` when it is neither UTF-8 nor in the encoding that it declares.
+    """
+    parser = _Readable()
+    parser.feed(_html_source(data))
+    parser.close()
+    return parser.text()
+
+
+def _html_source(data: bytes) -> str:
+    declared = _META_CHARSET.search(data[:4096])
+    try:
+        return utf8(data)
+    except BadRecord:
+        if declared is None:
+            raise
+    try:
+        return data.decode(codecs.lookup(declared.group(1).decode()).name)
+    except (LookupError, UnicodeError) as fault:
+        raise BadRecord("invalid_utf8", f"neither UTF-8 nor what the page declares: {fault}") from None
+
+
+class _Readable(HTMLParser):
+    """Collects text outside of elements that are not shown."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self._pieces: list[str] = []
+        self._unseen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        if tag == "body":
+            self._unseen.clear()  # a head that was never closed ends here
+        if tag in _UNSEEN:
+            self._unseen.append(tag)
+        elif tag in _BLOCKS:
+            self._pieces.append("\n")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        if tag in _BLOCKS:
+            self._pieces.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._unseen:
+            del self._unseen[self._unseen.index(tag) :]
+        elif tag in _BLOCKS:
+            self._pieces.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self._pieces.append(data)
+
+    def text(self) -> str:
+        lines = (" ".join(line.split()) for line in "".join(self._pieces).split("\n"))
+        return "\n".join(line for line in lines if line)
