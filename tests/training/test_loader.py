@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def test_resuming_equals_going_on_with_any_number_of_workers(token_data: Any, mi
         assert equal(got[1], wanted[1])
     for rank in range(4):
         for got, wanted in zip(
-            take(open_loader(token_data, mixture, rank=rank, world=4, state=state), 4), whole[3:], strict=True
+            take(open_loader(token_data, mixture, rank=rank, world=4, state=state), 2), whole[3:5], strict=True
         ):
             assert got[2] == wanted[2][rank::4]
 
@@ -152,8 +152,9 @@ def _check_slots(batch: PackedBatch) -> None:
     assert torch.equal(batch.encoder_modality.reshape(-1)[used], torch.cat(modality))
 
 
-def test_a_sequence_beyond_its_budget_is_not_cut_in_silence(token_data: Any, mixture: Mixture) -> None:
-    streams = VirtualStreams(
+@pytest.fixture(scope="module")
+def streams(token_data: Any, mixture: Mixture) -> VirtualStreams:
+    return VirtualStreams(
         token_data.root,
         mixture,
         token_data.manifest,
@@ -163,10 +164,26 @@ def test_a_sequence_beyond_its_budget_is_not_cut_in_silence(token_data: Any, mix
         render=RENDER,
         streams=1,
     )
+
+
+def test_a_sequence_beyond_its_budget_is_not_cut_in_silence(streams: VirtualStreams) -> None:
     item = next(streams.planner(0)).items[0]
     example = streams.renderer.render(item.task, streams.rows[item.task].fetch(item.row), item.epoch)
     with pytest.raises(OmnimillError, match="decoder slots, its budget is 1"):
         collate([[example]], BUDGETS.model_copy(update={"decoder": 1}))
+
+
+def test_streams_that_an_example_lacks_take_no_slots(streams: VirtualStreams, mixture: Mixture) -> None:
+    """A task may name inputs that an example given for generation does not have."""
+    watch = [task.name for task in mixture.tasks].index("watch")
+    row = streams.rows[watch].fetch(0)
+    media = ("image_patches", "history_patches", "image_data", "audio_patches", "audio_data")
+    bare = replace(row, **dict.fromkeys(media, []))
+    example = streams.renderer.render(watch, bare, 0)
+    assert len(example.modality) == len(example.text)
+    batch = collate([[example]], BUDGETS)
+    assert (batch.image, batch.image_history, batch.audio, batch.audio_history) == (None,) * 4
+    _check_slots(batch)
 
 
 @pytest.mark.parametrize("damage", ["image", "length"])
