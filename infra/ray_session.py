@@ -13,7 +13,9 @@ import ray.data
 
 
 @contextmanager
-def ray_session(num_cpus: int | None = None, address: str | None = None) -> Iterator[None]:
+def ray_session(
+    num_cpus: int | None = None, address: str | None = None, log_to_driver: bool = True
+) -> Iterator[None]:
     """A Ray to work on for the length of a ``with`` block.
 
     Attaches to `address` or ``RAY_ADDRESS`` when given, reuses a session that this process already has, and otherwise
@@ -22,6 +24,7 @@ def ray_session(num_cpus: int | None = None, address: str | None = None) -> Iter
     Args:
         num_cpus: cores of a local session; all cores when None. Ignored when attaching.
         address: a cluster's address, e.g. ``auto`` or ``ray://host:10001``.
+        log_to_driver: show what workers print and log; it is in Ray's log files in any case.
     """
     if ray.is_initialized():
         yield
@@ -30,10 +33,14 @@ def ray_session(num_cpus: int | None = None, address: str | None = None) -> Iter
     # Ray asks PyPI-style telemetry questions otherwise; nothing here needs a network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    common: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True, "ignore_reinit_error": False}
+    # A task that runs the machine out of memory would be tried again for ever.
+    os.environ.setdefault("RAY_task_oom_retries", "3")
+    common: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": log_to_driver}
     if address:
         ray.init(address=address, **common)
     else:
+        # A local Ray has no spot node to lose: one process less to start.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **common)
     quiet_ray_data()
     try:

@@ -1,0 +1,132 @@
+"""Whole ingestions: what is done again and what is not, budgets, lost workers, lineage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omnimill.errors import OmnimillError
+from omnimill.infra import lineage
+from omnimill.infra.dataset import Dataset
+from omnimill.pipelines.run import ingest
+
+Write = Callable[[dict[str, str]], str]
+
+FILES = {f"part{i}": f"a{i} good hello {i}\nb{i} bad image_truncated\nc{i} drop sidecar\n" for i in range(4)}
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+
+
+def done(result: Any) -> tuple[int, int]:
+    return result.committed, len(result.manifest.commits)
+
+
+def test_ingest_answers_with_accounts_and_lineage(write: Write, script: Any, make_dag: Any, root: str) -> None:
+    dag = make_dag(script(path=write(FILES), licence="CC0"))
+    result = ingest(dag, root)
+    answer = result.as_json()
+    assert answer["units"] == 4
+    records = {"in": 12, "kept": 4, "dropped": {"sidecar": 4}, "quarantined": {"image_truncated": 4}}
+    assert answer["records"] == records
+    assert answer["examples"] == {"written": 4, "dropped": {}}
+    assert answer["manifest"] == Dataset(root, "made").manifest()[0]
+    (run,) = lineage.runs(root, "ingest")
+    assert run.info.status == "FINISHED"
+    (output,), (read,) = lineage.references(run, "output"), lineage.references(run, "input")
+    assert (output.name, output.digest, output.url) == ("made", answer["manifest"], f"{root}/made")
+    assert (read.name, read.url) == ("script", dag.sources[0].source.path)
+    assert run.data.metrics["records_in"] == 12
+    assert run.data.tags["omnimill.licence.script"] == "CC0"
+
+
+def test_a_second_run_does_only_what_changed(
+    write: Write, script: Any, operators: Any, make_dag: Any, root: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(FILES)
+    dag = make_dag(script(path=folder))
+    first = ingest(dag, root)
+    assert done(first) == (4, 4)
+
+    again = ingest(dag, root)
+    assert done(again) == (0, 4)
+    assert again.digest == first.digest
+    assert "4 of 4 units already committed, nothing to do" in capfd.readouterr().err.replace("\n", " ")
+
+    os.utime(f"{folder}/part0.txt", (1, 1))
+    touched = ingest(dag, root)
+    assert touched.digest == first.digest
+    assert done(ingest(dag, root)) == (0, 4), "the new time is remembered"
+
+    write({"part1": "a1 good changed\n"})
+    Path(folder, "part2.txt").unlink()
+    write({"part9": "a9 good new\n"})
+    changed = ingest(dag, root)
+    assert done(changed) == (2, 4)
+    keys = {row["key"] for commit in changed.manifest.commits for row in rows(root, commit)}
+    assert keys == {"a0", "a1", "a3", "a9"}
+
+    selected = ingest(make_dag(script(path=folder, only="9")), root)
+    assert done(selected) == (0, 1)
+    assert done(ingest(make_dag(script(path=folder), operators=[operators[1]()]), root)) == (4, 4)
+    assert done(ingest(dag, root)) == (0, 4), "what an older DAG made is still there"
+
+
+def rows(root: str, commit: Any) -> list[dict[str, Any]]:
+    return [row for ref in commit.shards for row in Dataset(root, "made").read(ref).to_pylist()]
+
+
+def test_a_share_above_the_budget_fails_and_keeps_the_commits(
+    write: Write, script: Any, make_dag: Any, root: str
+) -> None:
+    folder = write(FILES)
+    with pytest.raises(OmnimillError) as caught:
+        ingest(make_dag(script(path=folder), max_quarantined_share=0.3), root)
+    message = str(caught.value)
+    assert "source 'script': 4 of 12 records are quarantined (33.3%), max_quarantined_share is 30.0%" in message
+    assert "omnimill quarantine show made" in message
+    dataset = Dataset(root, "made")
+    with pytest.raises(OmnimillError, match="no dataset"):
+        dataset.manifest()
+    _, left = dataset.manifest(message.rsplit(" ", 1)[1])
+    assert left.counts.records_in == 12
+    assert lineage.runs(root, "ingest")[0].info.status == "FAILED"
+    assert done(ingest(make_dag(script(path=folder), max_quarantined_share=0.4), root)) == (0, 4)
+
+
+def test_too_many_in_a_row_stop_the_source(write: Write, script: Any, make_dag: Any, root: str) -> None:
+    folder = write({f"part{i:02d}": f"a{i} bad forbidden\n" for i in range(30)})
+    with pytest.raises(OmnimillError, match="3 records in a row were quarantined"):
+        ingest(make_dag(script(path=folder), max_consecutive_quarantined=3), root)
+
+
+def test_a_unit_that_fails_on_this_machine_lets_the_others_finish(
+    write: Write, script: Any, make_dag: Any, root: str
+) -> None:
+    folder = write({**FILES, "part1": "a raise memory\n"})
+    with pytest.raises(OmnimillError, match=r"(?s)part1\.txt.*failed.*MemoryError") as caught:
+        ingest(make_dag(script(path=folder)), root)
+    assert "source 'script'" in str(caught.value)
+    assert len(Dataset(root, "made").commits()) == 3
+
+
+def test_a_record_that_kills_its_worker_costs_its_unit_only(
+    write: Write, script: Any, make_dag: Any, root: str
+) -> None:
+    folder = write({**FILES, "part1": "a1 good x\nb1 kill\n"})
+    dag = make_dag(script(path=folder))
+    result = ingest(dag, root)
+    assert result.manifest.counts.quarantined == {"image_truncated": 3, "worker_crashed": 1}
+    assert result.manifest.counts.kept == 3
+    write({"part1": "a1 good x\n"})
+    assert done(ingest(dag, root)) == (1, 4)
+
+
+def test_empty_sources_are_errors(write: Write, script: Any, make_dag: Any, root: str) -> None:
+    with pytest.raises(OmnimillError, match=r"'script' \(type: script, path: /nowhere\) lists no units"):
+        ingest(make_dag(script(path="/nowhere")), root)
+    with pytest.raises(OmnimillError, match=r"'script'.*holds no record at all in 2 units"):
+        ingest(make_dag(script(path=write({"one": "", "two": ""}))), root)
