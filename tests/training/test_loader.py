@@ -51,9 +51,9 @@ def take(loader: Loader, steps: int) -> list[tuple[int, PackedBatch, list[Packed
 
 
 def test_one_worker_and_two_see_the_same_sequences_in_the_same_order(token_data: Any, mixture: Mixture) -> None:
-    alone = take(open_loader(token_data, mixture), 6)
-    halves = [take(open_loader(token_data, mixture, rank=rank, world=2), 6) for rank in range(2)]
-    for step in range(6):
+    alone = take(open_loader(token_data, mixture), 4)
+    halves = [take(open_loader(token_data, mixture, rank=rank, world=2), 4) for rank in range(2)]
+    for step in range(4):
         number, batch, sequences = alone[step]
         assert number == step
         assert [sequence.stream for sequence in sequences] == [0, 1, 2, 3]
@@ -66,7 +66,7 @@ def test_one_worker_and_two_see_the_same_sequences_in_the_same_order(token_data:
 
 
 def test_resuming_equals_going_on_with_any_number_of_workers(token_data: Any, mixture: Mixture) -> None:
-    whole = take(open_loader(token_data, mixture), 7)
+    whole = take(open_loader(token_data, mixture), 5)
     states = []
     for rank in range(2):
         with open_loader(token_data, mixture, rank=rank, world=2) as loader:
@@ -75,12 +75,12 @@ def test_resuming_equals_going_on_with_any_number_of_workers(token_data: Any, mi
             states.append(json.loads(json.dumps(loader.state_dict())))
     state = merge_states(states)
     assert list(state["streams"]) == ["0", "1", "2", "3"]
-    for got, wanted in zip(take(open_loader(token_data, mixture, state=state), 4), whole[3:], strict=True):
+    for got, wanted in zip(take(open_loader(token_data, mixture, state=state), 2), whole[3:], strict=True):
         assert (got[0], got[2]) == (wanted[0], wanted[2])
         assert equal(got[1], wanted[1])
     for rank in range(4):
         for got, wanted in zip(
-            take(open_loader(token_data, mixture, rank=rank, world=4, state=state), 2), whole[3:5], strict=True
+            take(open_loader(token_data, mixture, rank=rank, world=4, state=state), 2), whole[3:], strict=True
         ):
             assert got[2] == wanted[2][rank::4]
 
@@ -178,7 +178,7 @@ def test_streams_that_an_example_lacks_take_no_slots(streams: VirtualStreams, mi
     watch = [task.name for task in mixture.tasks].index("watch")
     row = streams.rows[watch].fetch(0)
     media = ("image_patches", "history_patches", "image_data", "audio_patches", "audio_data")
-    bare = replace(row, **dict.fromkeys(media, []))
+    bare = replace(row, **{name: [] for name in media})
     example = streams.renderer.render(watch, bare, 0)
     assert len(example.modality) == len(example.text)
     batch = collate([[example]], BUDGETS)
