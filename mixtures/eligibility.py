@@ -39,9 +39,11 @@ def reasons(lengths: pl.DataFrame, task: Task) -> pl.Series:
 
 def role_tokens(lengths: pl.DataFrame, roles: list[str]) -> pl.DataFrame:
     """Tokens of every row's texts by role, one column per role, rows in order; 0 where there is none."""
-    segments = lengths.select(role="text_roles", tokens="text_lengths").with_row_index("row").explode("role", "tokens")
+    numbered = lengths.select(role="text_roles", tokens="text_lengths").with_row_index("row")
     sums = [pl.col("tokens").filter(pl.col("role") == role).sum().alias(_tokens(role)) for role in roles]
-    return segments.group_by("row").agg(sums).sort("row").drop("row")
+    totals = numbered.explode("role", "tokens").group_by("row").agg(sums)
+    # Rows without any text may or may not survive `explode`, depending on the version of polars.
+    return numbered.select("row").join(totals, on="row", how="left", maintain_order="left").drop("row").fill_null(0)
 
 
 def _tokens(role: str) -> str:

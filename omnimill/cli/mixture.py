@@ -59,13 +59,14 @@ def show(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
             task["name"],
             task["group"],
             f"{task['rate']:.2%}",
-            "not tokenized yet" if task["size"] is None else task["size"],
+            "?" if task["size"] is None else task["size"],
             ", ".join(task["inputs"]),
             ", ".join(task["targets"]),
         ]
         for task in tasks
     ]
-    print_table(f"{file} over {dataset.url}", ["task", "group", "rate", "rows", "inputs", "target"], rows)
+    note = ", which does not exist yet" if None in sizes else ""
+    print_table(f"{file} over {dataset.url}{note}", ["task", "group", "rate", "rows", "inputs", "target"], rows)
 
 
 def validate(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
