@@ -85,7 +85,9 @@ class CommandRun:
 
 
 @contextmanager
-def command_run(root: str, command: str, config: Mapping[str, Any], name: str | None = None) -> Iterator[CommandRun]:
+def command_run(
+    root: str, command: str, config: Mapping[str, Any], name: str | None = None, resume: str | None = None
+) -> Iterator[CommandRun]:
     """An MLflow run around a command: FINISHED when the block ends, FAILED when it raises, KILLED on Ctrl-C.
 
     Args:
@@ -93,17 +95,20 @@ def command_run(root: str, command: str, config: Mapping[str, Any], name: str | 
         command: ingest, tokenize, train, …; becomes the tag ``omnimill.command``.
         config: the resolved configuration, stored whole as the artifact ``config.json``.
         name: shown in the MLflow UI; the command's name when None.
+        resume: id of the run to go on with; a new run, if the tracking store does not know it.
     """
     mlflow = client(root)
-    found = mlflow.get_experiment_by_name(EXPERIMENT)
-    experiment = found.experiment_id if found else _create_experiment(mlflow, root)
     tags = {
         "omnimill.command": command,
         "omnimill.version": omnimill.__version__,
         "omnimill.root": root,
         "omnimill.argv": " ".join(sys.argv),
     }
-    run = mlflow.create_run(experiment, tags=tags, run_name=name or command)
+    run = _running_again(mlflow, resume) if resume else None
+    if run is None:
+        found = mlflow.get_experiment_by_name(EXPERIMENT)
+        experiment = found.experiment_id if found else _create_experiment(mlflow, root)
+        run = mlflow.create_run(experiment, tags=tags, run_name=name or command)
     handle = CommandRun(mlflow, run)
     handle.json(dict(config), "config.json")
     try:
@@ -114,6 +119,20 @@ def command_run(root: str, command: str, config: Mapping[str, Any], name: str | 
         mlflow.set_terminated(handle.id, status=status)
         raise
     mlflow.set_terminated(handle.id, status="FINISHED")
+
+
+def _running_again(mlflow: MlflowClient, run_id: str) -> Run | None:
+    """An earlier run, marked as running and without its error; None when there is no such run."""
+    try:
+        mlflow.update_run(run_id, status="RUNNING")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    run = mlflow.get_run(run_id)
+    if "omnimill.error" in run.data.tags:
+        mlflow.delete_tag(run_id, "omnimill.error")
+    return run
 
 
 def _create_experiment(mlflow: MlflowClient, root: str) -> str:

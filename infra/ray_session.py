@@ -13,9 +13,7 @@ import ray.data
 
 
 @contextmanager
-def ray_session(
-    num_cpus: int | None = None, address: str | None = None, log_to_driver: bool = True
-) -> Iterator[None]:
+def ray_session(num_cpus: int | None = None, address: str | None = None, log_to_driver: bool = True) -> Iterator[None]:
     """A Ray to work on for the length of a ``with`` block.
 
     Attaches to `address` or ``RAY_ADDRESS`` when given, reuses a session that this process already has, and otherwise
