@@ -1,0 +1,104 @@
+"""The configuration of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from omnimill.config import Config
+from omnimill.errors import ConfigError
+from omnimill.tokens import TokenLayout
+from omnimill.training.backbone.config import BackboneConfig, Size
+from omnimill.training.optim import AdafactorConfig, OptimizerConfig
+from omnimill.training.packing import PackingSettings
+from omnimill.training.render_settings import RenderSettings
+
+# Settings that may change between two launches of one run: they say where, how long and how watched, not what is
+# learnt. Losses stay the same to the last bit as long as `workers` and `threads` do too, else up to summation order.
+FREE_TO_CHANGE = frozenset(
+    {"steps", "workers", "threads", "use_gpu", "checkpoint_every", "keep_checkpoints", "log_every", "max_failures"}
+)
+
+
+class BackboneSettings(Config):
+    """size: a named size. overrides: fields of `BackboneConfig` to set differently, nested as there."""
+
+    size: Size = "tiny"
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+    def resolve(self, layout: TokenLayout) -> BackboneConfig:
+        """The backbone for the streams of `layout`.
+
+        Raises:
+            ConfigError: an override names no field or has an impossible value.
+        """
+        plain = BackboneConfig.of(self.size, layout).model_dump()
+        try:
+            return BackboneConfig.model_validate(_merged(plain, self.overrides))
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ConfigError(f"backbone.overrides: {faults}; allowed keys: {', '.join(sorted(plain))}") from None
+
+
+class TrainConfig(Config):
+    """One training run: ``omnimill train`` starts it, or goes on with it from its newest checkpoint.
+
+    name: of the run, under ``<root>/runs``. mixture: path of the mixture file. seed: of the initial weights (the
+    order of the data has the mixture's seed). steps: updates to do in all.
+    streams: packed sequences in every global batch; a multiple of `workers`.
+    z_loss: weight of (log Z)², which keeps logits from drifting (fact sheet of the reference, §7.6).
+    gradient_clip: most that the global norm of the gradient may be.
+    threads: of PyTorch, per worker. max_failures: times that Ray starts lost workers again before it gives up.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    mixture: str
+    seed: int = 0
+    steps: PositiveInt
+    streams: PositiveInt
+    workers: PositiveInt = 1
+    threads: PositiveInt = 1
+    use_gpu: bool = False
+    backbone: BackboneSettings = BackboneSettings()
+    packing: PackingSettings = PackingSettings()
+    render: RenderSettings = RenderSettings()
+    optimizer: OptimizerConfig = AdafactorConfig()
+    gradient_clip: PositiveFloat = 1.0
+    z_loss: float = Field(default=1e-4, ge=0)
+    checkpoint_every: PositiveInt = 1000
+    keep_checkpoints: PositiveInt = 3
+    log_every: PositiveInt = 1
+    max_failures: NonNegativeInt = 2
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.streams % self.workers:
+            raise ValueError(f"streams ({self.streams}) must be a multiple of workers ({self.workers})")
+        return self
+
+
+def _merged(plain: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {
+        key: _merged(plain[key], value)
+        for key, value in overrides.items()
+        if isinstance(value, Mapping) and isinstance(plain.get(key), Mapping)
+    }
+    return {**plain, **overrides, **nested}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Every key whose value differs, as ``key: was …, is …``; nested keys are joined by dots."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return [f"{key}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}" for key in keys]
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping | list | tuple) and value:
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, child in items:
+            yield from _flat(child, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value

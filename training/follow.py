@@ -1,0 +1,100 @@
+"""Watches a run from the process that started it: progress for people, metrics and checkpoints for MLflow.
+
+Workers only write the run's folder; what is told about it comes from there. So a killed run leaves nothing half told:
+when it goes on, what is missing is told then, and nothing twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from omnimill.infra import lineage
+from omnimill.infra.lineage import CommandRun
+from omnimill.training.checkpoint import list_checkpoints, read_record
+from omnimill.training.history import TIMING, HistoryReader
+
+POLL_SECONDS = 0.5
+
+
+class Follower:
+    """Tells MLflow and `shown` about new steps and checkpoints, for the length of a ``with`` block.
+
+    Args:
+        run: the run's folder.
+        told: the MLflow run.
+        root: for what the tracking store already knows.
+        every: metrics of every how many steps.
+        shown: called with the history's line of every step that is done.
+    """
+
+    def __init__(
+        self, run: Path, told: CommandRun, root: str, every: int, shown: Callable[[dict[str, Any]], None]
+    ) -> None:
+        store = lineage.client(root)
+        self._run, self._told, self._every, self._shown = run, told, every, shown
+        logged = store.get_metric_history(told.id, "learning_rate")
+        self._next = max((metric.step for metric in logged), default=-1) + 1
+        known = lineage.references(store.get_run(told.id), "output")
+        self._checkpoints = {reference.name for reference in known}
+        self._examples: Counter[str] = Counter()
+        self._history = HistoryReader(run)
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._history.close()
+        if self._failure is not None and kind is None:
+            raise self._failure
+
+    def _follow(self) -> None:
+        try:
+            while not self._stop.wait(POLL_SECONDS):
+                self._tell()
+            self._tell()
+        except BaseException as error:  # noqa: BLE001 - raised where the block ends
+            self._failure = error
+
+    def _tell(self) -> None:
+        for line in self._history.read():
+            self._examples.update(line["examples"])
+            if line["step"] >= self._next and line["step"] % self._every == 0:
+                self._told.metrics(step_metrics(line, self._examples), line["step"])
+            self._shown(line)
+        for folder in list_checkpoints(self._run):
+            name = checkpoint_name(folder)
+            if name not in self._checkpoints:
+                self._told.output(name, read_record(folder).digest, str(folder))
+                self._checkpoints.add(name)
+
+
+def checkpoint_name(folder: Path) -> str:
+    """What a checkpoint is called in lineage: ``<run>/step-00000050``."""
+    return f"{folder.parent.parent.name}/{folder.name}"
+
+
+def step_metrics(line: dict[str, Any], examples: Counter[str]) -> dict[str, float]:
+    """MLflow metrics of one line of the history; `examples`: by task, up to and with this step."""
+    values = {
+        "loss": line["loss"],
+        **{f"loss/{name}": value for name, value in line["loss_by_modality"].items()},
+        **{f"loss/task/{name}": value for name, value in line["loss_by_task"].items()},
+        **{f"padding_share/{name}": value for name, value in line["padding_share"].items()},
+        **{f"realised_rate/{name}": count / examples.total() for name, count in examples.items()},
+        "grad_norm": line["grad_norm"],
+        "learning_rate": line["learning_rate"],
+        "skipped": float(line["skipped"]),
+        "tokens_per_second": line[TIMING]["tokens_per_second"],
+        "data_wait_share": line[TIMING]["data_wait_share"],
+    }
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,109 @@
+"""Everything that decides what a run learns, resolved from its configuration: what workers and checkpoints hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omnimill.config import Config, load_config
+from omnimill.errors import ConfigError
+from omnimill.infra.dataset import Dataset
+from omnimill.mixtures.config import Mixture
+from omnimill.tokenizers.store import load_text
+from omnimill.tokens import TokenLayout
+from omnimill.training.backbone.config import BackboneConfig
+from omnimill.training.config import FREE_TO_CHANGE, TrainConfig, differences
+from omnimill.training.loader import Loader
+from omnimill.training.planner import VirtualStreams
+from omnimill.training.render_settings import RenderSettings
+
+
+class TokenDatasetRef(Config):
+    """A version of a token dataset."""
+
+    name: str
+    manifest: str
+
+
+class TrainInputs(Config):
+    """dataset: the tokens that are trained on; layout: what their numbers mean; backbone: the model, in full."""
+
+    config: TrainConfig
+    mixture: Mixture
+    dataset: TokenDatasetRef
+    layout: TokenLayout
+    backbone: BackboneConfig
+
+    @property
+    def render(self) -> RenderSettings:
+        """The render settings, with as many tokens for an earlier picture or clip as the backbone makes of it."""
+        latents = {
+            "image_latents": self.backbone.image_resampler.latents,
+            "audio_latents": self.backbone.audio_resampler.latents,
+        }
+        return self.config.render.model_copy(update=latents)
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides what is learnt, as JSON: not the run's name, nor what may change between two launches of it."""
+        # The mixture counts by what it says, wherever its file lies.
+        excluded = {"config": {*FREE_TO_CHANGE, "name", "mixture"}}
+        return self.model_dump(mode="json", include=set(TrainInputs.model_fields), exclude=excluded)
+
+    def changes(self, now: TrainInputs) -> list[str]:
+        """What is different in `now` of that, one line for each key."""
+        return differences(self.decisive(), now.decisive())
+
+
+def resolve(config: TrainConfig, root: str) -> TrainInputs:
+    """Read what the configuration names: the mixture, and the current version of its token dataset under `root`.
+
+    Raises:
+        ConfigError: a setting does not fit the mixture, the dataset or another setting.
+        OmnimillError: the dataset does not exist.
+    """
+    mixture = load_config(config.mixture, Mixture)
+    digest, manifest = Dataset(root, mixture.dataset).manifest()
+    if manifest.kind != "tokens":
+        raise ConfigError(
+            f"{config.mixture}: dataset {mixture.dataset!r} under {root} holds {manifest.kind}; training needs tokens "
+            "(omnimill tokenize makes them)"
+        )
+    layout = TokenLayout.model_validate(manifest.attributes["layout"])
+    inputs = TrainInputs(
+        config=config,
+        mixture=mixture,
+        dataset=TokenDatasetRef(name=mixture.dataset, manifest=digest),
+        layout=layout,
+        backbone=config.backbone.resolve(layout),
+    )
+    for name in config.render.model_fields_set & {"image_latents", "audio_latents"}:
+        made, asked = getattr(inputs.render, name), getattr(config.render, name)
+        if made != asked:
+            raise ConfigError(f"render.{name}: found {asked}, but the backbone's resampler makes {made}; leave it out")
+    return inputs
+
+
+def open_loader(
+    inputs: TrainInputs, root: str, *, rank: int = 0, world: int = 1, state: Mapping[str, Any] | None = None
+) -> Loader:
+    """The loader of one worker's streams, from the beginning or from a checkpoint's `plan`."""
+    threads = inputs.config.threads
+    return Loader(root, **_settings(inputs, root), rank=rank, world=world, state=state, threads=threads)
+
+
+def open_streams(inputs: TrainInputs, root: str) -> VirtualStreams:
+    """What the loaders of a run plan with, without the media."""
+    return VirtualStreams(root, **_settings(inputs, root))
+
+
+def _settings(inputs: TrainInputs, root: str) -> dict[str, Any]:
+    _, manifest = Dataset(root, inputs.dataset.name).manifest(inputs.dataset.manifest)
+    return {
+        "mixture": inputs.mixture,
+        "manifest": manifest,
+        "layout": inputs.layout,
+        "text": load_text(root, inputs.layout),
+        "packing": inputs.config.packing,
+        "render": inputs.render,
+        "streams": inputs.config.streams,
+    }

@@ -1,0 +1,189 @@
+"""What every worker of a run does: take up the newest checkpoint, train, publish checkpoints.
+
+Plain PyTorch: alone, or inside an initialised ``torch.distributed`` group. Ray Train wraps it in
+``omnimill.training.run``. Only worker 0 writes into the run's folder.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from omnimill.training.backbone.model import Backbone
+from omnimill.training.checkpoint import (
+    CheckpointRecord,
+    load_optimizer,
+    load_weights,
+    newest,
+    prune,
+    read_record,
+    run_folder,
+    save,
+)
+from omnimill.training.history import TIMING, HistoryWriter, run_lock
+from omnimill.training.inputs import TrainInputs, open_loader
+from omnimill.training.loader import Loader, merge_states
+from omnimill.training.optim import build_optimizer, learning_rate
+from omnimill.training.planner import PackedSequence
+from omnimill.training.replay import combine_digests, sequence_digest
+from omnimill.training.step import StepMetrics, sum_over_workers, train_step
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of the processes that train together.
+
+    rank: its number; world: how many there are. wrap: makes the model average its gradients over them.
+    published: told by every worker about each checkpoint, once it is published: the updates done, and the loss.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrap: Callable[[nn.Module], nn.Module] | None = None
+    published: Callable[[int, float], None] | None = None
+
+
+def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str | None = None) -> None:
+    """Train from the run's newest checkpoint, or from the beginning, until `inputs.config.steps` updates are done.
+
+    Args:
+        root: where the token dataset and the run lie.
+        mlflow_run: recorded in checkpoints.
+    """
+    config = inputs.config
+    torch.set_num_threads(config.threads)
+    run = run_folder(root, config.name)
+    with ExitStack() as stack:
+        if worker.rank == 0:
+            stack.enter_context(run_lock(run))
+        folder = _agree(newest(run) if worker.rank == 0 else None)
+        record = read_record(folder) if folder else None
+        start = record.step if record else 0
+
+        model = Backbone(inputs.backbone, seed=config.seed).to(worker.device)
+        optimizer = build_optimizer(config.optimizer, (p for p in model.parameters() if p.requires_grad))
+        if folder:
+            model.load_state_dict(load_weights(folder, str(worker.device)))
+            optimizer.load_state_dict(load_optimizer(folder, str(worker.device)))
+        loader = stack.enter_context(
+            open_loader(inputs, root, rank=worker.rank, world=worker.world, state=record.plan if record else None)
+        )
+        history = stack.enter_context(HistoryWriter(run, start)) if worker.rank == 0 else None
+        examples = Counter(record.examples if record else {})
+        wrapped = worker.wrap(model) if worker.wrap else model
+        for step in range(start, config.steps):
+            line = _one_step(step, wrapped, optimizer, loader, inputs, worker)
+            examples.update(line["examples"])
+            if history:
+                history.append(line)
+            done = step + 1
+            if done % config.checkpoint_every == 0 or done == config.steps:
+                plan = _gather_plan(loader, worker)
+                if history and plan is not None:
+                    history.to_disk()
+                    record = CheckpointRecord(
+                        **dict(inputs),
+                        run=config.name,
+                        step=done,
+                        plan=plan,
+                        examples=dict(sorted(examples.items())),
+                        mlflow_run=mlflow_run,
+                    )
+                    save(run, record, model.state_dict(), optimizer.state_dict())
+                    prune(run, config.keep_checkpoints)
+                if worker.published:
+                    worker.published(done, line["loss"] if line["loss"] is not None else math.nan)
+
+
+def _one_step(
+    step: int, model: nn.Module, optimizer: torch.optim.Optimizer, loader: Loader, inputs: TrainInputs, worker: Worker
+) -> dict[str, Any]:
+    """One update; returns its line of the history."""
+    config, tasks = inputs.config, [task.name for task in inputs.mixture.tasks]
+    began = time.perf_counter()
+    planned, batch, sequences = next(loader)
+    assert planned == step, f"the loader gave step {planned} for step {step}"
+    waited = time.perf_counter() - began
+    rate = learning_rate(config.optimizer, step)
+    metrics = train_step(
+        model,
+        optimizer,
+        batch.to(worker.device),
+        tasks=len(tasks),
+        learning_rate=rate,
+        z_loss=config.z_loss,
+        gradient_clip=config.gradient_clip,
+    )
+    counts, digest, waited = _share_facts(sequences, waited, len(tasks), config.streams, worker)
+    seconds = time.perf_counter() - began
+    return {
+        "step": step,
+        "plan": digest,
+        **_metrics_line(metrics, tasks),
+        "learning_rate": rate,
+        "examples": {tasks[i]: count for i, count in enumerate(counts) if count},
+        TIMING: {
+            "seconds": seconds,
+            "tokens_per_second": (metrics.encoder_tokens + metrics.decoder_tokens) / seconds,
+            "data_wait_share": waited / seconds,
+        },
+    }
+
+
+def _metrics_line(metrics: StepMetrics, tasks: list[str]) -> dict[str, Any]:
+    def finite(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "loss": finite(metrics.loss),
+        "loss_by_modality": {name: finite(value) for name, value in metrics.modality_loss.items()},
+        "loss_by_task": {tasks[i]: finite(value) for i, value in metrics.task_loss.items()},
+        "grad_norm": finite(metrics.grad_norm),
+        "skipped": metrics.skipped,
+        "tokens": {"encoder": metrics.encoder_tokens, "decoder": metrics.decoder_tokens},
+        "padding_share": {"encoder": metrics.encoder_padding, "decoder": metrics.decoder_padding},
+    }
+
+
+def _share_facts(
+    sequences: list[PackedSequence], waited: float, tasks: int, streams: int, worker: Worker
+) -> tuple[list[int], str, float]:
+    """Over all workers: examples of every task, digest of the step's plan, mean seconds of waiting for data."""
+    counts = Counter(item.task for sequence in sequences for item in sequence.items)
+    # Whole numbers in one sum: every stream has one worker, which alone adds the stream's digest.
+    facts = torch.zeros(tasks + streams + 1, dtype=torch.int64)
+    for task, count in counts.items():
+        facts[task] = count
+    for sequence in sequences:
+        facts[tasks + sequence.stream] = sequence_digest(sequence)
+    facts[-1] = round(waited * 1e6)
+    *values, microseconds = sum_over_workers(facts.to(worker.device)).tolist()
+    return values[:tasks], combine_digests(values[tasks:]), microseconds / 1e6 / worker.world
+
+
+def _agree(folder: Path | None) -> Path | None:
+    """Worker 0's choice, for all workers."""
+    chosen = [folder]
+    if dist.is_initialized():
+        dist.broadcast_object_list(chosen)
+    return chosen[0]
+
+
+def _gather_plan(loader: Loader, worker: Worker) -> Mapping[str, Any] | None:
+    """The loader's state over all streams, on worker 0; None elsewhere."""
+    states: list[Any] = [loader.state_dict()]
+    if dist.is_initialized():
+        states = [None] * worker.world
+        dist.all_gather_object(states, loader.state_dict())
+    return merge_states(states) if worker.rank == 0 else None

@@ -1,0 +1,197 @@
+"""``omnimill train``: a run on Ray Train, started anew or gone on with from its newest checkpoint.
+
+Ray starts the workers, connects them, and starts them again when one is lost. Where to go on from is decided by the
+run's own checkpoint folders alone, the same way after a lost worker, a killed driver or a planned stop. (Ray's own list
+of reported checkpoints is tied to one Ray version and is not written atomically, so it is not used.)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+
+from omnimill.errors import ConfigError, OmnimillError
+from omnimill.infra import lineage, storage
+from omnimill.infra.dataset import Dataset
+from omnimill.infra.lineage import CommandRun
+from omnimill.infra.ray_session import ray_session
+from omnimill.progress import console, progress
+from omnimill.training.checkpoint import CheckpointRecord, list_checkpoints, newest, read_record, run_folder
+from omnimill.training.config import TrainConfig
+from omnimill.training.follow import Follower
+from omnimill.training.history import TIMING, read_history
+from omnimill.training.inputs import TrainInputs, resolve
+from omnimill.training.ray_worker import on_worker
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run stands. started_at: updates that had been done before this launch."""
+
+    run: str
+    started_at: int
+    steps: int
+    loss: float | None
+    loss_by_modality: dict[str, float]
+    checkpoint: str
+    checkpoint_digest: str
+    mlflow_run: str | None
+    seconds: float
+
+
+def train(config: TrainConfig, root: str, *, restart: bool = False, cpus: int | None = None) -> TrainResult:
+    """Train until ``config.steps`` updates are done, going on from the run's newest checkpoint.
+
+    Args:
+        root: where the token dataset lies and the run is kept; relative paths are taken from here on as absolute.
+        restart: set an existing run of that name aside and begin anew.
+        cpus: cores of a local Ray; as many as there are, or as the workers need, when None.
+
+    Raises:
+        ConfigError: the configuration does not fit its inputs, or not the checkpoint that it would go on from.
+        OmnimillError: training failed; says on which worker and why.
+    """
+    began = time.monotonic()
+    root = _absolute(root)
+    inputs = resolve(config, root)
+    run = run_folder(root, config.name)
+    if restart:
+        _set_aside(run, root)
+    folder = newest(run)
+    record = read_record(folder) if folder else None
+    if record:
+        _check_unchanged(record, inputs, run)
+    started_at = record.step if record else 0
+    if started_at < config.steps:
+        with lineage.command_run(
+            root, "train", inputs.model_dump(mode="json"), config.name, resume=record.mlflow_run if record else None
+        ) as told:
+            _record_inputs(inputs, root, run, told)
+            _launch(inputs, root, run, told, cpus, started_at)
+    else:
+        console.print(f"run {config.name} has done {started_at} of {config.steps} steps: nothing to do", style="dim")
+    return _result(run, started_at, time.monotonic() - began)
+
+
+def _absolute(root: str) -> str:
+    return storage.filesystem(root)[1] if storage.is_local(root) else root
+
+
+def _set_aside(run: Path, root: str) -> None:
+    """Rename a run's folder to the first free ``<run>.1``, ``<run>.2``, …; MLflow learns where its checkpoints went."""
+    if not run.exists():
+        return
+    number = 1
+    while (aside := run.with_name(f"{run.name}.{number}")).exists():
+        number += 1
+    run.rename(aside)
+    for folder in list_checkpoints(aside)[-1:]:
+        known = read_record(folder).mlflow_run
+        if known:
+            lineage.client(root).set_tag(known, "omnimill.run_folder", str(aside))
+    console.print(f"the run that was there is now {aside}", style="dim")
+
+
+def _check_unchanged(record: CheckpointRecord, inputs: TrainInputs, run: Path) -> None:
+    changes = record.changes(inputs)
+    if changes:
+        listed = "\n".join(f"  {change}" for change in changes)
+        raise ConfigError(
+            f"run {inputs.config.name!r} cannot go on from its checkpoint at step {record.step} under {run}: what "
+            f"decides its learning has changed\n{listed}\n"
+            "Set it back, give the run another name, or begin anew with --restart."
+        )
+
+
+def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun) -> None:
+    told.input(inputs.dataset.name, inputs.dataset.manifest, Dataset(root, inputs.dataset.name).url)
+    told.json(inputs.mixture.model_dump(mode="json"), "mixture.json")
+    told.tags({"omnimill.run_folder": str(run), "omnimill.mixture": inputs.mixture.content_digest()})
+    rates = zip(inputs.mixture.tasks, inputs.mixture.rates, strict=True)
+    told.metrics({f"planned_rate/{task.name}": rate for task, rate in rates})
+
+
+def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: int | None, started_at: int) -> None:
+    config = inputs.config
+    scratch = run / "ray"
+    shutil.rmtree(scratch, ignore_errors=True)
+    with (
+        # What matters of a worker's failure comes back as an exception; the rest is Ray's own chatter.
+        ray_session(num_cpus=_cores(config, cpus), log_to_driver=False),
+        progress(f"train {config.name}", config.steps - started_at, "steps") as advance,
+    ):
+        trainer = ray.train.torch.TorchTrainer(
+            on_worker,
+            train_loop_config={"inputs": inputs.model_dump(mode="json"), "root": root, "mlflow_run": told.id},
+            scaling_config=ScalingConfig(
+                num_workers=config.workers,
+                use_gpu=config.use_gpu,
+                resources_per_worker={"CPU": config.threads, **({"GPU": 1} if config.use_gpu else {})},
+            ),
+            run_config=RunConfig(
+                name="session",
+                storage_path=str(scratch),
+                failure_config=FailureConfig(max_failures=config.max_failures),
+            ),
+        )
+
+        def show(line: dict[str, Any]) -> None:
+            if line["step"] >= started_at:
+                loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
+                advance(1, step=line["step"], loss=loss, tokens_per_second=round(line[TIMING]["tokens_per_second"]))
+
+        with Follower(run, told, root, config.log_every, show):
+            try:
+                trainer.fit()
+            except TrainingFailedError as error:
+                raise _explained(error, config.name) from error
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _cores(config: TrainConfig, cpus: int | None) -> int:
+    """Cores of a local Ray; a machine with fewer than the workers want trains all the same, only slower."""
+    needed = config.workers * config.threads
+    if cpus is None:
+        return max(os.cpu_count() or 1, needed)
+    if cpus < needed:
+        raise ConfigError(
+            f"{config.workers} workers of {config.threads} threads need {needed} cores; found --cpus {cpus}"
+        )
+    return cpus
+
+
+def _explained(error: TrainingFailedError, name: str) -> OmnimillError:
+    """The first worker's failure, as the user should read it."""
+    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+    for rank, failure in sorted(failures.items()):
+        cause = failure.__cause__ or failure
+        if isinstance(cause, OmnimillError):
+            return cause
+        return OmnimillError(f"run {name}: worker {rank} failed: {type(cause).__name__}: {cause}")
+    return OmnimillError(f"run {name}: training failed: {error}")
+
+
+def _result(run: Path, started_at: int, seconds: float) -> TrainResult:
+    folder = newest(run)
+    assert folder is not None, f"{run} holds no checkpoint after training"
+    record = read_record(folder)
+    last = read_history(run)[-1]
+    return TrainResult(
+        run=run.name,
+        started_at=started_at,
+        steps=record.step,
+        loss=last["loss"],
+        loss_by_modality=last["loss_by_modality"],
+        checkpoint=str(folder),
+        checkpoint_digest=record.digest,
+        mlflow_run=record.mlflow_run,
+        seconds=seconds,
+    )
