@@ -6,8 +6,10 @@ Times count from the start of the file. Windows of 4.08 s (65,280 samples) follo
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -74,15 +76,16 @@ def audio_windows(path: str, segment: float, limits: MediaLimits, timeout: float
         if info.audio is None:
             raise BadRecord("audio_no_stream", "the file has no sound that can be decoded") from None
         facts = AudioFacts(info.audio.sample_rate, info.audio.channels, 0.0)
-        clips = track_clips(path, info.demuxer, info.audio, segment, timeout)
+        most = math.ceil(limits.seconds / segment)
+        clips = track_clips(path, info.demuxer, info.audio, segment, most, timeout)
     if not clips:
         raise BadRecord("audio_empty", "no samples")
     seconds = sum(clip.samples for clip in clips) / SAMPLE_RATE
     return replace(facts, seconds=facts.seconds or seconds), clips[: segment_count(seconds, segment)]
 
 
-def track_clips(path: str, demuxer: str, track: AudioTrack, segment: float, timeout: float) -> list[Audio]:
-    """The sound of a stream cut into windows from the start of the file on; silence where it starts late or has gaps.
+def track_clips(path: str, demuxer: str, track: AudioTrack, segment: float, count: int, timeout: float) -> list[Audio]:
+    """The first `count` windows of a stream's sound from the start of the file on; silence where it has gaps.
 
     Args:
         path: local file; `demuxer` and `track` are what :func:`~omnimill.pipelines.decoders.probe.probe` found.
@@ -103,7 +106,7 @@ def track_clips(path: str, demuxer: str, track: AudioTrack, segment: float, time
             while data := stream.read(4 * _BLOCK_SAMPLES):
                 yield _finite(np.frombuffer(data[: len(data) // 4 * 4], dtype=np.float32))
 
-        return list(_clips(blocks(), segment))
+        return list(islice(_clips(blocks(), segment), count))
 
 
 def _sndfile_facts(file: soundfile.SoundFile, limits: MediaLimits) -> AudioFacts:

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import ffmpeg
 from imageio_ffmpeg import get_ffmpeg_exe
@@ -39,7 +39,7 @@ def source(path: str, demuxer: str, **options: Any) -> Any:
 
 
 @contextmanager
-def piped(output: Any, kind: str, seconds: float) -> Iterator[BinaryIO]:
+def piped(output: Any, kind: str, seconds: float) -> Iterator[IO[bytes]]:
     """Run a graph and read what it writes to its pipe; the process is gone when the block is left.
 
     Args:
@@ -100,7 +100,7 @@ def _limit(pid: int, seconds: float) -> None:
         pass  # it has ended already
 
 
-def _listen(stream: BinaryIO, complaints: set[str]) -> None:
+def _listen(stream: IO[bytes], complaints: set[str]) -> None:
     """Collect the different things that the process says; the rest is read and forgotten."""
     with stream:
         while line := stream.readline(500):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,9 +93,7 @@ def frames_at(
     return [replace(images[index], time=float(time)) for index, time in zip(back, times, strict=True)]
 
 
-def _first_frame(
-    path: str, demuxer: str, track: VideoTrack, time: float, max_side: int, timeout: float
-) -> list[Image]:
+def _first_frame(path: str, demuxer: str, track: VideoTrack, time: float, max_side: int, timeout: float) -> list[Image]:
     """The frame of a video so short that no point of a grid falls on it."""
     with ffmpeg.piped(_portable_pixmaps(_stream(path, demuxer, track), max_side), "video", timeout) as stream:
         rgb = _read_pixmap(stream)
@@ -144,7 +142,7 @@ def _portable_pixmaps(stream: Any, max_side: int, *global_arguments: str) -> Any
     return output.global_args(*global_arguments)
 
 
-def _read_pixmap(stream: BinaryIO) -> npt.NDArray[np.uint8] | None:
+def _read_pixmap(stream: IO[bytes]) -> npt.NDArray[np.uint8] | None:
     """The next picture, uint8 [height, width, 3]; None when there is no whole one left."""
     if stream.readline() != b"P6\n":
         return None
