@@ -9,10 +9,35 @@ from pydantic import Field, field_validator, model_validator
 
 from omnimill.config import Config
 from omnimill.pipelines.base import Operator, Source
+from omnimill.pipelines.operators.image import ImageAspect, ImageBlur, ImageResize, ImageSize, ImageUniform
+from omnimill.pipelines.operators.text import TextBlocklist, TextLength, TextQuality, TextRepetition
+from omnimill.pipelines.sources.files import FilesSource
+from omnimill.pipelines.sources.image_folder import ImageFolderSource
+from omnimill.pipelines.sources.jsonl import JsonlSource
+from omnimill.pipelines.sources.parquet_text import ParquetTextSource
+from omnimill.pipelines.sources.source_tree import SourceTreeSource
+from omnimill.pipelines.sources.webdataset_tars import WebDatasetSource
 
 # Every source and operator that a DAG can name; adding one is a line here.
-SOURCE_TYPES: tuple[type[Source], ...] = ()
-OPERATOR_TYPES: tuple[type[Operator], ...] = ()
+SOURCE_TYPES: tuple[type[Source], ...] = (
+    FilesSource,
+    ImageFolderSource,
+    JsonlSource,
+    ParquetTextSource,
+    SourceTreeSource,
+    WebDatasetSource,
+)
+OPERATOR_TYPES: tuple[type[Operator], ...] = (
+    ImageAspect,
+    ImageBlur,
+    ImageResize,
+    ImageSize,
+    ImageUniform,
+    TextBlocklist,
+    TextLength,
+    TextQuality,
+    TextRepetition,
+)
 
 if TYPE_CHECKING:
     AnySource = Source

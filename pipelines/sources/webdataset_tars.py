@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -15,25 +16,43 @@ from omnimill.infra.dataset import Unit
 from omnimill.pipelines import files
 from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
-from omnimill.pipelines.decoders.sniff import claimed_medium
+from omnimill.pipelines.decoders.sniff import HEAD_BYTES, claimed_medium, sniff
 from omnimill.pipelines.decoders.tars import Member, gunzip, read_members
 from omnimill.pipelines.decoders.text import parse_json, text_value, utf8
+from omnimill.pipelines.sources.audio_files import audio_examples
 from omnimill.pipelines.sources.examples import make_example, refuse
-from omnimill.schema import Example, Image, Meta, Provenance, Text
+from omnimill.pipelines.sources.media import SegmentSettings, Words
+from omnimill.pipelines.sources.video import VideoSettings, video_examples
+from omnimill.schema import Example, Image, Provenance, Text
 
+_MEDIA = ("image", "audio", "video")
 _KINDS = {"txt": "text", "text": "text", "caption": "text", "json": "facts", "cls": "label"}
+
+
+@dataclass
+class _Parts:
+    """A sample's members by what they are to it: name and decompressed bytes."""
+
+    image: list[tuple[str, bytes]] = field(default_factory=list)
+    audio: list[tuple[str, bytes]] = field(default_factory=list)
+    video: list[tuple[str, bytes]] = field(default_factory=list)
+    text: list[tuple[str, bytes]] = field(default_factory=list)
+    facts: list[tuple[str, bytes]] = field(default_factory=list)
+    label: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 class WebDatasetSource(Source):
     """Tar files in the WebDataset convention; a unit is a tar, a record is a sample.
 
-    Pictures become images; ``txt`` is the caption (the body, in a sample without picture); ``cls`` is a class number or
-    name; ``json`` holds facts. Any of them may be gzipped. Other members turn their sample down as
-    ``unsupported_member`` unless `ignore` names their extension, and so do members that belong to no sample.
+    Pictures become images; ``txt`` is the caption (the body, in a sample without media); ``cls`` is a class number or
+    name; ``json`` holds facts. Any of them may be gzipped. A sample may instead have one video or audio member, its
+    texts the caption. Other members turn their sample down as ``unsupported_member`` unless `ignore` names their
+    extension, and so do members that belong to no sample.
 
     path: a tar, or a folder of tars.
     caption_field, url_field, licence_field: keys of ``json``; its caption counts when there is no ``txt``.
     classes: names of the class numbers in ``cls``.
+    images, audio, video: how these are decoded, as in the sources made for them.
     """
 
     selection: ClassVar[tuple[str, ...]] = ("include", "exclude")
@@ -49,6 +68,8 @@ class WebDatasetSource(Source):
     ignore: tuple[str, ...] = ()
     max_member_bytes: int = Field(256 << 20, gt=0)
     images: ImageSettings = ImageSettings()
+    audio: SegmentSettings = SegmentSettings()
+    video: VideoSettings = VideoSettings()
 
     def units(self) -> Iterator[Unit]:
         for url in files.find(self.path, self.include, self.exclude):
@@ -79,21 +100,40 @@ class WebDatasetSource(Source):
             yield Record(key, provenance, partial(self._decode, unit, key, provenance, members))
 
     def _decode(self, unit: Unit, key: str, provenance: Provenance, members: dict[str, Member]) -> Sequence[Example]:
-        parts: dict[str, list[tuple[Member, bytes]]] = {"image": [], "text": [], "facts": [], "label": []}
+        parts = _Parts()
         for extension, member in members.items():
             if member.fault is not None:
                 raise BadRecord(member.fault.reason, f"{member.name}: {member.fault.message}")
-            data = member.data or b""
-            kind, data = self._kind(extension, data)
+            kind, data = self._kind(extension, member.data or b"")
             if kind is not None:
-                parts[kind].append((member, data))
-        images = [decode_image(data, self.images, f"{provenance.uri}#{member.name}") for member, data in parts["image"]]
-        facts = self._facts(parts["facts"])
+                getattr(parts, kind).append((member.name, data))
+        recordings = [("video", data) for _, data in parts.video] + [("audio", data) for _, data in parts.audio]
+        if len(recordings) > 1 or (recordings and parts.image):
+            raise RecordDropped("unsupported_member")
+        images = [decode_image(data, self.images, f"{provenance.uri}#{name}") for name, data in parts.image]
+        facts = self._facts(parts)
         texts = self._texts(parts, facts, images)
-        if not images and not texts:
+        if recordings:
+            examples = self._recording(*recordings[0], unit, key, provenance, texts)
+        elif images or texts:
+            examples = [make_example(self, unit, key, provenance, text=texts, images=images)]
+        else:
             raise RecordDropped("no_content")
-        meta = Meta(url=_fact(facts, self.url_field), licence=_fact(facts, self.licence_field))
-        return [make_example(self, unit, key, provenance, text=texts, images=images, meta=meta)]
+        for example in examples:
+            example.meta.url = _fact(facts, self.url_field)
+            example.meta.licence = _fact(facts, self.licence_field) or self.licence
+        return examples
+
+    def _recording(
+        self, medium: str, data: bytes, unit: Unit, key: str, provenance: Provenance, texts: list[Text]
+    ) -> list[Example]:
+        words = Words(caption="\n".join(text.text for text in texts) or None)
+        with tempfile.NamedTemporaryFile(prefix="omnimill-") as copy:
+            copy.write(data)
+            copy.flush()
+            if medium == "video":
+                return video_examples(copy.name, self, unit, key, provenance, self.video, words)
+            return audio_examples(copy.name, self, unit, key, provenance, self.audio, words)
 
     def _kind(self, extension: str, data: bytes) -> tuple[str | None, bytes]:
         """What a member is to its sample, and its bytes decompressed; None for one to ignore."""
@@ -102,28 +142,30 @@ class WebDatasetSource(Source):
         if extension.endswith(".gz"):
             extension, data = extension[:-3], gunzip(data, self.max_member_bytes)
         last = extension.rsplit(".", 1)[-1]
-        kind = "image" if claimed_medium(f"x.{last}") == "image" else _KINDS.get(last)
+        kind = _KINDS.get(last)
+        if kind is None and (claimed := claimed_medium(f"x.{last}")) in _MEDIA:
+            # The name says that it is a medium, the content which one.
+            content = sniff(data[:HEAD_BYTES])
+            kind = content.medium if content is not None and content.medium in _MEDIA else claimed
         if kind is None:
             raise RecordDropped("unsupported_member")
         return kind, data
 
-    def _facts(self, members: list[tuple[Member, bytes]]) -> dict[str, Any]:
+    def _facts(self, parts: _Parts) -> dict[str, Any]:
         facts: dict[str, Any] = {}
-        for member, data in members:
+        for name, data in parts.facts:
             value = parse_json(data)
             if not isinstance(value, dict):
-                raise BadRecord("wrong_type", f"{member.name} holds {type(value).__name__}, not an object")
+                raise BadRecord("wrong_type", f"{name} holds {type(value).__name__}, not an object")
             facts |= value
         return facts
 
-    def _texts(
-        self, parts: dict[str, list[tuple[Member, bytes]]], facts: dict[str, Any], images: list[Image]
-    ) -> list[Text]:
+    def _texts(self, parts: _Parts, facts: dict[str, Any], images: list[Image]) -> list[Text]:
         role = "caption" if images else "body"
-        found = [(role, utf8(data)) for _, data in parts["text"]]
+        found = [(role, utf8(data)) for _, data in parts.text]
         if not found and (caption := _fact(facts, self.caption_field)) is not None:
             found = [(role, caption)]
-        found += [("label", self._label(utf8(data).strip())) for _, data in parts["label"]]
+        found += [("label", self._label(utf8(data).strip())) for _, data in parts.label]
         about = 0 if len(images) == 1 else None
         return [Text(role=role, text=text.strip(), image=about) for role, text in found if text.strip()]
 
@@ -161,6 +203,6 @@ def _samples(members: Iterator[Member]) -> Iterator[dict[str, Any]]:
         yield sample
 
 
-def _fact(facts: dict[str, Any], field: str | None) -> str | None:
-    value = facts.get(field) if field is not None else None
-    return None if value is None or field is None else text_value(value, field)
+def _fact(facts: dict[str, Any], name: str | None) -> str | None:
+    value = facts.get(name) if name is not None else None
+    return None if value is None or name is None else text_value(value, name)

@@ -1,0 +1,152 @@
+"""Filters and changes of pictures. Every one passes examples without pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import cv2
+import numpy as np
+from pydantic import Field, model_validator
+
+from omnimill.pipelines.base import Operator
+from omnimill.pipelines.decoders.images import encode_rgb, load_grey, load_rgb
+from omnimill.schema import Example, Image
+
+_UNIFORM_SIDE = 64
+_BLUR_SIDE = 512
+
+
+class ImageSize(Operator):
+    """Drops an example when one of its pictures is too small or too large, in pixels.
+
+    min_side, max_side: of the shorter and of the longer side. min_pixels: width times height.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("images",)
+
+    op: Literal["image_size"]
+    min_side: int = Field(1, ge=1)
+    max_side: int | None = Field(None, ge=1)
+    min_pixels: int = Field(1, ge=1)
+
+    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
+        return [_first(self._judge(image) for image in example.images) for example in examples]
+
+    def _judge(self, image: Image) -> str | None:
+        if min(image.width, image.height) < self.min_side or image.width * image.height < self.min_pixels:
+            return "image_too_small"
+        if self.max_side is not None and max(image.width, image.height) > self.max_side:
+            return "image_too_large"
+        return None
+
+
+class ImageAspect(Operator):
+    """Drops an example when one of its pictures is longer than `max_ratio` times its shorter side.
+
+    The default of 3 is the usual bound of web image-text sets (DataComp, Gadre et al. 2023, "basic filtering").
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("images",)
+
+    op: Literal["image_aspect"]
+    max_ratio: float = Field(3.0, ge=1)
+
+    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
+        return [_first(self._judge(image) for image in example.images) for example in examples]
+
+    def _judge(self, image: Image) -> str | None:
+        long, short = max(image.width, image.height), min(image.width, image.height)
+        return "image_aspect" if long > self.max_ratio * short else None
+
+
+class ImageUniform(Operator):
+    """Drops an example whose pictures are all nearly one colour.
+
+    Measures the standard deviation of the grey levels (0 to 255) of a thumbnail of 64 pixels; the largest one of the
+    example's pictures is its score ``image_std``.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("images",)
+    writes: ClassVar[tuple[str, ...]] = ("meta",)
+
+    op: Literal["image_uniform"]
+    min_std: float = Field(4.0, ge=0)
+
+    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
+        scores = _score(examples, "image_std", lambda image: float(load_grey(image, _UNIFORM_SIDE).std()))
+        return ["image_uniform" if score is not None and score < self.min_std else None for score in scores]
+
+
+class ImageBlur(Operator):
+    """Drops an example whose pictures are all blurred.
+
+    Measures the variance of the Laplacian (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR
+    2000) of grey levels in 0 to 255, the longer side shrunk to 512 pixels, so that the bound does not depend on the
+    resolution; the largest one of the example's pictures is its score ``laplacian_variance``.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("images",)
+    writes: ClassVar[tuple[str, ...]] = ("meta",)
+
+    op: Literal["image_blur"]
+    min_variance: float = Field(20.0, ge=0)
+
+    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
+        scores = _score(examples, "laplacian_variance", _laplacian_variance)
+        return ["image_blurred" if score is not None and score < self.min_variance else None for score in scores]
+
+
+class ImageResize(Operator):
+    """Shrinks pictures so that no side passes its bound, and encodes them again; smaller ones stay as they are.
+
+    short_side, long_side: bounds in pixels; the proportions are kept. The digest stays that of the source's bytes.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("images",)
+    writes: ClassVar[tuple[str, ...]] = ("images",)
+
+    op: Literal["image_resize"]
+    short_side: int | None = Field(None, ge=1)
+    long_side: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ImageResize:
+        if self.short_side is None and self.long_side is None:
+            raise ValueError("one of short_side and long_side is needed")
+        return self
+
+    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
+        for example in examples:
+            example.images = [self._shrink(image) for image in example.images]
+        return [None] * len(examples)
+
+    def _shrink(self, image: Image) -> Image:
+        short, long = sorted((image.width, image.height))
+        scale = min((self.short_side or short) / short, (self.long_side or long) / long)
+        if scale >= 1:
+            return image
+        width, height = (max(1, round(side * scale)) for side in (image.width, image.height))
+        rgb = cv2.resize(load_rgb(image), (width, height), interpolation=cv2.INTER_AREA)
+        data, form = encode_rgb(np.asarray(rgb, np.uint8))
+        return replace(image, data=data, format=form, width=width, height=height)
+
+
+def _first(reasons: Iterable[str | None]) -> str | None:
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _score(examples: Sequence[Example], name: str, measure: Callable[[Image], float]) -> list[float | None]:
+    """The largest measure over each example's pictures, noted under `name`; None without pictures."""
+    scores: list[float | None] = []
+    for example in examples:
+        score = max(map(measure, example.images), default=None)
+        if score is not None:
+            example.meta.scores[name] = score
+        scores.append(score)
+    return scores
+
+
+def _laplacian_variance(image: Image) -> float:
+    return float(cv2.Laplacian(load_grey(image, _BLUR_SIDE), cv2.CV_64F).var())
