@@ -7,12 +7,14 @@ kills every worker it is given to is quarantined as a whole.
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 import ray.data
+from ray.util.annotations import RayDeprecationWarning
 
 from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Commit, Dataset, Unit
@@ -38,7 +40,12 @@ def run_units(pipeline: Pipeline, units: Sequence[Unit], dataset: Dataset, threa
     # A block is lost only when its worker died on every try; that unit is given up below, the others go on.
     blocks.context.max_errored_blocks = -1
     work = partial(_process_block, pipeline=pipeline, root=dataset.root, name=dataset.name, threads=threads)
-    graph = blocks.map_batches(work, batch_size=None, batch_format="pyarrow", num_cpus=1, max_retries=WORKER_RETRIES)
+    with warnings.catch_warnings():
+        # Ray announces the end of `max_retries` here without another way yet to bound retries, which are endless.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        graph = blocks.map_batches(
+            work, batch_size=None, batch_format="pyarrow", num_cpus=1, max_retries=WORKER_RETRIES
+        )
     waiting = {unit.id: unit for unit in units}
     for row in graph.iter_rows():
         commit = None if row["commit"] is None else Commit.model_validate_json(row["commit"])
