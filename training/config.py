@@ -90,9 +90,9 @@ def _merged(plain: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Every key whose value differs, as ``key: was …, is …``; nested keys are joined by dots."""
-    old, new = dict(_flat(before)), dict(_flat(now))
+    old, new = ({key: repr(value) for key, value in _flat(one)} for one in (before, now))
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return [f"{key}: was {old.get(key, 'absent')!r}, is {new.get(key, 'absent')!r}" for key in keys]
+    return [f"{key}: was {old.get(key, 'absent')}, is {new.get(key, 'absent')}" for key in keys]
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,14 @@ from omnimill.rng import generator
 from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
+from omnimill.training.config import TrainConfig
+from omnimill.training.lengths import Budgets
+from omnimill.training.optim import AdafactorConfig
+from omnimill.training.packing import PackingSettings
+from omnimill.training.render_settings import RenderSettings
+
+if TYPE_CHECKING:
+    from omnimill.training.inputs import TrainInputs
 
 _WORDS = (
     "the",
@@ -209,3 +217,27 @@ def mixture() -> Mixture:
         ),
     )
     return Mixture(dataset="tokens", seed=7, tasks=tasks)
+
+
+@pytest.fixture(scope="session")
+def inputs(layout: TokenLayout, mixture: Mixture) -> TrainInputs:
+    """A training small enough for a step to take a tenth of a second."""
+    from omnimill.training.inputs import TokenDatasetRef, TrainInputs
+
+    config = TrainConfig(
+        name="run",
+        mixture="mixture.yaml",
+        steps=6,
+        streams=4,
+        checkpoint_every=2,
+        packing=PackingSettings(budgets=Budgets(encoder=128, decoder=96), pool=8),
+        render=RenderSettings(max_text=64, max_target_text=64, history_frames=2),
+        optimizer=AdafactorConfig(peak_learning_rate=0.03, warmup_steps=4),
+    )
+    return TrainInputs(
+        config=config,
+        mixture=mixture,
+        dataset=TokenDatasetRef(name="tokens", manifest="0" * 64),
+        layout=layout,
+        backbone=config.backbone.resolve(layout),
+    )

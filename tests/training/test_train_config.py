@@ -1,0 +1,103 @@
+"""Training configurations: what is wrong with one is said at its line, and what changed since a checkpoint by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from omnimill.config import load_config
+from omnimill.errors import ConfigError
+from omnimill.tokens import TokenLayout
+from omnimill.training.backbone.config import BackboneConfig
+from omnimill.training.config import BackboneSettings, TrainConfig, differences
+
+if TYPE_CHECKING:
+    from omnimill.training.inputs import TrainInputs
+
+PROJECT = Path(__file__).parents[2]
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "train.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_short_file_means_the_reference_settings(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: a\nmixture: m.yaml\nsteps: 10\nstreams: 4\n")
+    config = load_config(path, TrainConfig)
+    assert (config.optimizer.name, config.optimizer.warmup_steps, config.gradient_clip) == ("adafactor", 5000, 1.0)
+    assert (config.packing.budgets.encoder, config.packing.budgets.decoder) == (864, 1280)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("name: a\nmixture: m\nsteps: 1\nstreams: 5\nworkers: 2", r"streams \(5\) must be a multiple of workers \(2\)"),
+        ("name: a\nmixture: m\nsteps: 0\nstreams: 1", r"train.yaml:3: steps: .*greater than 0; found 0"),
+        ("name: a.b\nmixture: m\nsteps: 1\nstreams: 1", r"train.yaml:1: name: .*found 'a.b'"),
+        ("name: a\nmixture: m\nsteps: 1\nstreams: 1\nsteams: 2", r"train.yaml:5: steams: unknown key.*'streams'"),
+        (
+            "name: a\nmixture: m\nsteps: 1\nstreams: 1\noptimizer: {name: adamw, momentum: 0.9}",
+            r"train.yaml:5: optimizer.*momentum: unknown key",
+        ),
+        ("name: a\nmixture: m\nsteps: 1\nstreams: 1\noptimizer: {name: sgd}", r"train.yaml:5: optimizer.*sgd"),
+    ],
+)
+def test_errors_name_the_line_and_the_key(tmp_path: Path, lines: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, lines), TrainConfig)
+
+
+def test_overrides_change_single_fields(layout: TokenLayout) -> None:
+    plain = BackboneConfig.of("tiny", layout)
+    changed = BackboneSettings(overrides={"encoder_layers": 1, "image_resampler": {"latents": 5}}).resolve(layout)
+    expected = plain.model_copy(
+        update={
+            "encoder_layers": 1,
+            "image_resampler": plain.image_resampler.model_copy(update={"latents": 5}),
+        }
+    )
+    assert changed == expected
+    with pytest.raises(ConfigError, match=r"backbone\.overrides: encoder_layer: .*allowed keys: .*encoder_layers"):
+        BackboneSettings(overrides={"encoder_layer": 1}).resolve(layout)
+
+
+def test_rendering_counts_latents_as_the_backbone_makes_them(inputs: TrainInputs) -> None:
+    backbone = inputs.backbone
+    assert inputs.config.render.image_latents != backbone.image_resampler.latents
+    assert inputs.render.image_latents == backbone.image_resampler.latents
+    assert inputs.render.audio_latents == backbone.audio_resampler.latents
+
+
+def changed(inputs: TrainInputs, **values: Any) -> TrainInputs:
+    return inputs.model_copy(update={"config": inputs.config.model_copy(update=values)})
+
+
+def test_only_what_decides_the_learning_counts_as_a_change(inputs: TrainInputs) -> None:
+    free = {"steps": 1000, "workers": 2, "checkpoint_every": 7, "log_every": 3, "mixture": "moved.yaml", "name": "b"}
+    assert inputs.changes(changed(inputs, **free)) == []
+    assert inputs.changes(changed(inputs, seed=4)) == ["config.seed: was 0, is 4"]
+    task = inputs.mixture.tasks[0].model_copy(update={"rate": 9.5})
+    mixture = inputs.mixture.model_copy(update={"tasks": (task, *inputs.mixture.tasks[1:])})
+    assert inputs.changes(inputs.model_copy(update={"mixture": mixture})) == ["mixture.tasks.0.rate: was 2.0, is 9.5"]
+    dataset = inputs.dataset.model_copy(update={"manifest": "1" * 64})
+    (line,) = inputs.changes(inputs.model_copy(update={"dataset": dataset}))
+    assert line == f"dataset.manifest: was '{'0' * 64}', is '{'1' * 64}'"
+
+
+def test_differences_tell_absent_from_none() -> None:
+    assert differences({"a": None, "b": [1]}, {"b": [1, 2], "c": {}}) == [
+        "a: was None, is absent",
+        "b.1: was absent, is 2",
+        "c: was absent, is {}",
+    ]
+
+
+def test_shipped_configurations_load() -> None:
+    paths = sorted((PROJECT / "training" / "configs").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        assert (PROJECT / load_config(path, TrainConfig).mixture).exists()
