@@ -90,20 +90,15 @@ class Attention(Block):
     Queries and keys are normalised per head before they are rotated (Unified-IO 2, arXiv 2312.17172, section 3.2):
     ``qk_norm`` is an RMS norm over the head's width with one scale vector for all heads; ``scaled_cosine`` is the l2
     norm with a learned temperature per head.
-
-    Args:
-        width: of queries in and of the output; context_width: of keys and values (default: the same).
     """
 
-    def __init__(
-        self, width: int, heads: int, head_width: int, norm: AttentionNorm = "qk_norm", context_width: int | None = None
-    ) -> None:
+    def __init__(self, width: int, heads: int, head_width: int, norm: AttentionNorm = "qk_norm") -> None:
         super().__init__()
         inner = heads * head_width
         self.heads, self.head_width = heads, head_width
         self.query = Linear(width, inner)
-        self.key = Linear(context_width or width, inner)
-        self.value = Linear(context_width or width, inner)
+        self.key = Linear(width, inner)
+        self.value = Linear(width, inner)
         self.out = Linear(inner, width)
         self.query_norm = RMSNorm(head_width) if norm == "qk_norm" else None
         self.key_norm = RMSNorm(head_width) if norm == "qk_norm" else None
@@ -142,7 +137,7 @@ class Attention(Block):
         q_rotation: Rotation | None = None,
         k_rotation: Rotation | None = None,
     ) -> Tensor:
-        """x [B, S, d], context [B, T, c], mask bool broadcastable to [B, H, S, T] -> [B, S, d]."""
+        """x [B, S, d], context [B, T, d], mask bool broadcastable to [B, H, S, T] -> [B, S, d]."""
         k, v = self.keys_values(context, k_rotation)
         return self.combine(self.queries(x, q_rotation), k, v, mask)
 
