@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Self
 
 import sentencepiece
 
@@ -32,6 +33,13 @@ class TextTokenizer:
 
     def __init__(self, model_file: str | Path) -> None:
         self._load(storage.read_bytes(str(model_file)), str(model_file))
+
+    @classmethod
+    def of(cls, model: bytes, name: str) -> Self:
+        """A tokenizer from a model file's content; `name` is what messages call it."""
+        tokenizer = cls.__new__(cls)
+        tokenizer._load(model, name)
+        return tokenizer
 
     def _load(self, model: bytes, name: str) -> None:
         processor = sentencepiece.SentencePieceProcessor()
