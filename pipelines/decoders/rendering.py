@@ -1,0 +1,151 @@
+"""Views of a surface by ray casting on the CPU: nearest hit, texture and colour, Lambert shading.
+
+Needs the optional extra ``assets3d`` (embreex, Intel's ray tracing kernels in a wheel).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from omnimill.pipelines.decoders.mesh import Floats, MeshLimits, Surface, load_surface
+from omnimill.pipelines.decoders.mesh_files import MeshFormat
+
+JPEG_QUALITY = 90
+_SAMPLES = 2  # per pixel and axis
+# Shares of the colour that are seen edge-on, and that are added head-on; white stays apart from a white background.
+_AMBIENT, _DIFFUSE = 0.42, 0.5
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the camera stands and looks to the centre from: azimuth and elevation in radians, distance in radii.
+
+    Azimuth 0 is in front of the object (glTF: its front looks along +z), pi/2 at +x; y is up.
+    """
+
+    theta: float
+    phi: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Camera:
+    """size: sides of the square picture in pixels. field_of_view: degrees. background: grey level 0..255."""
+
+    size: int = 256
+    field_of_view: float = 49.1
+    background: int = 255
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """pictures: one JPEG per pose. coverage: share of the pixels that show the object. faces: triangles."""
+
+    pictures: tuple[bytes, ...]
+    coverage: tuple[float, ...]
+    faces: int
+
+
+def render_asset(
+    data: bytes,
+    form: MeshFormat,
+    attachments: Mapping[str, bytes],
+    poses: Sequence[Pose],
+    camera: Camera,
+    limits: MeshLimits,
+) -> Rendering:
+    """Views of an asset. Call it through :func:`~omnimill.pipelines.isolation.isolated`.
+
+    Raises:
+        BadRecord: see :func:`~omnimill.pipelines.decoders.mesh.load_surface`.
+        ImportError: the extra is not installed.
+    """
+    surface = load_surface(data, form, attachments, limits)
+    tracer = _tracer(surface)
+    pictures, coverage = [], []
+    for pose in poses:
+        rgb, share = _view(surface, tracer, pose, camera)
+        pictures.append(simplejpeg.encode_jpeg(rgb, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"))
+        coverage.append(share)
+    return Rendering(tuple(pictures), tuple(coverage), len(surface.corners))
+
+
+def camera_rays(pose: Pose, camera: Camera) -> tuple[Floats, Floats]:
+    """The eye [3] and the unit directions [rays, 3] of all samples of a picture, row by row from the top left."""
+    eye = pose.radius * np.array(
+        [math.cos(pose.phi) * math.sin(pose.theta), math.sin(pose.phi), math.cos(pose.phi) * math.cos(pose.theta)]
+    )
+    back = eye / np.linalg.norm(eye)
+    # Horizontal by construction, so that straight up and down are no special case.
+    right = np.array([math.cos(pose.theta), 0.0, -math.sin(pose.theta)])
+    up = np.cross(back, right)
+    count = camera.size * _SAMPLES
+    reach = math.tan(math.radians(camera.field_of_view) / 2)
+    steps = ((np.arange(count) + 0.5) / count * 2 - 1) * reach
+    directions = (steps[None, :, None] * right - steps[:, None, None] * up - back).reshape(-1, 3)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return eye.astype(np.float32), directions.astype(np.float32)
+
+
+def _tracer(surface: Surface) -> Any:
+    from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415 - optional extra
+    from embreex.rtcore_scene import EmbreeScene  # noqa: PLC0415
+
+    scene = EmbreeScene()
+    vertices = np.ascontiguousarray(surface.corners.reshape(-1, 3))
+    TriangleMesh(scene, vertices, np.arange(len(vertices), dtype=np.int32).reshape(-1, 3))
+    return scene
+
+
+def _view(surface: Surface, tracer: Any, pose: Pose, camera: Camera) -> tuple[npt.NDArray[np.uint8], float]:
+    """One picture, uint8 [size, size, 3], and the share of it that the object covers."""
+    eye, directions = camera_rays(pose, camera)
+    found = tracer.run(np.broadcast_to(eye, directions.shape).copy(), directions, output=True)
+    rays = np.flatnonzero(found["primID"] >= 0)
+    face = found["primID"][rays]
+    u, v = found["u"][rays], found["v"][rays]
+    weights = np.stack([1 - u - v, u, v], axis=1)[:, :, None].astype(np.float32)
+    colour = _colour(surface, face, weights)
+    normal = (surface.normals[face] * weights).sum(axis=1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    # The lamp stands at the camera; surfaces are seen from both sides, as open meshes are common.
+    light = np.abs((normal * directions[rays]).sum(axis=1, keepdims=True))
+    samples = np.full((len(directions), 3), camera.background, np.float32)
+    samples[rays] = 255 * np.clip(colour * (_AMBIENT + _DIFFUSE * light), 0, 1)
+    grid = samples.reshape(camera.size, _SAMPLES, camera.size, _SAMPLES, 3)
+    rgb = np.rint(grid.mean(axis=(1, 3))).astype(np.uint8)
+    return np.ascontiguousarray(rgb), len(rays) / len(directions)
+
+
+def _colour(surface: Surface, face: npt.NDArray[np.int32], weights: Floats) -> Floats:
+    """Colour of every hit before shading, [hits, 3] in 0..1."""
+    colour = (surface.colours[face] * weights).sum(axis=1)
+    part = surface.parts[face]
+    for index in np.unique(part):
+        hits = np.flatnonzero(part == index)
+        material = surface.materials[index]
+        colour[hits] *= np.array(material.colour, np.float32)
+        if material.texture is not None:
+            uv = (surface.uv[face[hits]] * weights[hits]).sum(axis=1)
+            colour[hits] *= _sample(material.texture, uv)
+    return np.asarray(colour, np.float32)
+
+
+def _sample(texture: npt.NDArray[np.uint8], uv: Floats) -> Floats:
+    """Bilinear texture look-up with repetition, [n, 3] in 0..1."""
+    height, width = texture.shape[:2]
+    x = (uv[:, 0] % 1.0) * width - 0.5
+    y = ((1.0 - uv[:, 1]) % 1.0) * height - 0.5
+    left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    across, down = (x - left)[:, None], (y - top)[:, None]
+    columns, rows = (left % width, (left + 1) % width), (top % height, (top + 1) % height)
+    above = texture[rows[0], columns[0]] * (1 - across) + texture[rows[0], columns[1]] * across
+    below = texture[rows[1], columns[0]] * (1 - across) + texture[rows[1], columns[1]] * across
+    return np.asarray((above * (1 - down) + below * down) / 255.0, np.float32)
