@@ -52,7 +52,7 @@ def write_docstrings(folder: Path) -> None:
     """Docstrings of the same modules as a Parquet file with several row groups."""
     folder.mkdir(parents=True)
     rows = [
-        {"id": f"{file.relative_to(_library())}:{node.name}", "text": text, "licence": LICENCE}
+        {"id": f"{file.relative_to(_library())}:{node.lineno}:{node.name}", "text": text, "licence": LICENCE}
         for file in _modules()
         for node in ast.walk(ast.parse(file.read_bytes()))
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
