@@ -7,14 +7,14 @@ them. As in training, a picture given for an image target (or a clip for an audi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import soxr
 
-from omnimill.errors import ConfigError
+from omnimill.errors import BadRecord, ConfigError
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.rows import RowContent
 from omnimill.tokenizers import audio, image
@@ -78,8 +78,8 @@ def render_request(
 def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings) -> RowContent:
     ids = np.asarray(text.encode(request.text), np.int32)
     answer = np.zeros(settings.max_target_text - 1, np.int32)
-    pictures = [_shrunk(data, layout) for data in request.pictures]
-    clips = [_resampled(data, layout) for data in request.clips]
+    pictures = _prepared("image", request.pictures, layout, _shrunk)
+    clips = _prepared("audio", request.clips, layout, _resampled)
     image_codes = [np.zeros(0, np.uint16)] * len(pictures)
     audio_codes = [np.zeros(0, np.uint16)] * len(clips)
     if request.target == "image":
@@ -110,6 +110,18 @@ def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: R
         audio_data=clips,
         audio_codes=audio_codes,
     )
+
+
+def _prepared(
+    option: str, given: Sequence[bytes], layout: TokenLayout, prepare: Callable[[bytes, TokenLayout], bytes]
+) -> list[bytes]:
+    prepared = []
+    for number, data in enumerate(given, 1):
+        try:
+            prepared.append(prepare(data, layout))
+        except BadRecord as error:
+            raise BadRecord(error.reason, f"--{option}, file {number}: {error.message}") from None
+    return prepared
 
 
 def _shrunk(data: bytes, layout: TokenLayout) -> bytes:
