@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Manifest
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.rng import generator
 from omnimill.tokenizers import audio, image
+from omnimill.tokenizers.store import StoredSet, file_digests, publish
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
 from omnimill.training.config import TrainConfig
+from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.lengths import Budgets
 from omnimill.training.optim import AdafactorConfig
 from omnimill.training.packing import PackingSettings
 from omnimill.training.render_settings import RenderSettings
-
-if TYPE_CHECKING:
-    from omnimill.training.inputs import TrainInputs
 
 _WORDS = (
     "the",
@@ -220,13 +221,23 @@ def mixture() -> Mixture:
 
 
 @pytest.fixture(scope="session")
-def inputs(layout: TokenLayout, mixture: Mixture) -> TrainInputs:
-    """A training small enough for a step to take a tenth of a second."""
-    from omnimill.training.inputs import TokenDatasetRef, TrainInputs
+def train_root(token_data: TokenData, mixture: Mixture) -> Path:
+    """The root of `token_data`, with its tokenizers and, as ``mixture.yaml``, its mixture."""
+    root, layout, files = Path(token_data.root), token_data.layout, {"text": token_data.text.model}
+    stored = StoredSet(
+        text_pieces=layout.text_pieces, image=layout.image, audio=layout.audio, digests=file_digests(files)
+    )
+    publish(token_data.root, layout.tokenizers, stored, files)
+    (root / "mixture.yaml").write_text(yaml.safe_dump(mixture.model_dump(mode="json")))
+    return root
 
-    config = TrainConfig(
+
+@pytest.fixture(scope="session")
+def train_config(train_root: Path) -> TrainConfig:
+    """A training small enough for a step to take a tenth of a second."""
+    return TrainConfig(
         name="run",
-        mixture="mixture.yaml",
+        mixture=str(train_root / "mixture.yaml"),
         steps=6,
         streams=4,
         checkpoint_every=2,
@@ -234,10 +245,9 @@ def inputs(layout: TokenLayout, mixture: Mixture) -> TrainInputs:
         render=RenderSettings(max_text=64, max_target_text=64, history_frames=2),
         optimizer=AdafactorConfig(peak_learning_rate=0.03, warmup_steps=4),
     )
-    return TrainInputs(
-        config=config,
-        mixture=mixture,
-        dataset=TokenDatasetRef(name="tokens", manifest="0" * 64),
-        layout=layout,
-        backbone=config.backbone.resolve(layout),
-    )
+
+
+@pytest.fixture(scope="session")
+def inputs(train_config: TrainConfig, train_root: Path) -> TrainInputs:
+    """What `train_config` means."""
+    return resolve(train_config, str(train_root))

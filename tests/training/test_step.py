@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +14,10 @@ import torch
 from omnimill.mixtures.config import Mixture
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.batch import DecoderModality, PackedBatch
+from omnimill.training.inputs import TrainInputs
 from omnimill.training.loader import Loader
 from omnimill.training.optim import AdafactorConfig, build_optimizer
 from omnimill.training.step import StepMetrics, train_step
-
-if TYPE_CHECKING:
-    from omnimill.training.inputs import TrainInputs
 
 STREAMS = 4
 WORKER = """

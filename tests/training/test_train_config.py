@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,9 +12,7 @@ from omnimill.errors import ConfigError
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.config import BackboneSettings, TrainConfig, differences
-
-if TYPE_CHECKING:
-    from omnimill.training.inputs import TrainInputs
+from omnimill.training.inputs import TrainInputs
 
 PROJECT = Path(__file__).parents[2]
 
@@ -85,7 +83,7 @@ def test_only_what_decides_the_learning_counts_as_a_change(inputs: TrainInputs) 
     assert inputs.changes(inputs.model_copy(update={"mixture": mixture})) == ["mixture.tasks.0.rate: was 2.0, is 9.5"]
     dataset = inputs.dataset.model_copy(update={"manifest": "1" * 64})
     (line,) = inputs.changes(inputs.model_copy(update={"dataset": dataset}))
-    assert line == f"dataset.manifest: was '{'0' * 64}', is '{'1' * 64}'"
+    assert line == f"dataset.manifest: was '{inputs.dataset.manifest}', is '{'1' * 64}'"
 
 
 def test_differences_tell_absent_from_none() -> None:
