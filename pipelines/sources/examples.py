@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from omnimill.config import digest_json
-from omnimill.errors import OmnimillError
+from omnimill.errors import BadRecord, RecordDropped
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Source
 from omnimill.schema import Example, Provenance, example_id
@@ -21,10 +22,13 @@ def make_example(source: Source, unit: Unit, key: str, provenance: Provenance, *
     return example
 
 
-def refuse(verdict: OmnimillError) -> Sequence[Example]:
-    """The decoder of a record whose verdict is known already.
+def refusal(verdict: BadRecord | RecordDropped) -> Callable[[], Sequence[Example]]:
+    """The decoder of a record whose verdict is known already: it raises one of the same words.
 
-    Raises:
-        OmnimillError: `verdict`, a BadRecord or RecordDropped.
+    The verdict itself is not kept: its traceback holds on to the frames, and so to the data, that it came from.
     """
-    raise verdict
+    return partial(_refuse, verdict.reason, verdict.message if isinstance(verdict, BadRecord) else None)
+
+
+def _refuse(reason: str, message: str | None) -> Sequence[Example]:
+    raise RecordDropped(reason) if message is None else BadRecord(reason, message)

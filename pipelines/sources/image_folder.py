@@ -18,7 +18,7 @@ from omnimill.pipelines import files
 from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.text import parse_json, text_value
-from omnimill.pipelines.sources.examples import make_example, refuse
+from omnimill.pipelines.sources.examples import make_example, refusal
 from omnimill.schema import Example, Meta, Provenance, Text
 
 _MAX_LINE_BYTES = 4 << 20
@@ -98,7 +98,7 @@ class ImageFolderSource(Source):
             try:
                 data = files.read_file(uri, self.images.max_bytes)
             except BadRecord as fault:
-                yield Record(name, Provenance(uri=uri, digest=storage.digest_file(uri)), partial(refuse, fault))
+                yield Record(name, Provenance(uri=uri, digest=storage.digest_file(uri)), refusal(fault))
                 continue
             provenance = Provenance(uri=uri, digest=blake3(data).hexdigest())
             small = data if len(data) <= files.SMALL_BYTES else None
@@ -135,7 +135,7 @@ class ImageFolderSource(Source):
     def _refused(self, uri: str, line: files.Line, fault: BadRecord) -> Record:
         provenance = Provenance(uri=uri, digest=line.digest, offset=line.offset, length=line.length)
         small = line.data if line.length <= files.SMALL_BYTES else None
-        return Record(f"{self.captions}:{line.offset}", provenance, partial(refuse, fault), small)
+        return Record(f"{self.captions}:{line.offset}", provenance, refusal(fault), small)
 
     def _decode(
         self, unit: Unit, name: str, provenance: Provenance, data: bytes, rows: Sequence[Mapping[str, Any]]

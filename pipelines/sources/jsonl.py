@@ -15,7 +15,7 @@ from omnimill.infra.dataset import InputRef, Unit
 from omnimill.pipelines import files
 from omnimill.pipelines.base import Record
 from omnimill.pipelines.decoders.text import parse_json
-from omnimill.pipelines.sources.examples import refuse
+from omnimill.pipelines.sources.examples import refusal
 from omnimill.pipelines.sources.text_rows import TextRows
 from omnimill.schema import Provenance
 
@@ -64,7 +64,7 @@ class JsonlSource(TextRows):
             try:
                 row = self._row(line)
             except BadRecord as fault:
-                yield Record(self.key(name, {}, line.offset), provenance, partial(refuse, fault), data)
+                yield Record(self.key(name, {}, line.offset), provenance, refusal(fault), data)
                 continue
             key = self.key(name, row, line.offset)
             yield Record(key, provenance, partial(self.example, unit, key, provenance, row), data)

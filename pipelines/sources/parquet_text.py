@@ -17,7 +17,7 @@ from omnimill.infra.dataset import InputRef, Unit
 from omnimill.pipelines import files
 from omnimill.pipelines.base import Record
 from omnimill.pipelines.decoders.text import utf8
-from omnimill.pipelines.sources.examples import refuse
+from omnimill.pipelines.sources.examples import refusal
 from omnimill.pipelines.sources.text_rows import TextRows
 from omnimill.schema import Provenance
 
@@ -124,7 +124,7 @@ class ParquetTextSource(TextRows):
                     row[name] = value
             except BadRecord as fault:
                 provenance = Provenance(uri=uri, digest=digest.hexdigest())
-                yield Record(key, provenance, partial(refuse, fault), data)
+                yield Record(key, provenance, refusal(fault), data)
                 continue
             key = self.key(place, row, start + i)
             provenance = Provenance(uri=uri, digest=digest.hexdigest())

@@ -16,7 +16,7 @@ from omnimill.pipelines import files
 from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.sniff import suffix
 from omnimill.pipelines.decoders.text import utf8
-from omnimill.pipelines.sources.examples import make_example, refuse
+from omnimill.pipelines.sources.examples import make_example, refusal
 from omnimill.schema import Example, Provenance, Text
 
 
@@ -49,7 +49,7 @@ class SourceTreeSource(Source):
                 data = files.read_file(uri, self.max_file_bytes)
             except BadRecord as fault:
                 verdict = RecordDropped(fault.reason) if fault.reason == "empty_file" else fault
-                yield Record(key, Provenance(uri=uri, digest=storage.digest_file(uri)), partial(refuse, verdict))
+                yield Record(key, Provenance(uri=uri, digest=storage.digest_file(uri)), refusal(verdict))
                 continue
             provenance = Provenance(uri=uri, digest=blake3(data).hexdigest())
             small = data if len(data) <= files.SMALL_BYTES else None

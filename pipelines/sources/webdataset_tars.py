@@ -20,7 +20,7 @@ from omnimill.pipelines.decoders.sniff import HEAD_BYTES, claimed_medium, sniff
 from omnimill.pipelines.decoders.tars import Member, gunzip, read_members
 from omnimill.pipelines.decoders.text import parse_json, text_value, utf8
 from omnimill.pipelines.sources.audio_files import audio_examples
-from omnimill.pipelines.sources.examples import make_example, refuse
+from omnimill.pipelines.sources.examples import make_example, refusal
 from omnimill.pipelines.sources.media import SegmentSettings, Words
 from omnimill.pipelines.sources.video import VideoSettings, video_examples
 from omnimill.schema import Example, Image, Provenance, Text
@@ -94,7 +94,7 @@ class WebDatasetSource(Source):
             if key in taken:
                 # Members of one key must stand together; a later group would silently be half a sample.
                 fault = BadRecord("split_sample", f"members of {key!r} do not stand together")
-                yield Record(f"{key}@{first.offset}", provenance, partial(refuse, fault))
+                yield Record(f"{key}@{first.offset}", provenance, refusal(fault))
                 continue
             taken.add(key)
             yield Record(key, provenance, partial(self._decode, unit, key, provenance, members))
