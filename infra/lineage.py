@@ -6,6 +6,7 @@ The tracking store is ``MLFLOW_TRACKING_URI`` when set, otherwise a SQLite file 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -21,6 +22,9 @@ from mlflow.exceptions import MlflowException
 
 import omnimill
 from omnimill.infra import storage
+
+# MLflow tells about every table it creates in a new store.
+logging.getLogger("mlflow.store").setLevel(logging.WARNING)
 
 EXPERIMENT = "omnimill"
 CONTEXT_TAG = "mlflow.data.context"

@@ -120,8 +120,8 @@ def looks_like_digest(query: str) -> bool:
 def find_examples(catalog: Catalog, query: str) -> list[Place]:
     """Examples that a file, URL, content digest or example id went into.
 
-    A file that exists is also found by its content, wherever it lay when it was ingested. When no example names the
-    file itself, the units that read it answer for all their examples (a captions file, an archive, a table).
+    A file that exists is also found by its content, wherever it lay when it was ingested. When neither an example nor a
+    rejection names the file itself, the units that read it answer for all their examples (a captions file, an archive).
     """
     match = _Match(query)
     places: list[Place] = []
@@ -129,28 +129,33 @@ def find_examples(catalog: Catalog, query: str) -> list[Place]:
         if version.manifest.kind != "examples":
             continue
         found = [place for commit, ref in version.shards for place in _places(version, commit, ref, match)]
-        places += found or [
-            Place(version, commit, ref, row, id_)
-            for commit, ref in version.shards
-            if any(match.uri(item.uri) or item.digest in match.digests for item in commit.inputs)
-            for row, id_ in enumerate(version.dataset.read(ref).column("id").to_pylist())
-        ]
+        if not found and not _rejections(version, match):
+            found = [
+                Place(version, commit, ref, row, id_)
+                for commit, ref in version.shards
+                if any(match.uri(item.uri) or item.digest in match.digests for item in commit.inputs)
+                for row, id_ in enumerate(version.dataset.read(ref).column("id").to_pylist())
+            ]
+        places += found
     return places
 
 
 def find_rejections(catalog: Catalog, query: str) -> list[Rejection]:
-    """What was quarantined or dropped from a file, URL or key."""
+    """What was quarantined or dropped from a file or URL."""
     match = _Match(query)
+    return [rejection for version in catalog.versions for rejection in _rejections(version, match)]
+
+
+def _rejections(version: Version, match: _Match) -> list[Rejection]:
     found = []
-    for version in catalog.versions:
-        for commit in version.manifest.commits:
-            for verdict, ref in (("quarantined", commit.quarantine), ("dropped", commit.drops)):
-                if ref is None:
-                    continue
-                table = version.dataset.read(ref, "quarantine" if verdict == "quarantined" else "drops")
-                for row in table.select(["key", "uri", "operator", "reason"]).to_pylist():
-                    if match.uri(row["uri"]):
-                        found.append(Rejection(version, verdict, **row))
+    for commit in version.manifest.commits:
+        for verdict, ref in (("quarantined", commit.quarantine), ("dropped", commit.drops)):
+            if ref is None:
+                continue
+            table = version.dataset.read(ref, "quarantine" if verdict == "quarantined" else "drops")
+            for row in table.select(["key", "uri", "operator", "reason"]).to_pylist():
+                if match.uri(row["uri"]):
+                    found.append(Rejection(version, verdict, **row))
     return found
 
 

@@ -68,6 +68,9 @@ def impact(
         return
     for one in answer["rejected"]:
         print(f"{one['dataset']}: {one['key']} was {one['verdict']} by {one['operator']}: {one['reason']}")
+    if not answer["examples"]:
+        print("No example was made from it, so no training run saw it.")
+        return
     print(f"{len(answer['examples'])} examples, in these shards:")
     columns = ["dataset", "source", "shard", "unit"]
     print_table("Shards", columns, [[one[name] for name in columns] for one in answer["shards"]])
@@ -76,6 +79,9 @@ def impact(
         for run in answer["runs"]
         for one in run["checkpoints"]
     ]
+    if not rows:
+        print("No training run has read these shards.")
+        return
     print_table("Training", ["run", "checkpoint", "at step", "times seen", "at steps"], rows)
 
 

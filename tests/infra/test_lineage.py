@@ -104,6 +104,7 @@ def test_a_file_that_only_the_unit_names_answers_for_all_its_examples(root: Path
 
 
 def test_a_quarantined_file_is_found_with_its_reason(root: Path) -> None:
+    assert find_examples(Catalog(str(root)), str(root / "in" / "d.jpg")) == []
     (found,) = find_rejections(Catalog(str(root)), str(root / "in" / "d.jpg"))
     assert (found.verdict, found.reason, found.operator) == ("quarantined", "image_truncated", "decode")
     assert set(QUARANTINE_SCHEMA.names) >= {"reason", "uri", "tries"}
