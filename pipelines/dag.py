@@ -9,25 +9,39 @@ from pydantic import Field, field_validator, model_validator
 
 from omnimill.config import Config
 from omnimill.pipelines.base import Operator, Source
+from omnimill.pipelines.operators.audio import AudioClipping, AudioDuration, AudioSilence
 from omnimill.pipelines.operators.image import ImageAspect, ImageBlur, ImageResize, ImageSize, ImageUniform
+from omnimill.pipelines.operators.scenes import TrajectoryStatic, ViewsEmpty
 from omnimill.pipelines.operators.text import TextBlocklist, TextLength, TextQuality, TextRepetition
+from omnimill.pipelines.operators.video import TranscriptDensity, VideoBorders, VideoStatic
+from omnimill.pipelines.sources.assets3d import Assets3dSource
+from omnimill.pipelines.sources.audio_files import AudioFilesSource
 from omnimill.pipelines.sources.files import FilesSource
 from omnimill.pipelines.sources.image_folder import ImageFolderSource
 from omnimill.pipelines.sources.jsonl import JsonlSource
+from omnimill.pipelines.sources.lerobot import LeRobotSource
 from omnimill.pipelines.sources.parquet_text import ParquetTextSource
 from omnimill.pipelines.sources.source_tree import SourceTreeSource
+from omnimill.pipelines.sources.video import VideoSource
 from omnimill.pipelines.sources.webdataset_tars import WebDatasetSource
 
 # Every source and operator that a DAG can name; adding one is a line here.
 SOURCE_TYPES: tuple[type[Source], ...] = (
+    Assets3dSource,
+    AudioFilesSource,
     FilesSource,
     ImageFolderSource,
     JsonlSource,
+    LeRobotSource,
     ParquetTextSource,
     SourceTreeSource,
+    VideoSource,
     WebDatasetSource,
 )
 OPERATOR_TYPES: tuple[type[Operator], ...] = (
+    AudioClipping,
+    AudioDuration,
+    AudioSilence,
     ImageAspect,
     ImageBlur,
     ImageResize,
@@ -37,6 +51,11 @@ OPERATOR_TYPES: tuple[type[Operator], ...] = (
     TextLength,
     TextQuality,
     TextRepetition,
+    TrajectoryStatic,
+    TranscriptDensity,
+    VideoBorders,
+    VideoStatic,
+    ViewsEmpty,
 )
 
 if TYPE_CHECKING:
