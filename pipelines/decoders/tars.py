@@ -55,10 +55,10 @@ def read_members(url: str, max_member_bytes: int) -> Iterator[Member]:
         with storage.open_read(url) as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as archive:
             for header in archive:
                 end = header.offset_data + header.size
-                if not header.isdir():
-                    yield _member(archive, header, end, max_member_bytes)
                 if end > limit:
                     raise BadRecord("archive_too_large", f"more than {_MAX_EXPANSION} times its compressed size")
+                if not header.isdir():
+                    yield _member(archive, header, end, max_member_bytes)
                 archive.members = []  # type: ignore[attr-defined]
     except (tarfile.TarError, EOFError, zlib.error) as fault:
         reason = "archive_truncated" if "unexpected end" in str(fault) else "archive_unreadable"

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from omnimill.config import digest_json
-from omnimill.errors import BadRecord, ConfigError, OmnimillError, RecordDropped
+from omnimill.errors import BadRecord, ConfigError, RecordDropped
 from omnimill.infra import storage
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines import files
@@ -29,7 +29,7 @@ from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.probe import MediaLimits, probe
 from omnimill.pipelines.decoders.video import frames_at
 from omnimill.pipelines.isolation import isolated
-from omnimill.pipelines.sources.examples import make_example, refuse
+from omnimill.pipelines.sources.examples import make_example, refusal
 from omnimill.schema import Example, Image, Provenance, Text, Trajectory
 
 _INFO, _EPISODES, _TASKS = "meta/info.json", "meta/episodes.jsonl", "meta/tasks.jsonl"
@@ -105,15 +105,15 @@ class LeRobotSource(Source):
         if "fault" in options:
             uri = unit.files[0]
             provenance = Provenance(uri=uri, digest=storage.digest_file(uri))
-            yield Record(_INFO, provenance, partial(refuse, BadRecord(*options["fault"])))
+            yield Record(_INFO, provenance, refusal(BadRecord(*options["fault"])))
             return
         layout = self._layout()
         for index in options.get("absent", ()):
-            verdict: OmnimillError = RecordDropped("episode_absent")
+            verdict: BadRecord | RecordDropped = RecordDropped("episode_absent")
             if self.absent_episodes == "quarantine":
                 verdict = BadRecord("episode_absent", f"{_EPISODES} lists it, {layout.data_file(index)} is not there")
             uri = storage.join(self.path, layout.data_file(index))
-            yield Record(_key(index), Provenance(uri=uri, digest=""), partial(refuse, verdict))
+            yield Record(_key(index), Provenance(uri=uri, digest=""), refusal(verdict))
         if "episode" in options:
             uri = unit.files[0]
             provenance = Provenance(uri=uri, digest=storage.digest_file(uri), length=int(storage.stat(uri)["bytes"]))
