@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
@@ -44,7 +43,7 @@ def isolated(kind: str, seconds: float, function: Callable[P, T], *args: P.args,
         BadRecord: ``<kind>_timeout``, ``<kind>_crash`` (the child died),
             ``<kind>_memory`` (more than 4 GiB of address space).
         OmnimillError, ImportError: raised by the function.
-        OmnimillError: any other exception of the function, with its traceback.
+        OmnimillError: any other exception of the function, by its type and message.
     """
     with _lock:
         child = _idle.pop() if _idle else None
@@ -60,7 +59,7 @@ def isolated(kind: str, seconds: float, function: Callable[P, T], *args: P.args,
         return value  # type: ignore[no-any-return]
     if verdict == "raised":
         raise value
-    raise OmnimillError(f"{function.__module__}.{function.__qualname__} failed:\n{value}")
+    raise OmnimillError(f"{function.__module__}.{function.__qualname__} failed: {value}")
 
 
 class _Child:
@@ -129,8 +128,9 @@ def _serve() -> None:
             answer = ("raised", error)
         except MemoryError:
             answer = ("raised", BadRecord(f"{kind}_memory", f"needs more than {MEMORY_BYTES >> 20} MiB"))
-        except Exception:  # noqa: BLE001 - raised again in the parent
-            answer = ("failed", traceback.format_exc())
+        except Exception as error:  # noqa: BLE001 - raised again in the parent
+            # No traceback: the message is stored, and must not tell where this program is installed.
+            answer = ("failed", f"{type(error).__name__}: {error}")
         answers.send(answer)
 
 

@@ -58,18 +58,19 @@ def plan_source(pipeline: Pipeline, stored: Stored) -> SourcePlan:
     doubled = [unit for unit, count in Counter(unit.id for unit in units).items() if count > 1]
     if doubled:
         raise OmnimillError(f"source {describe(pipeline)} lists unit {doubled[0]} more than once")
-    with ThreadPoolExecutor(_STAT_THREADS) as pool:
-        marks = dict(zip((unit.id for unit in units), pool.map(input_marks, units), strict=True))
     recipe = recipe_digest(source, pipeline.operators)
-    taken = {unit.id: _still_good(stored.get(unit.id, ()), recipe, marks[unit.id]) for unit in units}
-    todo = tuple(unit for unit in units if taken[unit.id] is None)
+    with ThreadPoolExecutor(_STAT_THREADS) as pool:
+        marks = list(pool.map(lambda unit: input_marks(unit.files), units))
+        candidates = ([item for item in stored.get(unit.id, ()) if item[0].recipe == recipe] for unit in units)
+        taken = list(pool.map(_still_good, candidates, marks))
+    todo = [i for i, commit in enumerate(taken) if commit is None]
     return SourcePlan(
         pipeline=pipeline,
         units=units,
-        taken=tuple(commit for commit in taken.values() if commit is not None),
-        todo=todo,
-        input_bytes=_size(marks.values()),
-        todo_bytes=_size(marks[unit.id] for unit in todo),
+        taken=tuple(commit for commit in taken if commit is not None),
+        todo=tuple(units[i] for i in todo),
+        input_bytes=_size(marks),
+        todo_bytes=_size(marks[i] for i in todo),
     )
 
 
@@ -80,9 +81,14 @@ def describe(pipeline: Pipeline) -> str:
     return f"{pipeline.name!r} (type: {pipeline.source.type}{', ' if told else ''}{told})"
 
 
-def _still_good(stored: Sequence[tuple[Commit, Mapping[str, Any]]], recipe: str, marks: Marks) -> Commit | None:
-    for commit, observed in stored:
-        if commit.recipe == recipe and commit.inputs and observed.get("inputs") == marks and None not in marks.values():
+def _still_good(candidates: Sequence[tuple[Commit, Mapping[str, Any]]], marks: Marks) -> Commit | None:
+    """The commit whose inputs are what they were: the unit's own files, and others that reading it turned up."""
+    for commit, observed in candidates:
+        before: Marks = observed.get("inputs", {})
+        if not commit.inputs or any(before.get(uri) != mark or mark is None for uri, mark in marks.items()):
+            continue
+        others = [uri for uri in before if uri not in marks]
+        if all(mark == before[uri] for uri, mark in input_marks(others).items()):
             return commit
     return None
 

@@ -59,11 +59,12 @@ def process_unit(
         Exception: what tells about this machine and not about the data, see `verdicts.quarantined`.
     """
     started = time.monotonic()
-    marks = input_marks(unit)
+    marks = input_marks(unit.files)
     try:
         inputs = tuple(source.inputs(unit))
     except OSError as error:
         return abandon_unit(source, operators, unit, dataset, quarantined(error, "read", "unreadable_input"))
+    marks |= input_marks({ref.uri for ref in inputs} - set(marks))
     commit = _commit(source, operators, unit, inputs)
     stored = dataset.committed(commit)
     if stored is None:
@@ -73,7 +74,7 @@ def process_unit(
             judge(batch, operators)
             sink.write(batch)
         commit = sink.close(commit)
-        if input_marks(unit) != marks:
+        if input_marks(marks) != marks:
             raise OmnimillError(f"source {source.name}: an input of unit {unit.id} changed while it was being read")
     dataset.commit(stored or commit, _observed(marks, time.monotonic() - started))
     return stored or commit
@@ -93,9 +94,9 @@ def abandon_unit(
     return commit
 
 
-def input_marks(unit: Unit) -> Marks:
-    """Size and change mark of every file of a unit; None for a file that is not there or not readable."""
-    return {uri: _mark(uri) for uri in unit.files}
+def input_marks(uris: Iterable[str]) -> Marks:
+    """Size and change mark of files; None for a file that is not there or not readable."""
+    return {uri: _mark(uri) for uri in uris}
 
 
 def _mark(uri: str) -> dict[str, str | int] | None:
@@ -153,7 +154,7 @@ class _Sink:
 
     def _drop_examples(self, outcome: Outcome) -> None:
         for drop in outcome.drops:
-            self._reasons["examples"][f"{drop.operator}.{drop.reason}"] += 1
+            self._reasons["examples"][drop.reason] += 1
             self._drop(drop.key, outcome, "example", drop.operator, drop.reason)
 
     def _drop(self, key: str, outcome: Outcome, level: str, operator: str, reason: str) -> None:

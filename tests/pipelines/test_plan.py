@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from omnimill.errors import OmnimillError
-from omnimill.infra.dataset import Dataset
+from omnimill.infra import storage
+from omnimill.infra.dataset import Dataset, InputRef, Unit
 from omnimill.pipelines.plan import plan
 from omnimill.pipelines.process import process_unit
 from omnimill.pipelines.watchdog import watchdog
@@ -52,3 +54,21 @@ def test_watchdog_names_what_waits(capfd: pytest.CaptureFixture[str]) -> None:
             time.sleep(0.05)
             moved()
     assert capfd.readouterr().err == ""
+
+
+def test_files_that_reading_turned_up_are_watched_too(write: Write, script: Any, make_dag: Any, tmp_path: Path) -> None:
+    texture = tmp_path / "texture"
+    texture.write_text("old")
+
+    class Textured(script):  # type: ignore[misc]
+        def inputs(self, unit: Unit) -> list[InputRef]:
+            extra = InputRef(uri=str(texture), digest=storage.digest_file(str(texture)), bytes=3)
+            return [*super().inputs(unit), extra]
+
+    dag, dataset = make_dag(Textured(path=write({"one": "a good x\n"}))), Dataset(str(tmp_path), "made")
+    (before,) = plan(dag, dataset)
+    process_unit(before.pipeline.source, (), before.todo[0], dataset)
+    assert not plan(dag, dataset)[0].todo
+    texture.write_text("new")
+    os.utime(texture, (1, 1))
+    assert len(plan(dag, dataset)[0].todo) == 1

@@ -55,7 +55,7 @@ def test_every_record_is_kept_dropped_or_quarantined(write: Write, script: Any, 
     assert counts.records_dropped == {"no_examples": 1, "sidecar": 1}
     assert counts.quarantined == {"duplicate_key": 1, "image_truncated": 1, "spoiled": 1, "unexpected_error": 2}
     assert counts.examples_written == 4
-    assert counts.examples_dropped == {"shortest.too_short": 3}
+    assert counts.examples_dropped == {"too_short": 3}
     assert [row["key"] for row in rows(dataset, commit)] == ["a", "e/0", "e/1", "j"]
     assert all(from_row(row).meta.scores == {"seen": 1.0} for row in rows(dataset, commit))
     assert commit.drops is not None
