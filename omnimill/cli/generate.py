@@ -46,8 +46,10 @@ def generate(
     """
     from pydantic import ValidationError
 
+    from omnimill.infra import lineage, storage
     from omnimill.tokenizers.audio import encode_waveform
     from omnimill.tokenizers.image import encode_png
+    from omnimill.training.checkpoint import folder_name
     from omnimill.training.decoding import Sampling
     from omnimill.training.generate import load_generator
     from omnimill.training.prompt import Request
@@ -60,21 +62,25 @@ def generate(
         raise ConfigError(f"--{option}: {fault['msg']}; found {fault['input']}") from None
     request = Request(target, prompt, [_read(path) for path in image or ()], [_read(path) for path in audio or ()])
     generator = load_generator(root, checkpoint)
-    result = generator.generate(request, sampling)
-    if result.cut:
-        console.print(f"the last {result.cut} tokens of the prompt did not fit and were left out")
-
-    if result.picture is not None:
-        out = _write(out or Path("generated.png"), encode_png(result.picture))
-    elif result.waveform is not None:
-        rate = generator.record.layout.audio.sample_rate
-        out = _write(out or Path("generated.wav"), encode_waveform(result.waveform, rate, "WAV"))
-    elif out is not None:
-        out = _write(out, f"{result.text}\n".encode())
+    record = generator.record
+    facts = {"run": record.run, "step": record.step, "target": target, "prompt": prompt, **sampling.model_dump()}
+    with lineage.command_run(root, "generate", facts) as run:
+        run.tags({"omnimill.prompt": prompt})
+        run.input(f"{record.run}/{folder_name(record.step)}", record.digest, str(checkpoint))
+        result = generator.generate(request, sampling)
+        if result.cut:
+            console.print(f"the last {result.cut} tokens of the prompt did not fit and were left out")
+        if result.picture is not None:
+            out = _write(out or Path("generated.png"), encode_png(result.picture))
+        elif result.waveform is not None:
+            rate = record.layout.audio.sample_rate
+            out = _write(out or Path("generated.wav"), encode_waveform(result.waveform, rate, "WAV"))
+        elif out is not None:
+            out = _write(out, f"{result.text}\n".encode())
+        if out is not None:
+            run.output(out.name, storage.digest_file(str(out)), str(out))
 
     if json:
-        record = generator.record
-        facts = {"run": record.run, "step": record.step, "target": target, "prompt": prompt, **sampling.model_dump()}
         print_json({**facts, "tokens": len(result.ids), "text": result.text, "file": str(out) if out else None})
     elif result.text is not None:
         print(result.text)
