@@ -104,9 +104,8 @@ class Assets3dSource(ViewSettings, SidecarSource):
     def inputs(self, unit: Unit) -> list[InputRef]:
         refs = {ref.uri: ref for ref in super().inputs(unit)}
         for url in unit.files[: int(unit.options["files"])]:
-            for name, data in self._attachments(url).items():
-                uri = resolve(url.rsplit("/", 1)[0], name) or name
-                refs.setdefault(uri, InputRef(uri=uri, digest=blake3(data).hexdigest(), bytes=len(data)))
+            for ref in attachment_inputs(url, self.max_bytes):
+                refs.setdefault(ref.uri, ref)
         return list(refs.values())
 
     def decode(
@@ -114,14 +113,6 @@ class Assets3dSource(ViewSettings, SidecarSource):
     ) -> Sequence[Example]:
         label = sidecars.get("label") or (_words(url) if self.label_from_name else None)
         return asset_examples(url, self, unit, key, provenance, self, label)
-
-    def _attachments(self, url: str) -> dict[str, bytes]:
-        """What an asset depends on; nothing where it cannot be read, which decoding it will say."""
-        try:
-            data = files.read_file(url, self.max_bytes)
-            return read_attachments(url, data, mesh_format(data, url), self.max_bytes)
-        except BadRecord:
-            return {}
 
 
 def asset_examples(
@@ -217,6 +208,20 @@ def read_attachments(url: str, data: bytes, form: MeshFormat, max_bytes: int) ->
         if form == "obj":
             names.extend(material_references(found[name]))
     return found
+
+
+def attachment_inputs(url: str, max_bytes: int) -> list[InputRef]:
+    """The files that an asset depends on, by content; none where it cannot be read, which decoding it will say."""
+    try:
+        data = files.read_file(url, max_bytes)
+        attachments = read_attachments(url, data, mesh_format(data, url), max_bytes)
+    except BadRecord:
+        return []
+    folder = url.rsplit("/", 1)[0]
+    return [
+        InputRef(uri=resolve(folder, name) or name, digest=blake3(content).hexdigest(), bytes=len(content))
+        for name, content in attachments.items()
+    ]
 
 
 def _render(

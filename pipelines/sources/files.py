@@ -10,13 +10,14 @@ from pydantic import Field
 
 from omnimill.errors import BadRecord, RecordDropped
 from omnimill.infra import storage
-from omnimill.infra.dataset import Unit
+from omnimill.infra.dataset import InputRef, Unit
 from omnimill.pipelines import files
 from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.sniff import HEAD_BYTES, Content, claimed_medium, sniff, suffix
 from omnimill.pipelines.decoders.text import html_text, utf8
 from omnimill.pipelines.decoders.transcripts import parse_transcript
+from omnimill.pipelines.sources.assets3d import ViewSettings, asset_examples, attachment_inputs
 from omnimill.pipelines.sources.audio_files import audio_examples
 from omnimill.pipelines.sources.examples import make_example
 from omnimill.pipelines.sources.media import SegmentSettings
@@ -36,8 +37,8 @@ class FilesSource(Source):
     what cannot be decoded: ``empty_file``, ``pointer_file`` (the content lies elsewhere), ``mislabelled`` (a medium by
     its name that holds something else which is none).
 
-    max_text_bytes: of text, HTML and transcripts. max_file_bytes: of sound, video and meshes.
-    images, audio, video: how these are decoded, as in the sources made for them.
+    max_text_bytes: of text, HTML and transcripts. max_file_bytes: of sound and video.
+    images, audio, video, mesh: how these are decoded, as in the sources made for them.
     """
 
     selection: ClassVar[tuple[str, ...]] = ("include", "exclude", "files_per_unit")
@@ -52,10 +53,21 @@ class FilesSource(Source):
     images: ImageSettings = ImageSettings()
     audio: SegmentSettings = SegmentSettings()
     video: VideoSettings = VideoSettings()
+    mesh: ViewSettings = ViewSettings()
 
     def units(self) -> Iterator[Unit]:
         for group in files.groups(files.find(self.path, self.include, self.exclude), self.files_per_unit):
             yield Unit(source=self.name, files=group)
+
+    def inputs(self, unit: Unit) -> list[InputRef]:
+        """The files, and those that meshes among them refer to."""
+        refs = {ref.uri: ref for ref in super().inputs(unit)}
+        for uri in unit.files:
+            content = self._content(uri, files.relative(uri, self.path))
+            if content is not None and content.medium == "mesh":
+                for ref in attachment_inputs(uri, self.mesh.max_bytes):
+                    refs.setdefault(ref.uri, ref)
+        return list(refs.values())
 
     def read(self, unit: Unit) -> Iterator[Record]:
         for uri in unit.files:
@@ -68,8 +80,7 @@ class FilesSource(Source):
     def _decode(self, unit: Unit, provenance: Provenance, key: str) -> Sequence[Example]:
         if not provenance.length:
             raise BadRecord("empty_file", "no bytes")
-        with storage.open_read(provenance.uri) as stream:
-            content = sniff(stream.read(HEAD_BYTES), key)
+        content = self._content(provenance.uri, key)
         claimed = claimed_medium(key)
         if content is None:
             # A damaged file may have lost its mark; the decoder of what its name says has the last word.
@@ -82,6 +93,11 @@ class FilesSource(Source):
         if decode is None:
             raise RecordDropped("sidecar" if content.format in _SIDECARS else "unsupported_type")
         return decode(self, unit, provenance, key, content)
+
+    @staticmethod
+    def _content(uri: str, key: str) -> Content | None:
+        with storage.open_read(uri) as stream:
+            return sniff(stream.read(HEAD_BYTES), key)
 
 
 def _picture(source: FilesSource, unit: Unit, provenance: Provenance, key: str, _: Content) -> Sequence[Example]:
@@ -104,6 +120,10 @@ def _film(source: FilesSource, unit: Unit, provenance: Provenance, key: str, con
             if fault.reason != "video_no_stream":
                 raise
     return _sound(source, unit, provenance, key, content)  # a container of video that holds sound alone
+
+
+def _asset(source: FilesSource, unit: Unit, provenance: Provenance, key: str, _: Content) -> Sequence[Example]:
+    return asset_examples(provenance.uri, source, unit, key, provenance, source.mesh)
 
 
 def _document(source: FilesSource, unit: Unit, provenance: Provenance, key: str, content: Content) -> Sequence[Example]:
@@ -133,6 +153,7 @@ _DECODERS: dict[str, _Decode] = {
     "image": _picture,
     "audio": _sound,
     "video": _film,
+    "mesh": _asset,
     "text": _document,
     "html": _document,
     "transcript": _document,
