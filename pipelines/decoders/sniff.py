@@ -5,6 +5,7 @@ A name is used only where the content is plain text and its dialect shows no mar
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -163,6 +164,8 @@ _TEXT_SUFFIXES = (
     | {ending: Content("data", "json") for ending in ("json", "jsonl", "ndjson")}
 )
 _JSON = re.compile(r'\s*(\{\s*"|\[\s*[\[{"])')
+# Of the characters of a text, those that are no UTF-8.
+_MAX_STRANGE = 0.3
 _CONTROL = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -271,14 +274,14 @@ def _by_suffix(text: str, ending: str) -> Content:
 
 
 def _as_text(head: bytes) -> str | None:
-    """The head as text when it reads as UTF-8 (a character may be cut at the end) without control characters."""
+    """The head as text when it reads like text: no control characters, and UTF-8, UTF-16 or mostly ASCII.
+
+    A character may be cut at the end. Text in an old 8-bit encoding is still text; its reader says what is wrong.
+    """
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        decoded = head[: len(head) // 2 * 2].decode("utf-16", errors="replace")
+        text = head[: len(head) // 2 * 2].decode("utf-16", errors="replace")
     else:
-        try:
-            decoded = head.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            if error.start < len(head) - 3 or error.reason != "unexpected end of data":
-                return None
-            decoded = head[: error.start].decode("utf-8-sig")
-    return None if _CONTROL.search(decoded) else decoded
+        text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace").decode(head)
+        if text.count("\ufffd") > _MAX_STRANGE * len(text):
+            return None
+    return None if _CONTROL.search(text) else text

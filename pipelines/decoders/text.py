@@ -30,6 +30,17 @@ def utf8(data: bytes) -> str:
         raise BadRecord("invalid_utf8", f"byte {fault.start}: {fault.reason} ({where})") from None
 
 
+def plain_text(data: bytes) -> str:
+    """Text of a file that should hold nothing else.
+
+    Raises:
+        BadRecord: ``binary_file`` when there are NUL bytes in it, ``invalid_utf8``.
+    """
+    if b"\0" in data:
+        raise BadRecord("binary_file", f"NUL at byte {data.index(0)}")
+    return utf8(data)
+
+
 def parse_json(text: str | bytes) -> Any:
     """A JSON value.
 

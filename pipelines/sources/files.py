@@ -15,7 +15,7 @@ from omnimill.pipelines import files
 from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.sniff import HEAD_BYTES, Content, claimed_medium, sniff, suffix
-from omnimill.pipelines.decoders.text import html_text, utf8
+from omnimill.pipelines.decoders.text import html_text, plain_text
 from omnimill.pipelines.decoders.transcripts import parse_transcript
 from omnimill.pipelines.sources.assets3d import ViewSettings, asset_examples, attachment_inputs
 from omnimill.pipelines.sources.audio_files import audio_examples
@@ -132,7 +132,7 @@ def _document(source: FilesSource, unit: Unit, provenance: Provenance, key: str,
     if content.medium == "html":
         text = html_text(data)
     elif content.medium == "text":
-        text = utf8(data)
+        text = plain_text(data)
     elif content.format in ("vtt", "srt"):
         role, form = "transcript", "vtt" if content.format == "vtt" else "srt"
         text = "\n".join(cue.text for cue in parse_transcript(data, form))  # type: ignore[arg-type]

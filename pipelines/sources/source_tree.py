@@ -15,7 +15,7 @@ from omnimill.infra.dataset import Unit
 from omnimill.pipelines import files
 from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.sniff import suffix
-from omnimill.pipelines.decoders.text import utf8
+from omnimill.pipelines.decoders.text import plain_text
 from omnimill.pipelines.sources.examples import make_example, refusal
 from omnimill.schema import Example, Provenance, Text
 
@@ -56,9 +56,7 @@ class SourceTreeSource(Source):
             yield Record(key, provenance, partial(self._decode, unit, key, provenance, data), small)
 
     def _decode(self, unit: Unit, key: str, provenance: Provenance, data: bytes) -> Sequence[Example]:
-        if b"\0" in data:
-            raise BadRecord("binary_file", f"NUL at byte {data.index(0)}")
-        text = utf8(data)
+        text = plain_text(data)
         if not text.strip():
             raise RecordDropped("empty_file")
         role = "body" if suffix(key) in self.prose else "code"

@@ -18,7 +18,7 @@ from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.sniff import HEAD_BYTES, claimed_medium, sniff
 from omnimill.pipelines.decoders.tars import Member, gunzip, read_members
-from omnimill.pipelines.decoders.text import parse_json, text_value, utf8
+from omnimill.pipelines.decoders.text import parse_json, plain_text, text_value
 from omnimill.pipelines.sources.audio_files import audio_examples
 from omnimill.pipelines.sources.examples import make_example, refusal
 from omnimill.pipelines.sources.media import SegmentSettings, Words
@@ -162,10 +162,10 @@ class WebDatasetSource(Source):
 
     def _texts(self, parts: _Parts, facts: dict[str, Any], images: list[Image]) -> list[Text]:
         role = "caption" if images else "body"
-        found = [(role, utf8(data)) for _, data in parts.text]
+        found = [(role, plain_text(data)) for _, data in parts.text]
         if not found and (caption := _fact(facts, self.caption_field)) is not None:
             found = [(role, caption)]
-        found += [("label", self._label(utf8(data).strip())) for _, data in parts.label]
+        found += [("label", self._label(plain_text(data).strip())) for _, data in parts.label]
         about = 0 if len(images) == 1 else None
         return [Text(role=role, text=text.strip(), image=about) for role, text in found if text.strip()]
 

@@ -1,0 +1,166 @@
+"""Filters of text against values worked out by hand, and against a plain rewriting of their rules."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from omnimill.pipelines.operators.text import TextBlocklist, TextLength, TextOperator, TextQuality, TextRepetition
+from omnimill.schema import Example, Provenance, Text, to_table
+
+
+def example(*texts: str, role: str = "body") -> Example:
+    return Example(
+        id="i",
+        source="s",
+        unit="u",
+        key="k",
+        provenance=Provenance(uri="", digest=""),
+        text=[Text(role=role, text=text) for text in texts],
+    )
+
+
+def score(operator: TextOperator, text: str) -> dict[str, float]:
+    one = example(text)
+    operator([one])
+    return one.meta.scores
+
+
+def verdict(operator: TextOperator, *texts: str, role: str = "body") -> str | None:
+    return operator([example(*texts, role=role)])[0]
+
+
+def test_length_counts_characters_and_words() -> None:
+    operator = TextLength(op="text_length", min_chars=3, max_chars=10, min_words=2, max_words=3)
+    cases = {"a b": None, " ab ": "text_too_short", "abcd": "text_too_short", "a b c d": "text_too_long"}
+    cases |= {"ab cd ef gh": "text_too_long", "": "text_too_short", "größe ü": None}
+    assert operator([example(text) for text in cases]) == list(cases.values())
+    assert score(operator, " größe ü\n") == {"text_chars": 7, "text_words": 2}
+
+
+def test_only_the_named_roles_are_judged() -> None:
+    operator = TextLength(op="text_length", min_chars=10, roles=("caption",))
+    assert verdict(operator, "short", role="caption") == "text_too_short"
+    assert verdict(operator, "short", role="label") is None
+    assert verdict(operator, "short", "and more", role="caption") is None
+    assert operator([]) == []
+    assert operator([example()]) == [None]
+
+
+def test_quality_scores() -> None:
+    text = "• one two\n- three #tag...\n\nfour…\nfour…\n12"
+    assert score(TextQuality(op="text_quality"), text) == pytest.approx(
+        {
+            # Words: •, one, two, -, three, #tag..., four…, four…, 12
+            "mean_word_length": (1 + 3 + 3 + 1 + 5 + 7 + 5 + 5 + 2) / 9,
+            "hashes_per_word": 1 / 9,
+            "ellipses_per_word": 3 / 9,
+            "letter_words": 6 / 9,
+            "bullet_lines": 2 / 5,
+            "ellipsis_lines": 3 / 5,
+            "repeated_lines": 1 / 5,
+        }
+    )
+
+
+PROSE = "the quick brown fox jumps over the lazy dog and runs away from here"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (PROSE, None),
+        ("", "no_words"),
+        (" \n\t", "no_words"),
+        ("a b c d", "word_length"),
+        ("extraordinarily incomprehensible", "word_length"),
+        ("good #tags #make #spam", "many_symbols"),
+        ("1234 5678 9012 word", "few_letters"),
+        ("\n".join(f"- item {word}" for word in PROSE.split()[1:8]), "bullet_lines"),
+        (
+            "\n".join(f"{word} is a fine line of text about it and more …" for word in PROSE.split()[:5]),
+            "ellipsis_lines",
+        ),
+        ("\n".join(["the same line again"] * 3), "repeated_lines"),
+    ],
+)
+def test_quality_rules(text: str, reason: str | None) -> None:
+    operator = TextQuality(op="text_quality", min_mean_word_length=3 if "item" not in text else 2, min_letter_words=0.5)
+    if reason == "few_letters":
+        operator = TextQuality(op="text_quality")
+    assert verdict(operator, text) == reason
+
+
+def test_a_repeated_run_is_measured_by_characters() -> None:
+    operator = TextRepetition(op="text_repetition", top={2: 0.5}, duplicate={2: 0.5, 3: 0.5})
+    # "aa bb" comes twice: 2 x 4 of the 15 characters. No run of three words repeats.
+    assert score(operator, "aa bb ccc aa bb dddd") == pytest.approx(
+        {"top_2gram": 8 / 15, "duplicate_2gram": 8 / 15, "duplicate_3gram": 0}
+    )
+    assert verdict(operator, "aa bb ccc aa bb dddd") == "top_2gram"
+    assert verdict(operator, "one two three four") is None
+    assert verdict(operator, "one") is None
+    assert score(operator, "") == {"top_2gram": 0, "duplicate_2gram": 0, "duplicate_3gram": 0}
+
+
+def rewritten(text: str, n: int) -> tuple[float, float]:
+    """The two shares of `text_repetition`, word by word."""
+    words = text.split()
+    runs = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    times = Counter(runs)
+    total = sum(map(len, words))
+    most = max(times.values(), default=0)
+    top = max((count * sum(map(len, run)) for run, count in times.items() if count == most > 1), default=0)
+    covered = {i + k for i, run in enumerate(runs) if times[run] > 1 for k in range(n)}
+    return top / total, sum(len(words[i]) for i in covered) / total
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(["a", "bb", "ccc", "é"]), min_size=1, max_size=25), min_size=1, max_size=5))
+def test_repetition_agrees_with_its_rules_written_plainly(documents: list[list[str]]) -> None:
+    operator = TextRepetition(op="text_repetition", top={1: 1, 2: 1, 3: 1}, duplicate={1: 1, 2: 1, 4: 1})
+    examples = [example(" ".join(words)) for words in documents]
+    operator(examples)
+    for one in examples:
+        text = one.text[0].text
+        for n in (1, 2, 3):
+            assert one.meta.scores[f"top_{n}gram"] == pytest.approx(rewritten(text, n)[0])
+        for n in (1, 2, 4):
+            assert one.meta.scores[f"duplicate_{n}gram"] == pytest.approx(rewritten(text, n)[1])
+
+
+def test_blocked_words_are_whole_and_in_any_case() -> None:
+    operator = TextBlocklist(op="text_blocklist", words=("lorem  ipsum", "c++", "straße"))
+    cases = {
+        "Here is Lorem\nIPSUM, again": "blocked_word",
+        "lorem": None,
+        "deplorem ipsum": None,
+        "I like C++.": "blocked_word",
+        "abc++ d": None,
+        "die STRASSE": None,
+        "die Straße": "blocked_word",
+        "straße": "blocked_word",
+    }
+    assert operator([example(text) for text in cases]) == list(cases.values())
+    with pytest.raises(ValidationError, match="blank word"):
+        TextBlocklist(op="text_blocklist", words=("fine", " "))
+
+
+def test_scores_can_be_stored() -> None:
+    examples = [example("", PROSE), example("x"), example(role="label")]
+    for operator in (
+        TextLength(op="text_length"),
+        TextQuality(op="text_quality"),
+        TextRepetition(op="text_repetition"),
+        TextBlocklist(op="text_blocklist", words=("no",)),
+    ):
+        operator(examples)
+    scores = [dict(row) for row in to_table(examples).column("meta").combine_chunks().field("scores").to_pylist()]
+    assert scores[0]["text_words"] == len(PROSE.split())
+    assert scores[2] == {}
+    assert all(math.isfinite(value) for row in scores for value in row.values())
