@@ -15,6 +15,7 @@ from torch import Tensor
 
 from omnimill.tokenizers import audio
 from omnimill.tokenizers.audio import FloatArray
+from omnimill.tokenizers.image import ByteArray
 from omnimill.tokenizers.networks import Autoencoder
 from omnimill.tokens import AudioLayout, ImageLayout
 
@@ -40,8 +41,8 @@ class ImageTokenizer:
         self.layout = layout
         self._run = _Batches(torch.device(device), batch)
 
-    def encode(self, canvases: FloatArray) -> CodeArray:
-        """float32 [n, size, size, 3] in 0..1 of the target canvas to codes uint16 [n, grid * grid], rows first."""
+    def encode(self, canvases: FloatArray | ByteArray) -> CodeArray:
+        """Target canvases [n, size, size, 3], float32 in 0..1 or bytes, to codes uint16 [n, grid * grid], rows first."""
         return self._run(self._encode, torch.from_numpy(canvases)).numpy().astype(np.uint16)
 
     def decode(self, codes: ArrayLike) -> FloatArray:
@@ -50,7 +51,7 @@ class ImageTokenizer:
         return pictures
 
     def _encode(self, canvases: Tensor) -> Tensor:
-        return self.network.encode(to_network(canvases)).flatten(1)
+        return self.network.encode(picture_input(canvases)).flatten(1)
 
     def _decode(self, codes: Tensor) -> Tensor:
         grid = self.layout.target_grid
@@ -77,15 +78,21 @@ class AudioTokenizer:
         return audio.denormalise_target(self._run(self._decode, _codes(codes)).numpy())
 
     def _encode(self, mels: Tensor) -> Tensor:
-        return self.network.encode(mels[:, None]).flatten(1)
+        return self.network.encode(sound_input(mels)).flatten(1)
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self.network.decode(codes.view(-1, *self.layout.target_grid))[:, 0]
 
 
-def to_network(canvases: Tensor) -> Tensor:
-    """Canvases [n, size, size, 3] in 0..1 as the picture network takes them: [n, 3, size, size] in -1..1."""
-    return canvases.permute(0, 3, 1, 2) * 2.0 - 1.0
+def picture_input(canvases: Tensor) -> Tensor:
+    """Canvases [n, size, size, 3], in 0..1 or bytes, as the picture network takes them: [n, 3, size, size] in -1..1."""
+    values = canvases if canvases.is_floating_point() else canvases.float() / 255.0
+    return values.permute(0, 3, 1, 2) * 2.0 - 1.0
+
+
+def sound_input(mels: Tensor) -> Tensor:
+    """Normalised log-mel [n, frames, mels] as the spectrogram network takes it: [n, 1, frames, mels]."""
+    return mels[:, None]
 
 
 def _codes(codes: ArrayLike) -> Tensor:

@@ -1,0 +1,165 @@
+"""``tokenize``: bring a token dataset up to date with an example dataset, on a pool of actors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from omnimill.errors import OmnimillError
+from omnimill.infra.dataset import Commit, Dataset, Manifest, Unit
+from omnimill.infra.lineage import CommandRun, command_run
+from omnimill.infra.watchdog import watchdog
+from omnimill.progress import console, progress
+from omnimill.tokenizers.config import ActorSettings, TokenizerConfig
+from omnimill.tokenizers.corpus import Corpus
+from omnimill.tokenizers.shards import ShardJob, ShardTokenizer, planned, units_of
+from omnimill.tokenizers.store import SET, stored_set
+
+_FAULTS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class TokenizeResult:
+    """A published token dataset; committed: units that this run did, the others were there before."""
+
+    dataset: Dataset
+    digest: str
+    manifest: Manifest
+    committed: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape that ``--json`` prints."""
+        return {
+            "manifest": self.digest,
+            "dataset": self.dataset.name,
+            "units": len(self.manifest.commits),
+            "committed": self.committed,
+            **self.manifest.counts.as_json(),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) -> TokenizeResult:
+    """Tokenize what is new in an example dataset and publish the token dataset's manifest.
+
+    Args:
+        config: names the tokenizer set, the examples and the token dataset.
+        root: fsspec URL or path that holds datasets, tokenizers and the tracking store.
+        num_cpus: cores of a local Ray; all when None. Ignored on a cluster and inside a session.
+
+    Raises:
+        OmnimillError: there are no examples or no tokenizers, units failed, or more examples are quarantined than
+            allowed. What was committed stays, and the same command goes on from there.
+    """
+    started = time.monotonic()
+    with command_run(root, "tokenize", config.model_dump(mode="json"), f"tokenize {config.tokens}") as run:
+        examples, dataset = Corpus(root, config.dataset), Dataset(root, config.tokens)
+        layout = stored_set(root, config.name).layout(config.name)
+        run.input(config.dataset, examples.digest, examples.dataset.url)
+        run.input(f"tokenizers-{config.name}", layout.digests[SET], f"{root}/tokenizers/{config.name}")
+        job = ShardJob(
+            root=root,
+            tokens=config.tokens,
+            layout=layout,
+            jpeg_quality=config.jpeg_quality,
+            batch=config.actors.batch,
+        )
+        units = units_of(examples.manifest)
+        if not units:
+            raise OmnimillError(f"dataset {config.dataset!r} under {root} has no examples to tokenize")
+        stored = {(commit.unit, commit.state): commit for commit, _ in dataset.commits()}
+        found = [stored.get((unit.id, planned(unit, job).state)) for unit in units]
+        taken = [commit for commit in found if commit is not None]
+        todo = [unit for unit, commit in zip(units, found, strict=True) if commit is None]
+        told = "" if todo else ", nothing to do"
+        console.print(f"{config.tokens}: {len(taken)} of {len(units)} units already committed{told}")
+        done, faults = _run(todo, job, config.actors, num_cpus) if todo else ([], [])
+        manifest = Manifest(dataset=config.tokens, kind="tokens", commits=(*taken, *done))
+        faults += _over_budget(manifest, config)
+        digest, manifest = dataset.publish_manifest(
+            "tokens",
+            manifest.commits,
+            parents={config.dataset: examples.digest},
+            attributes={"layout": layout.model_dump(mode="json")},
+            current=not faults,
+        )
+        if faults:
+            raise OmnimillError("\n".join(faults) + "\nCommitted units are kept; the same command goes on from there.")
+        result = TokenizeResult(dataset, digest, manifest, len(done), time.monotonic() - started)
+        _record(run, result)
+        return result
+
+
+def _run(
+    todo: Sequence[Unit], job: ShardJob, actors: ActorSettings, num_cpus: int | None
+) -> tuple[list[Commit], list[str]]:
+    """Commits of the units that were done, and what went wrong with the others."""
+    # Importing and starting Ray takes seconds: not for a run that has nothing to do.
+    import ray  # noqa: PLC0415
+
+    from omnimill.infra.ray_session import ray_session  # noqa: PLC0415
+    from omnimill.infra.units import WORKER_TRIES, run_on_actors  # noqa: PLC0415
+
+    waiting = {unit.id: unit.files[0] for unit in todo}
+    commits: list[Commit] = []
+    faults: list[str] = []
+    label = f"tokenize {job.tokens}"
+    with ray_session(num_cpus):
+        present = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
+        gpus = actors.num_gpus if present >= actors.num_gpus else 0.0
+        if gpus < actors.num_gpus:
+            console.print(f"{label}: the cluster has no GPU, its actors run on CPUs")
+        make = partial(ShardTokenizer, job.model_copy(update={"device": "cuda" if gpus else "cpu"}))
+        with (
+            closing(run_on_actors(todo, make, actors.count, actors.num_cpus, gpus)) as units,
+            progress(label, len(todo)) as advance,
+            watchdog(label, lambda: list(waiting.values())) as moved,
+        ):
+            for item in units:
+                moved()
+                where = waiting.pop(item.unit.id)
+                if item.commit is not None:
+                    commits.append(item.commit)
+                elif item.crashed:
+                    faults.append(f"unit {item.unit.id} ({where}): its worker died on each of {WORKER_TRIES} tries")
+                else:
+                    faults.append(f"unit {item.unit.id} ({where}) failed: {item.error}")
+                rows = sum(commit.counts.examples_written for commit in commits)
+                bad = sum(sum(commit.counts.quarantined.values()) for commit in commits)
+                advance(1, rows=rows, quarantined=bad)
+    more = len(faults) - _FAULTS_SHOWN
+    return commits, faults[:_FAULTS_SHOWN] + ([f"{more} more units failed"] if more > 0 else [])
+
+
+def _over_budget(manifest: Manifest, config: TokenizerConfig) -> list[str]:
+    counts, allowed = manifest.counts, config.max_quarantined_share
+    bad = sum(counts.quarantined.values())
+    if bad <= allowed * counts.records_in:
+        return []
+    reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.quarantined.items(), key=lambda item: -item[1]))
+    return [
+        f"{config.tokens}: {bad} of {counts.records_in} examples are quarantined ({bad / counts.records_in:.1%}), "
+        f"max_quarantined_share is {allowed:.1%}: {reasons}"
+    ]
+
+
+def _record(run: CommandRun, result: TokenizeResult) -> None:
+    run.output(result.dataset.name, result.digest, result.dataset.url)
+    counts = result.manifest.counts
+    run.metrics(
+        {
+            "units": len(result.manifest.commits),
+            "units_committed": result.committed,
+            "records_in": counts.records_in,
+            "records_quarantined": sum(counts.quarantined.values()),
+            "examples_written": counts.examples_written,
+            "shard_bytes": sum(shard.bytes for commit in result.manifest.commits for shard in commit.shards),
+            "seconds": result.seconds,
+        }
+    )
+    run.json(result.as_json(), "accounts.json")
