@@ -104,7 +104,7 @@ def local_copy(url: str) -> Iterator[Path]:
     if storage.is_local(url):
         yield Path(path)
         return
-    with tempfile.TemporaryDirectory(prefix="omnimill-") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.rsplit("/", 1)[-1]
         fs.get_file(path, str(copy))
         yield copy

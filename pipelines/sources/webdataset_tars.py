@@ -128,7 +128,7 @@ class WebDatasetSource(Source):
         self, medium: str, data: bytes, unit: Unit, key: str, provenance: Provenance, texts: list[Text]
     ) -> list[Example]:
         words = Words(caption="\n".join(text.text for text in texts) or None)
-        with tempfile.NamedTemporaryFile(prefix="omnimill-") as copy:
+        with tempfile.NamedTemporaryFile() as copy:
             copy.write(data)
             copy.flush()
             if medium == "video":
