@@ -104,6 +104,18 @@ class Counts(Config):
     examples_written: int = 0
     examples_dropped: dict[str, int] = Field(default_factory=dict)
 
+    def as_json(self) -> dict[str, Any]:
+        """The shape that ``--json`` prints: ``{"records": {...}, "examples": {...}}``."""
+        return {
+            "records": {
+                "in": self.records_in,
+                "kept": self.kept,
+                "dropped": self.records_dropped,
+                "quarantined": self.quarantined,
+            },
+            "examples": {"written": self.examples_written, "dropped": self.examples_dropped},
+        }
+
     def check(self, where: str) -> None:
         """Raise IntegrityError when the records do not balance."""
         out = self.kept + sum(self.records_dropped.values()) + sum(self.quarantined.values())

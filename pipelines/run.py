@@ -9,10 +9,10 @@ from contextlib import closing
 from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Commit, Counts, Dataset
 from omnimill.infra.lineage import command_run
+from omnimill.infra.watchdog import watchdog
 from omnimill.pipelines.dag import Dag
 from omnimill.pipelines.plan import SourcePlan, describe, plan
 from omnimill.pipelines.summary import IngestResult, SourceResult, record_run
-from omnimill.pipelines.watchdog import watchdog
 from omnimill.progress import console, progress
 
 _FAULTS_SHOWN = 5

@@ -54,7 +54,7 @@ class IngestResult:
             "dataset": self.dataset.name,
             "units": len(self.manifest.commits),
             "committed": self.committed,
-            **account(self.manifest.counts),
+            **self.manifest.counts.as_json(),
             "seconds": round(self.seconds, 3),
             "sources": [
                 {
@@ -62,24 +62,11 @@ class IngestResult:
                     "type": source.pipeline.source.type,
                     "units": len(source.commits),
                     "committed": source.committed,
-                    **account(source.counts),
+                    **source.counts.as_json(),
                 }
                 for source in self.sources
             ],
         }
-
-
-def account(counts: Counts) -> dict[str, Any]:
-    """Counts as ``{"records": {...}, "examples": {...}}``."""
-    return {
-        "records": {
-            "in": counts.records_in,
-            "kept": counts.kept,
-            "dropped": counts.records_dropped,
-            "quarantined": counts.quarantined,
-        },
-        "examples": {"written": counts.examples_written, "dropped": counts.examples_dropped},
-    }
 
 
 def record_run(run: CommandRun, result: IngestResult) -> None:

@@ -13,9 +13,9 @@ import pytest
 from omnimill.errors import OmnimillError
 from omnimill.infra import storage
 from omnimill.infra.dataset import Dataset, InputRef, Unit
+from omnimill.infra.watchdog import watchdog
 from omnimill.pipelines.plan import plan
 from omnimill.pipelines.process import process_unit
-from omnimill.pipelines.watchdog import watchdog
 
 Write = Callable[[dict[str, str]], str]
 

@@ -1,0 +1,120 @@
+"""Units on Ray Data: a block per unit, worked on by one task or actor from read to commit.
+
+Commit records are all that comes back; nothing that was read or decoded enters the object store. A worker that dies is
+replaced and its unit tried again, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+from ray.util.annotations import RayDeprecationWarning
+
+from omnimill.errors import OmnimillError
+from omnimill.infra.dataset import Commit, Unit
+
+WORKER_RETRIES = 3
+WORKER_TRIES = 1 + WORKER_RETRIES
+
+Work = Callable[[Unit], Commit]
+
+_BLOCK = pa.schema([("unit", pa.string()), ("commit", pa.string()), ("error", pa.string())])
+
+
+@dataclass(frozen=True)
+class Done:
+    """A unit that came back: its commit; or what was raised (`error`); or neither: its worker died on every try."""
+
+    unit: Unit
+    commit: Commit | None
+    error: str | None = None
+
+    @property
+    def crashed(self) -> bool:
+        return self.commit is None and self.error is None
+
+
+def run_as_tasks(units: Sequence[Unit], work: Work) -> Generator[Done, None, None]:
+    """Do units as Ray tasks of one core, in the order they finish; every unit comes back once."""
+    with warnings.catch_warnings():
+        # Ray announces the end of `max_retries` here without another way yet to bound retries, which are endless.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        graph = _blocks(units).map_batches(
+            partial(_do_block, work=work),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=1,
+            max_retries=WORKER_RETRIES,
+        )
+    yield from _collect(units, graph)
+
+
+def run_on_actors(
+    units: Sequence[Unit], make_work: Callable[[], Work], actors: int, num_cpus: float, num_gpus: float
+) -> Generator[Done, None, None]:
+    """Do units on a pool of actors, in the order they finish; every unit comes back once.
+
+    Args:
+        units: what to do.
+        make_work: called once on every actor, for what is costly to set up.
+        actors: most actors at work at once.
+        num_cpus, num_gpus: of each.
+    """
+    size = min(actors, len(units))
+    graph = _blocks(units).map_batches(
+        _Actor,
+        fn_constructor_args=(make_work,),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=num_cpus,
+        num_gpus=num_gpus or None,
+        max_task_retries=WORKER_RETRIES,
+    )
+    yield from _collect(units, graph)
+
+
+def _blocks(units: Sequence[Unit]) -> ray.data.Dataset:
+    blocks = ray.data.from_arrow([pa.table({"unit": [unit.model_dump_json()]}) for unit in units])
+    # A block is lost only when its worker died on every try; the other units go on.
+    blocks.context.max_errored_blocks = -1
+    return blocks
+
+
+def _collect(units: Sequence[Unit], graph: ray.data.Dataset) -> Generator[Done, None, None]:
+    waiting = {unit.id: unit for unit in units}
+    for row in graph.iter_rows():
+        commit = None if row["commit"] is None else Commit.model_validate_json(row["commit"])
+        yield Done(waiting.pop(row["unit"]), commit, row["error"])
+    for unit in waiting.values():
+        yield Done(unit, None)
+
+
+class _Actor:
+    def __init__(self, make_work: Callable[[], Work]) -> None:
+        self._work = make_work()
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return _do_block(block, self._work)
+
+
+def _do_block(block: pa.Table, work: Work) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    for text in block.column("unit").to_pylist():
+        unit = Unit.model_validate_json(text)
+        commit = error = None
+        try:
+            commit = work(unit).model_dump_json()
+        except OmnimillError as fault:
+            error = str(fault)
+        except Exception:  # noqa: BLE001 - goes to the driver, which reports it once all other units are done
+            error = traceback.format_exc()
+        rows.append({"unit": unit.id, "commit": commit, "error": error})
+    return pa.Table.from_pylist(rows, _BLOCK)
