@@ -33,6 +33,7 @@ def ray_session(num_cpus: int | None = None, address: str | None = None, log_to_
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     # A task that runs the machine out of memory would be tried again for ever.
     os.environ.setdefault("RAY_task_oom_retries", "3")
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     common: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": log_to_driver}
     if address:
         ray.init(address=address, **common)

@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     AnySource = Source
     AnyOperator = Operator
 else:
-    AnySource = Annotated[Union[SOURCE_TYPES], Field(discriminator="type")] if SOURCE_TYPES else Source  # noqa: UP007
-    AnyOperator = Annotated[Union[OPERATOR_TYPES], Field(discriminator="op")] if OPERATOR_TYPES else Operator  # noqa: UP007
+    AnySource = Annotated[Union[SOURCE_TYPES], Field(discriminator="type")]  # noqa: UP007
+    AnyOperator = Annotated[Union[OPERATOR_TYPES], Field(discriminator="op")]  # noqa: UP007
 
 
 class Pipeline(Config):
