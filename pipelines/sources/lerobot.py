@@ -120,13 +120,14 @@ class LeRobotSource(Source):
             yield Record(_key(options["episode"]), provenance, partial(self._decode, unit, layout, provenance))
 
     def _meta(self, name: str) -> bytes:
-        return files.read_file(storage.join(self.path, name), _MAX_META_BYTES)
+        try:
+            return files.read_file(storage.join(self.path, name), _MAX_META_BYTES)
+        except (BadRecord, FileNotFoundError) as fault:
+            text = fault.message if isinstance(fault, BadRecord) else "it is not there"
+            raise BadRecord("lerobot_meta_malformed", f"{name}: {text}") from None
 
     def _layout(self) -> Layout:
-        try:
-            layout = parse_layout(self._meta(_INFO))
-        except BadRecord as fault:
-            raise BadRecord("lerobot_meta_malformed", f"{_INFO}: {fault.message}") from None
+        layout = parse_layout(self._meta(_INFO))
         if layout.version != VERSION:
             raise ConfigError(
                 f"source {self.name}: {self.path} is a LeRobot {layout.version} dataset; only {VERSION} is read. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Literal
 import cloudpickle
 import pytest
 from blake3 import blake3
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from omnimill.errors import BadRecord, ConfigError, RecordDropped
 from omnimill.infra import lineage, storage
@@ -158,3 +160,33 @@ def make_dag() -> Callable[..., Dag]:
         return Dag.model_construct(dataset="made", sources=pipelines, decode_threads=2)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> Callable[..., None]:
+    """Runs the wheel's ffmpeg binary with the given arguments; for making media."""
+
+    def run(*arguments: object) -> None:
+        command = [get_ffmpeg_exe(), "-nostdin", "-y", "-v", "error", *map(str, arguments)]
+        subprocess.run(command, check=True, timeout=60)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def read_source() -> Callable[[Source], tuple[list[Example], dict[str, str]]]:
+    """Reads a whole source: its examples, and per record ``kept`` or the reason why not."""
+
+    def read(source: Source) -> tuple[list[Example], dict[str, str]]:
+        examples: list[Example] = []
+        verdicts: dict[str, str] = {}
+        for record in (record for unit in source.units() for record in source.read(unit)):
+            assert record.key not in verdicts
+            try:
+                examples.extend(record.decode())
+                verdicts[record.key] = "kept"
+            except (BadRecord, RecordDropped) as verdict:
+                verdicts[record.key] = verdict.reason
+        return examples, verdicts
+
+    return read
