@@ -26,7 +26,10 @@ class TokenDatasetRef(Config):
 
 
 class TrainInputs(Config):
-    """dataset: the tokens that are trained on; layout: what their numbers mean; backbone: the model, in full."""
+    """dataset: the tokens that are trained on; layout: what their numbers mean; backbone: the model, in full.
+
+    The configuration's render settings are resolved too: they count latents as the backbone makes them.
+    """
 
     config: TrainConfig
     mixture: Mixture
@@ -36,12 +39,7 @@ class TrainInputs(Config):
 
     @property
     def render(self) -> RenderSettings:
-        """The render settings, with as many tokens for an earlier picture or clip as the backbone makes of it."""
-        latents = {
-            "image_latents": self.backbone.image_resampler.latents,
-            "audio_latents": self.backbone.audio_resampler.latents,
-        }
-        return self.config.render.model_copy(update=latents)
+        return self.config.render
 
     def decisive(self) -> dict[str, Any]:
         """What decides what is learnt, as JSON: not the run's name, nor what may change between two launches of it."""
@@ -69,18 +67,29 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
             "(omnimill tokenize makes them)"
         )
     layout = TokenLayout.model_validate(manifest.attributes["layout"])
-    inputs = TrainInputs(
-        config=config,
+    backbone = config.backbone.resolve(layout)
+    return TrainInputs(
+        config=config.model_copy(update={"render": _with_latents(config.render, backbone)}),
         mixture=mixture,
         dataset=TokenDatasetRef(name=mixture.dataset, manifest=digest),
         layout=layout,
-        backbone=config.backbone.resolve(layout),
+        backbone=backbone,
     )
-    for name in config.render.model_fields_set & {"image_latents", "audio_latents"}:
-        made, asked = getattr(inputs.render, name), getattr(config.render, name)
-        if made != asked:
-            raise ConfigError(f"render.{name}: found {asked}, but the backbone's resampler makes {made}; leave it out")
-    return inputs
+
+
+def _with_latents(render: RenderSettings, backbone: BackboneConfig) -> RenderSettings:
+    """The settings, with as many tokens for an earlier picture or clip as the backbone makes of it."""
+    made = {
+        "image_latents": backbone.image_resampler.latents,
+        "audio_latents": backbone.audio_resampler.latents,
+    }
+    for name in render.model_fields_set & made.keys():
+        if getattr(render, name) != made[name]:
+            raise ConfigError(
+                f"render.{name}: found {getattr(render, name)}, allowed: {made[name]}, which is what the backbone's "
+                "resampler makes; leave it out to follow the backbone"
+            )
+    return render.model_copy(update=made)
 
 
 def open_loader(

@@ -20,8 +20,10 @@ from omnimill.tokenizers.store import StoredSet, file_digests, publish
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
 from omnimill.training.config import TrainConfig
+from omnimill.training.history import TIMING, read_history
 from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.lengths import Budgets
+from omnimill.training.loop import Worker, train_worker
 from omnimill.training.optim import AdafactorConfig
 from omnimill.training.packing import PackingSettings
 from omnimill.training.render_settings import RenderSettings
@@ -251,3 +253,34 @@ def train_config(train_root: Path) -> TrainConfig:
 def inputs(train_config: TrainConfig, train_root: Path) -> TrainInputs:
     """What `train_config` means."""
     return resolve(train_config, str(train_root))
+
+
+@dataclass(frozen=True)
+class RayRun:
+    """A run of two workers that nothing disturbed, its result, and the folder of the run that it replaced."""
+
+    config: TrainConfig
+    result: Any
+    folder: Path
+    replaced: Path
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        return curve(self.folder)
+
+
+def curve(run: Path) -> list[dict[str, Any]]:
+    """Everything in a history that must not depend on when and where a step was computed."""
+    return [{key: value for key, value in line.items() if key != TIMING} for line in read_history(run)]
+
+
+@pytest.fixture(scope="session")
+def ray_run(train_config: TrainConfig, train_root: Path, ray_local: None) -> RayRun:
+    """Twelve steps of two workers on Ray Train, begun anew over an existing run of another seed."""
+    from omnimill.training.run import train
+
+    config = train_config.model_copy(update={"name": "calm", "steps": 12, "workers": 2, "checkpoint_every": 4})
+    earlier = config.model_copy(update={"seed": 9, "steps": 2, "workers": 1})
+    train_worker(resolve(earlier, str(train_root)), str(train_root), Worker())
+    result = train(config, str(train_root), restart=True)
+    return RayRun(config, result, train_root / "runs" / "calm", train_root / "runs" / "calm.1")

@@ -55,7 +55,7 @@ def batch_of(inputs: TrainInputs, token_data: Any, rank: int = 0, world: int = 1
         token_data.layout,
         token_data.text,
         packing=inputs.config.packing,
-        render=inputs.render,
+        render=inputs.config.render,
         streams=STREAMS,
         rank=rank,
         world=world,

@@ -12,7 +12,8 @@ from omnimill.errors import ConfigError
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.config import BackboneSettings, TrainConfig, differences
-from omnimill.training.inputs import TrainInputs
+from omnimill.training.inputs import TrainInputs, resolve
+from omnimill.training.render_settings import RenderSettings
 
 PROJECT = Path(__file__).parents[2]
 
@@ -63,11 +64,15 @@ def test_overrides_change_single_fields(layout: TokenLayout) -> None:
         BackboneSettings(overrides={"encoder_layer": 1}).resolve(layout)
 
 
-def test_rendering_counts_latents_as_the_backbone_makes_them(inputs: TrainInputs) -> None:
-    backbone = inputs.backbone
-    assert inputs.config.render.image_latents != backbone.image_resampler.latents
-    assert inputs.render.image_latents == backbone.image_resampler.latents
-    assert inputs.render.audio_latents == backbone.audio_resampler.latents
+def test_rendering_counts_latents_as_the_backbone_makes_them(train_config: TrainConfig, train_root: Path) -> None:
+    inputs = resolve(train_config, str(train_root))
+    made = inputs.backbone.image_resampler.latents, inputs.backbone.audio_resampler.latents
+    assert (train_config.render.image_latents, train_config.render.audio_latents) != made
+    assert (inputs.config.render.image_latents, inputs.config.render.audio_latents) == made
+    assert resolve(inputs.config, str(train_root)) == inputs
+    wrong = train_config.model_copy(update={"render": RenderSettings(image_latents=31)})
+    with pytest.raises(ConfigError, match=r"render\.image_latents: found 31, allowed: 8"):
+        resolve(wrong, str(train_root))
 
 
 def changed(inputs: TrainInputs, **values: Any) -> TrainInputs:

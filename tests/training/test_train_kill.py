@@ -1,0 +1,146 @@
+"""SIGKILL to ``omnimill train`` at any moment: nothing goes on in the dark, and the next launch makes the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from omnimill import rng
+from omnimill.infra import lineage
+from omnimill.training import checkpoint
+from omnimill.training.history import TIMING, HistoryReader, read_history
+from omnimill.training.inputs import resolve
+
+pytestmark = pytest.mark.ray
+
+
+class Launch:
+    """``omnimill train`` in a session of its own, and all processes that descend from it."""
+
+    def __init__(self, config: Path, root: Path) -> None:
+        # Every descendant inherits the mark, also those that outlive their parent.
+        self.mark = f"OMNIMILL_KILL_TEST={uuid.uuid4().hex}"
+        name, value = self.mark.split("=")
+        program = Path(sys.executable).with_name("omnimill")
+        self.process = subprocess.Popen(
+            [str(program), "train", str(config), "--root", str(root), "--json"],
+            env={**{key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}, name: value},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def writers(self) -> dict[int, str]:
+        """The launch's processes, apart from the driver, that are alive and could write into the run, by id."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and self.mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().split(b"\0")[0].decode()
+            except OSError:
+                continue
+        return {process: name for process, name in found.items() if "RayTrainWorker" in name or "Controller" in name}
+
+    def answer(self) -> dict[str, Any]:
+        out, err = self.process.communicate(timeout=240)
+        assert self.process.returncode == 0, err
+        result: dict[str, Any] = json.loads(out)
+        return result
+
+
+def kill_at(config: Path, root: Path, run: Path, step: int, workers_too: bool) -> None:
+    """Train until the line of `step` is in the history; kill the driver, and the training processes or not.
+
+    What is not killed must end by itself.
+    """
+    launch = Launch(config, root)
+    reader = HistoryReader(run, first=step)
+    try:
+        while not reader.read() and launch.process.poll() is None:
+            time.sleep(0.005)
+    finally:
+        for process, name in launch.writers().items() if workers_too else ():
+            if "RayTrainWorker" in name:
+                os.kill(process, signal.SIGKILL)
+        launch.process.kill()
+        _, said = launch.process.communicate()
+        reader.close()
+    assert launch.process.returncode == -signal.SIGKILL, f"ended before it was killed: {said}"
+    end = time.monotonic() + 20
+    while (left := launch.writers()) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == {}
+
+
+def check(run: Path, answer: dict[str, Any], ray_run: Any, root: Path) -> None:
+    """Same curve, same weights as the run that nothing disturbed; told to MLflow once."""
+    curve = [{key: value for key, value in line.items() if key != TIMING} for line in read_history(run)]
+    assert curve == ray_run.curve
+    assert answer["checkpoint_digest"] == ray_run.result.checkpoint_digest
+    record = checkpoint.read_record(answer["checkpoint"])
+    assert record.files == checkpoint.read_record(ray_run.result.checkpoint).files
+    points = lineage.client(str(root)).get_metric_history(record.mlflow_run, "loss")
+    steps = [point.step for point in sorted(points, key=lambda point: point.step)]
+    assert len(steps) == len(set(steps))
+    assert {point.step: point.value for point in points}.items() <= {
+        line["step"]: line["loss"] for line in curve
+    }.items()
+
+
+@pytest.fixture
+def config_file(ray_run: Any, train_root: Path, tmp_path: Path) -> Path:
+    """The undisturbed run's configuration, as it was resolved, under another name."""
+    config = resolve(ray_run.config, str(train_root)).config.model_copy(
+        update={"name": f"killed-{uuid.uuid4().hex[:6]}"}
+    )
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return path
+
+
+def run_of(config_file: Path, root: Path) -> Path:
+    return checkpoint.run_folder(str(root), yaml.safe_load(config_file.read_text())["name"])
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_run_goes_on_to_the_same_losses(config_file: Path, train_root: Path, ray_run: Any) -> None:
+    run = run_of(config_file, train_root)
+    step = 4 + rng.digest64("kill", "train") % 7
+    kill_at(config_file, train_root, run, step, workers_too=True)
+    before = checkpoint.newest(run)
+    assert before is not None
+    answer = Launch(config_file, train_root).answer()
+    assert 4 <= answer["started_at"] == int(before.name[5:]) < 12
+    check(run, answer, ray_run, train_root)
+    record = checkpoint.read_record(answer["checkpoint"])
+    told = lineage.client(str(train_root)).get_metric_history(record.mlflow_run, "loss")
+    assert {point.step for point in told} == set(range(12)), "the curve goes on in the same MLflow run"
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("workers_too", [True, False])
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_again_and_again(
+    config_file: Path, train_root: Path, ray_run: Any, seed: int, workers_too: bool
+) -> None:
+    """Also before the first checkpoint and right after a resume; a driver killed alone leaves workers for seconds."""
+    run = run_of(config_file, train_root)
+    for number in range(3):
+        done = checkpoint.newest(run)
+        first = int(done.name[5:]) if done else 0
+        if first < 12:
+            step = first + rng.digest64("kill", "train", seed, number) % min(5, 12 - first)
+            kill_at(config_file, train_root, run, step, workers_too)
+    check(run, Launch(config_file, train_root).answer(), ray_run, train_root)

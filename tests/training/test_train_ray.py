@@ -1,0 +1,149 @@
+"""Two workers on Ray Train: the same sequences and losses as one, told to MLflow once, and lost workers come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omnimill import rng
+from omnimill.errors import ConfigError, OmnimillError
+from omnimill.infra import lineage
+from omnimill.training import checkpoint
+from omnimill.training.config import TrainConfig
+from omnimill.training.history import TIMING, read_history
+from omnimill.training.inputs import resolve
+from omnimill.training.loop import Worker, train_worker
+from omnimill.training.run import train
+
+pytestmark = pytest.mark.ray
+
+
+def test_one_and_two_workers_train_on_the_same_sequences(ray_run: Any, train_root: Path) -> None:
+    alone = ray_run.config.model_copy(update={"name": "alone", "workers": 1})
+    train_worker(resolve(alone, str(train_root)), str(train_root), Worker())
+    one, two = read_history(train_root / "runs" / "alone"), read_history(ray_run.folder)
+    assert [line["plan"] for line in one] == [line["plan"] for line in two]
+    assert len({line["plan"] for line in one}) == 12
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+        for key in ("examples", "tokens", "padding_share"):
+            assert ours[key] == theirs[key]
+    plans = [
+        checkpoint.read_record(train_root / "runs" / name / "checkpoints" / "step-00000012").plan
+        for name in ("alone", "calm")
+    ]
+    assert plans[0] == plans[1]
+
+
+def test_what_was_there_is_set_aside(ray_run: Any) -> None:
+    assert ray_run.result.started_at == 0
+    assert [path.name for path in checkpoint.list_checkpoints(ray_run.replaced)] == ["step-00000002"]
+    assert len(read_history(ray_run.replaced)) == 2
+    assert not (ray_run.folder / "ray").exists()
+
+
+def test_mlflow_knows_the_run(ray_run: Any, train_root: Path) -> None:
+    client = lineage.client(str(train_root))
+    run = client.get_run(ray_run.result.mlflow_run)
+    assert (run.info.run_name, run.info.status) == ("calm", "FINISHED")
+    lines = read_history(ray_run.folder)
+
+    def history(metric: str) -> dict[int, float]:
+        points = client.get_metric_history(run.info.run_id, metric)
+        assert len({point.step for point in points}) == len(points)
+        return {point.step: point.value for point in points}
+
+    assert history("loss") == {line["step"]: line["loss"] for line in lines}
+    assert history("loss/image") == {
+        line["step"]: line["loss_by_modality"]["image"] for line in lines if "image" in line["loss_by_modality"]
+    }
+    assert history("loss/task/read") == {
+        line["step"]: line["loss_by_task"]["read"] for line in lines if "read" in line["loss_by_task"]
+    }
+    assert history("tokens_per_second") == {line["step"]: line[TIMING]["tokens_per_second"] for line in lines}
+    for metric in ("padding_share/encoder", "padding_share/decoder", "grad_norm", "data_wait_share"):
+        assert len(history(metric)) == len(lines)
+    record = checkpoint.read_record(ray_run.result.checkpoint)
+    seen = sum(record.examples.values())
+    for task, count in record.examples.items():
+        assert history(f"realised_rate/{task}")[11] == pytest.approx(count / seen)
+        assert run.data.metrics[f"planned_rate/{task}"] == pytest.approx(count / seen, abs=0.05)
+    (read,) = lineage.references(run, "input")
+    assert (read.name, read.digest) == ("tokens", record.dataset.manifest)
+    wrote = {reference.name: reference for reference in lineage.references(run, "output")}
+    assert set(wrote) == {f"calm/step-{step:08d}" for step in (4, 8, 12)}
+    assert wrote["calm/step-00000012"].digest == record.digest == ray_run.result.checkpoint_digest
+    assert wrote["calm/step-00000012"].url == ray_run.result.checkpoint
+
+
+def test_too_few_cores_are_refused(train_config: TrainConfig, train_root: Path) -> None:
+    config = train_config.model_copy(update={"name": "cores", "workers": 4})
+    with pytest.raises(ConfigError, match="4 workers of 1 threads need 4 cores; found --cpus 2"):
+        train(config, str(train_root), cpus=2)
+
+
+@pytest.mark.fault
+def test_a_worker_that_fails_is_named_with_its_reason(
+    train_config: TrainConfig, train_root: Path, ray_local: None
+) -> None:
+    config = train_config.model_copy(update={"name": "broken", "steps": 2, "max_failures": 0})
+    run = checkpoint.run_folder(str(train_root), "broken")
+    (run / "history.jsonl").mkdir(parents=True)
+    with pytest.raises(OmnimillError, match=r"run broken: worker 0 failed: IsADirectoryError: .*history\.jsonl"):
+        train(config, str(train_root))
+    assert lineage.runs(str(train_root), "train")[-1].info.status == "FAILED"
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(3))
+def test_lost_workers_are_started_again(ray_run: Any, train_root: Path, seed: int) -> None:
+    """SIGKILL to one of the two training processes at a random moment; Ray starts the group again."""
+    config = ray_run.config.model_copy(update={"name": f"lost-{seed}"})
+    run = checkpoint.run_folder(str(train_root), config.name)
+    after, victim = rng.digest64("lost", seed) % 10, rng.digest64("victim", seed) % 2
+
+    def kill_one() -> None:
+        while not (run / "history.jsonl").exists() or len(read_history(run)) <= after:
+            time.sleep(0.01)
+        os.kill(sorted(training_processes())[victim], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    result = train(config, str(train_root))
+    killer.join()
+    assert result.checkpoint_digest == ray_run.result.checkpoint_digest
+    assert _curve(run) == ray_run.curve
+
+
+def training_processes() -> list[int]:
+    """Ray Train's workers on this machine that descend from this process."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                name = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if name.startswith(b"ray::RayTrainWorker") and os.getpid() in ancestors(int(folder.name)):
+                found.append(int(folder.name))
+    return found
+
+
+def ancestors(process: int) -> set[int]:
+    found: set[int] = set()
+    while process > 1:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        process = int(fields[1])
+        found.add(process)
+    return found
+
+
+def _curve(run: Path) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key != TIMING} for line in read_history(run)]
