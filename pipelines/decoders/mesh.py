@@ -63,7 +63,7 @@ def load_surface(data: bytes, form: MeshFormat, attachments: Mapping[str, bytes]
 
     Raises:
         BadRecord: ``mesh_malformed``, ``mesh_unsupported``, ``mesh_too_large``, ``mesh_empty``, ``mesh_not_finite``,
-            ``texture_too_large``.
+            ``texture_too_large``, ``texture_undecodable``.
         ImportError: the extra is not installed.
     """
     if form in ("glb", "gltf"):
@@ -189,7 +189,7 @@ def _part(mesh: Any) -> Part:
         return Part((1.0, 1.0, 1.0), None)
     material: Any = getattr(visual, "material", None)
     picture = _picture(mesh)
-    texture = None if picture is None else np.asarray(picture.convert("RGB"))
+    texture = None if picture is None else _pixels(picture)
     if hasattr(material, "baseColorFactor"):
         factor = material.baseColorFactor
         # glTF states colours in linear light; the product of a texture and a factor is taken after encoding both.
@@ -203,6 +203,15 @@ def _part(mesh: Any) -> Part:
 def _picture(mesh: Any) -> Any:
     material = getattr(mesh.visual, "material", None)
     return getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+
+
+def _pixels(picture: Any) -> npt.NDArray[np.uint8]:
+    try:
+        return np.asarray(picture.convert("RGB"), np.uint8)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders meet malformed pictures with any exception
+        raise BadRecord("texture_undecodable", f"{type(error).__name__}: {error}") from None
 
 
 def _texture_pixels(mesh: Any) -> int:

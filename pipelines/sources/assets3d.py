@@ -130,7 +130,7 @@ def asset_examples(
     ``view_coverage`` (the smallest share of a picture that shows the object).
 
     Raises:
-        BadRecord: ``mesh_*``, ``texture_too_large``, ``empty_file``, ``file_too_large``.
+        BadRecord: ``mesh_*``, ``texture_*``, ``empty_file``, ``file_too_large``.
         ConfigError: the extra is not installed.
     """
     _require_extra()

@@ -275,6 +275,15 @@ def test_instances_count_against_the_limit_of_faces() -> None:
         load_surface(data, "glb", {}, MeshLimits(faces=119))
 
 
+def test_a_damaged_texture_gets_a_reason(tmp_path: Path) -> None:
+    texture = Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8))
+    data = bytearray(_textured(texture).export(file_type="glb"))
+    middle = data.index(b"IDAT") + 200
+    data[middle : middle + 200] = bytes(200)
+    (tmp_path / "a.glb").write_bytes(data)
+    assert _reason(tmp_path / "a.glb") == "texture_undecodable"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
