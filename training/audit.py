@@ -77,7 +77,11 @@ def impact(root: str, query: str) -> dict[str, Any]:
 def _run_impact(run: Run, ids: set[str]) -> dict[str, Any]:
     """Steps at which a training run saw the examples, for each checkpoint that is still there."""
     references = [ref for ref in lineage.references(run, "output") if storage.exists(storage.join(ref.url, RECORD))]
-    records = sorted(((read_record(ref.url), ref.url) for ref in references), key=lambda pair: pair[0].step)
+    # Where a run was begun anew, another one's checkpoint may lie in the place of this one's.
+    found = ((read_record(ref.url), ref) for ref in references)
+    records = sorted(
+        ((record, ref.url) for record, ref in found if record.digest == ref.digest), key=lambda pair: pair[0].step
+    )
     seen = list(consumed(records[-1][1], ids)) if records else []
     return {
         "run": run.info.run_id,

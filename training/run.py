@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
@@ -26,8 +27,8 @@ from omnimill.infra.ray_session import ray_session
 from omnimill.progress import console, progress
 from omnimill.training.checkpoint import CheckpointRecord, list_checkpoints, newest, read_record, run_folder
 from omnimill.training.config import TrainConfig
-from omnimill.training.follow import Follower
-from omnimill.training.history import TIMING, read_history
+from omnimill.training.follow import Follower, checkpoint_name
+from omnimill.training.history import TIMING, read_history, run_lock
 from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.ray_worker import on_worker
 
@@ -86,17 +87,20 @@ def _absolute(root: str) -> str:
 
 
 def _set_aside(run: Path, root: str) -> None:
-    """Rename a run's folder to the first free ``<run>.1``, ``<run>.2``, …; MLflow learns where its checkpoints went."""
+    """Rename a run's folder to the first free ``<run>.1``, ``<run>.2``, …; lineage learns where its checkpoints are."""
     if not run.exists():
         return
     number = 1
     while (aside := run.with_name(f"{run.name}.{number}")).exists():
         number += 1
-    run.rename(aside)
-    for folder in list_checkpoints(aside)[-1:]:
-        known = read_record(folder).mlflow_run
-        if known:
-            lineage.client(root).set_tag(known, "omnimill.run_folder", str(aside))
+    with run_lock(run):
+        run.rename(aside)
+    store = lineage.client(root)
+    for folder in list_checkpoints(aside):
+        record = read_record(folder)
+        if record.mlflow_run:
+            earlier = CommandRun(store, store.get_run(record.mlflow_run))
+            earlier.output(checkpoint_name(folder), record.digest, str(folder))
     console.print(f"the run that was there is now {aside}", style="dim")
 
 
@@ -128,6 +132,7 @@ def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: i
         ray_session(num_cpus=_cores(config, cpus), log_to_driver=False),
         progress(f"train {config.name}", config.steps - started_at, "steps") as advance,
     ):
+        _check_cores(config)
         trainer = ray.train.torch.TorchTrainer(
             on_worker,
             train_loop_config={"inputs": inputs.model_dump(mode="json"), "root": root, "mlflow_run": told.id},
@@ -157,15 +162,18 @@ def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: i
 
 
 def _cores(config: TrainConfig, cpus: int | None) -> int:
-    """Cores of a local Ray; a machine with fewer than the workers want trains all the same, only slower."""
-    needed = config.workers * config.threads
-    if cpus is None:
-        return max(os.cpu_count() or 1, needed)
-    if cpus < needed:
+    """Cores of a local Ray of our own; a machine with fewer than the workers want trains all the same, only slower."""
+    return cpus if cpus is not None else max(os.cpu_count() or 1, config.workers * config.threads)
+
+
+def _check_cores(config: TrainConfig) -> None:
+    """Ray waits without end for what a cluster of fixed size does not have."""
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    needed, found = config.workers * config.threads, int(resources.get("CPU", 0))
+    if found < needed and not os.environ.get("RAY_ADDRESS"):
         raise ConfigError(
-            f"{config.workers} workers of {config.threads} threads need {needed} cores; found --cpus {cpus}"
+            f"{config.workers} workers of {config.threads} threads need {needed} cores; Ray has {found} (--cpus)"
         )
-    return cpus
 
 
 def _explained(error: TrainingFailedError, name: str) -> OmnimillError:

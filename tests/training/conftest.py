@@ -277,10 +277,12 @@ def curve(run: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def ray_run(train_config: TrainConfig, train_root: Path, ray_local: None) -> RayRun:
     """Twelve steps of two workers on Ray Train, begun anew over an existing run of another seed."""
+    from omnimill.infra import lineage
     from omnimill.training.run import train
 
     config = train_config.model_copy(update={"name": "calm", "steps": 12, "workers": 2, "checkpoint_every": 4})
     earlier = config.model_copy(update={"seed": 9, "steps": 2, "workers": 1})
-    train_worker(resolve(earlier, str(train_root)), str(train_root), Worker())
+    with lineage.command_run(str(train_root), "train", {}, "calm") as told:
+        train_worker(resolve(earlier, str(train_root)), str(train_root), Worker(), told.id)
     result = train(config, str(train_root), restart=True)
     return RayRun(config, result, train_root / "runs" / "calm", train_root / "runs" / "calm.1")

@@ -41,9 +41,14 @@ def test_one_and_two_workers_train_on_the_same_sequences(ray_run: Any, train_roo
     assert plans[0] == plans[1]
 
 
-def test_what_was_there_is_set_aside(ray_run: Any) -> None:
+def test_what_was_there_is_set_aside(ray_run: Any, train_root: Path) -> None:
     assert ray_run.result.started_at == 0
-    assert [path.name for path in checkpoint.list_checkpoints(ray_run.replaced)] == ["step-00000002"]
+    (folder,) = checkpoint.list_checkpoints(ray_run.replaced)
+    record = checkpoint.read_record(folder)
+    assert record.step == 2
+    run = lineage.client(str(train_root)).get_run(record.mlflow_run)
+    (known,) = lineage.references(run, "output")
+    assert (known.name, known.digest, known.url) == ("calm.1/step-00000002", record.digest, str(folder))
     assert len(read_history(ray_run.replaced)) == 2
     assert not (ray_run.folder / "ray").exists()
 
@@ -82,10 +87,10 @@ def test_mlflow_knows_the_run(ray_run: Any, train_root: Path) -> None:
     assert wrote["calm/step-00000012"].url == ray_run.result.checkpoint
 
 
-def test_too_few_cores_are_refused(train_config: TrainConfig, train_root: Path) -> None:
+def test_too_few_cores_are_refused(train_config: TrainConfig, train_root: Path, ray_local: None) -> None:
     config = train_config.model_copy(update={"name": "cores", "workers": 4})
-    with pytest.raises(ConfigError, match="4 workers of 1 threads need 4 cores; found --cpus 2"):
-        train(config, str(train_root), cpus=2)
+    with pytest.raises(ConfigError, match="4 workers of 1 threads need 4 cores; Ray has 2"):
+        train(config, str(train_root))
 
 
 @pytest.mark.fault
