@@ -88,10 +88,13 @@ def camera_rays(pose: Pose, camera: Camera) -> tuple[Floats, Floats]:
     up = np.cross(back, right)
     count = camera.size * _SAMPLES
     reach = math.tan(math.radians(camera.field_of_view) / 2)
-    steps = ((np.arange(count) + 0.5) / count * 2 - 1) * reach
-    directions = (steps[None, :, None] * right - steps[:, None, None] * up - back).reshape(-1, 3)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    return eye.astype(np.float32), directions.astype(np.float32)
+    steps = (((np.arange(count) + 0.5) / count * 2 - 1) * reach).astype(np.float32)
+    directions = np.empty((count, count, 3), np.float32)
+    length = np.sqrt(1 + steps[None, :] ** 2 + steps[:, None] ** 2)
+    for axis in range(3):
+        across, down, ahead = np.float32(right[axis]), np.float32(up[axis]), np.float32(back[axis])
+        directions[..., axis] = (steps[None, :] * across - steps[:, None] * down - ahead) / length
+    return eye.astype(np.float32), directions.reshape(-1, 3)
 
 
 def _tracer(surface: Surface) -> Any:
@@ -111,29 +114,35 @@ def _view(surface: Surface, tracer: Any, pose: Pose, camera: Camera) -> tuple[np
     rays = np.flatnonzero(found["primID"] >= 0)
     face = found["primID"][rays]
     u, v = found["u"][rays], found["v"][rays]
-    weights = np.stack([1 - u - v, u, v], axis=1)[:, :, None].astype(np.float32)
+    weights = np.stack([1 - u - v, u, v], axis=1).astype(np.float32)
     colour = _colour(surface, face, weights)
-    normal = (surface.normals[face] * weights).sum(axis=1)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    normal = _blend(surface.normals[face], weights)
+    length = np.sqrt(np.einsum("hi,hi->h", normal, normal))
     # The lamp stands at the camera; surfaces are seen from both sides, as open meshes are common.
-    light = np.abs((normal * directions[rays]).sum(axis=1, keepdims=True))
+    light = np.abs(np.einsum("hi,hi->h", normal, directions[rays])) / np.maximum(length, 1e-9)
     samples = np.full((len(directions), 3), camera.background, np.float32)
-    samples[rays] = 255 * np.clip(colour * (_AMBIENT + _DIFFUSE * light), 0, 1)
+    samples[rays] = 255 * np.clip(colour * (_AMBIENT + _DIFFUSE * light)[:, None], 0, 1)
     grid = samples.reshape(camera.size, _SAMPLES, camera.size, _SAMPLES, 3)
-    rgb = np.rint(grid.mean(axis=(1, 3))).astype(np.uint8)
+    corners = [grid[:, row, :, column] for row in range(_SAMPLES) for column in range(_SAMPLES)]
+    rgb = np.rint(sum(corners[1:], corners[0]) / len(corners)).astype(np.uint8)
     return np.ascontiguousarray(rgb), len(rays) / len(directions)
+
+
+def _blend(corners: Floats, weights: Floats) -> Floats:
+    """What lies at the hits, from values [hits, 3 corners, n] and weights [hits, 3]."""
+    return np.asarray(np.einsum("hcn,hc->hn", corners, weights), np.float32)
 
 
 def _colour(surface: Surface, face: npt.NDArray[np.int32], weights: Floats) -> Floats:
     """Colour of every hit before shading, [hits, 3] in 0..1."""
-    colour = (surface.colours[face] * weights).sum(axis=1)
+    colour = _blend(surface.colours[face], weights)
     part = surface.parts[face]
     for index in np.unique(part):
         hits = np.flatnonzero(part == index)
         material = surface.materials[index]
         colour[hits] *= np.array(material.colour, np.float32)
         if material.texture is not None:
-            uv = (surface.uv[face[hits]] * weights[hits]).sum(axis=1)
+            uv = _blend(surface.uv[face[hits]], weights[hits])
             colour[hits] *= _sample(material.texture, uv)
     return np.asarray(colour, np.float32)
 
