@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from omnimill.config import Config
 from omnimill.pipelines.base import Operator, Source
@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     AnySource = Source
     AnyOperator = Operator
 else:
-    AnySource = Annotated[Union[SOURCE_TYPES], Field(discriminator="type")]  # noqa: UP007
-    AnyOperator = Annotated[Union[OPERATOR_TYPES], Field(discriminator="op")]  # noqa: UP007
+    AnySource = SerializeAsAny[Annotated[Union[SOURCE_TYPES], Field(discriminator="type")]]  # noqa: UP007
+    AnyOperator = SerializeAsAny[Annotated[Union[OPERATOR_TYPES], Field(discriminator="op")]]  # noqa: UP007
 
 
 class Pipeline(Config):
