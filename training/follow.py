@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from omnimill.errors import OmnimillError
 from omnimill.infra import lineage
 from omnimill.infra.lineage import CommandRun
-from omnimill.training.checkpoint import list_checkpoints, read_record
+from omnimill.training.checkpoint import RECORD, list_checkpoints, read_record
 from omnimill.training.history import TIMING, HistoryReader
 
 POLL_SECONDS = 0.5
@@ -73,9 +74,16 @@ class Follower:
             self._shown(line)
         for folder in list_checkpoints(self._run):
             name = checkpoint_name(folder)
-            if name not in self._checkpoints:
-                self._told.output(name, read_record(folder).digest, str(folder))
-                self._checkpoints.add(name)
+            if name in self._checkpoints:
+                continue
+            try:
+                digest = read_record(folder).digest
+            except OmnimillError:
+                if (folder / RECORD).exists():
+                    raise
+                continue  # an old one that was deleted just now
+            self._told.output(name, digest, str(folder))
+            self._checkpoints.add(name)
 
 
 def checkpoint_name(folder: Path) -> str:

@@ -35,11 +35,16 @@ from omnimill.training.ray_worker import on_worker
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run stands. started_at: updates that had been done before this launch."""
+    """How a run stands.
+
+    started_at: updates that had been done before this launch. steps: done by now; skipped: those of them that were left
+    out because loss or gradient was not finite. loss, loss_by_modality: of the last one.
+    """
 
     run: str
     started_at: int
     steps: int
+    skipped: int
     loss: float | None
     loss_by_modality: dict[str, float]
     checkpoint: str
@@ -191,13 +196,14 @@ def _result(run: Path, started_at: int, seconds: float) -> TrainResult:
     folder = newest(run)
     assert folder is not None, f"{run} holds no checkpoint after training"
     record = read_record(folder)
-    last = read_history(run)[-1]
+    history = read_history(run)
     return TrainResult(
         run=run.name,
         started_at=started_at,
         steps=record.step,
-        loss=last["loss"],
-        loss_by_modality=last["loss_by_modality"],
+        skipped=sum(line["skipped"] for line in history),
+        loss=history[-1]["loss"],
+        loss_by_modality=history[-1]["loss_by_modality"],
         checkpoint=str(folder),
         checkpoint_digest=record.digest,
         mlflow_run=record.mlflow_run,

@@ -43,7 +43,8 @@ def train(
         return
     facts = {
         "steps": str(result.steps),
-        "of these before": str(result.started_at),
+        "done before": str(result.started_at),
+        "skipped, not finite": str(result.skipped),
         "loss": "not finite" if result.loss is None else f"{result.loss:.4f}",
         **{f"loss, {name}": f"{value:.4f}" for name, value in result.loss_by_modality.items()},
         "checkpoint": result.checkpoint,
