@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -43,9 +44,7 @@ class Done:
 
 def run_as_tasks(units: Sequence[Unit], work: Work) -> Generator[Done, None, None]:
     """Do units as Ray tasks of one core, in the order they finish; every unit comes back once."""
-    with warnings.catch_warnings():
-        # Ray announces the end of `max_retries` here without another way yet to bound retries, which are endless.
-        warnings.simplefilter("ignore", RayDeprecationWarning)
+    with _bounded_retries():
         graph = _blocks(units).map_batches(
             partial(_do_block, work=work),
             batch_size=None,
@@ -68,17 +67,26 @@ def run_on_actors(
         num_cpus, num_gpus: of each.
     """
     size = min(actors, len(units))
-    graph = _blocks(units).map_batches(
-        _Actor,
-        fn_constructor_args=(make_work,),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size),
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=num_cpus,
-        num_gpus=num_gpus or None,
-        max_task_retries=WORKER_RETRIES,
-    )
+    with _bounded_retries():
+        graph = _blocks(units).map_batches(
+            _Actor,
+            fn_constructor_args=(make_work,),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=num_cpus,
+            num_gpus=num_gpus or None,
+            max_task_retries=WORKER_RETRIES,
+        )
     yield from _collect(units, graph)
+
+
+@contextmanager
+def _bounded_retries() -> Iterator[None]:
+    """Ray announces the end of the retry options without another way yet to bound retries, which are endless."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        yield
 
 
 def _blocks(units: Sequence[Unit]) -> ray.data.Dataset:
