@@ -34,7 +34,7 @@ class FitConfig(Config):
     learning_rate: float = Field(default=2e-3, gt=0)
     samples: int = Field(default=1024, ge=2)
     held_out: float = Field(default=0.1, gt=0, lt=1)
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)
     device: str = "cpu"
 
 

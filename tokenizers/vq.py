@@ -42,7 +42,7 @@ class ImageTokenizer:
         self._run = _Batches(torch.device(device), batch)
 
     def encode(self, canvases: FloatArray | ByteArray) -> CodeArray:
-        """Target canvases [n, size, size, 3], float32 in 0..1 or bytes, to codes uint16 [n, grid * grid], rows first."""
+        """Target canvases [n, size, size, 3] (float32 in 0..1, or bytes) to codes uint16 [n, grid * grid]."""
         return self._run(self._encode, torch.from_numpy(canvases)).numpy().astype(np.uint16)
 
     def decode(self, codes: ArrayLike) -> FloatArray:
