@@ -51,7 +51,8 @@ def run_demo(root: str) -> None:
     made = make_inputs(folder)
     files = [path for path in folder.rglob("*") if path.is_file()]
     console.print(f"input: {len(files)} files in {folder}" + ("" if made else ", made before"))
-    with ray_session():
+    # Ray's own chatter about its helper processes would bury the demo's lines; errors come back as exceptions.
+    with ray_session(log_to_driver=False):
         ingest = _step("ingest", DAG, root=root)
         tokenizer = _step("tokenizer", "train", TOKENIZERS, root=root)
         tokens = _step("tokenize", TOKENIZERS, root=root)
@@ -100,7 +101,7 @@ def _summary(files: int, steps: list[Step]) -> None:
     rows = [
         ["input", f"{files} files", "photographs, code, docs, films, robot episodes, 3-D assets", ""],
         ["ingest", *_accounts(ingest.answer), _seconds(ingest)],
-        ["tokenizer train", "examples", json.dumps(tokenizer.answer.get("quality", {})), _seconds(tokenizer)],
+        ["tokenizer train", "examples", _quality(tokenizer.answer), _seconds(tokenizer)],
         ["tokenize", *_accounts(tokens.answer), _seconds(tokens)],
         [
             "mixture",
@@ -122,9 +123,14 @@ def _accounts(answer: dict[str, Any]) -> tuple[str, str]:
     return f"{records['in']} records", f"{examples['written']} examples; {lost} dropped, {bad} quarantined"
 
 
+def _quality(answer: dict[str, Any]) -> str:
+    quality = answer["quality"]
+    return f"pictures {quality['image_psnr_db']:.1f} dB PSNR, log-mel error {quality['audio_mel_error']:.2f}, held out"
+
+
 def _impact(answer: dict[str, Any]) -> str:
     steps = [step for run in answer["runs"] for step in run["steps"]]
-    return f"{len(answer['shards'])} shards, {len(answer['runs'])} runs, seen in {len(set(steps))} steps"
+    return f"in {len(answer['shards'])} shards, seen at steps {', '.join(str(step) for step in sorted(set(steps)))}"
 
 
 def _files(answer: dict[str, Any]) -> int:
