@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import matplotlib as mpl
 from markupsafe import Markup
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's palette, distinct for colour-blind readers.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442")
 _GREY = "#808890"
+_STYLES = ("solid", "dashed", "dotted")
 
 Curve = Sequence[tuple[float, float]]
 
@@ -23,9 +25,10 @@ def curves(title: str, lines: Mapping[str, Curve], x_label: str, y_label: str) -
     figure, axes = _axes(title, x_label, y_label)
     for i, (name, points) in enumerate(lines.items()):
         x, y = zip(*points, strict=True) if points else ((), ())
-        axes.plot(x, y, label=name, color=COLOURS[i % len(COLOURS)], linewidth=1.6)
+        style = _STYLES[i // len(COLOURS) % len(_STYLES)]
+        axes.plot(x, y, label=name, color=COLOURS[i % len(COLOURS)], linestyle=style, linewidth=1.4)
     if len(lines) > 1:
-        axes.legend(frameon=False, labelcolor=_GREY, fontsize=9)
+        _legend(figure, "outside right upper", columns=1)
     return _svg(figure, title)
 
 
@@ -37,7 +40,7 @@ def paired_bars(title: str, rows: Mapping[str, tuple[float, float]], names: tupl
         axes.barh(places, [pair[side] for pair in rows.values()], height=0.36, label=name, color=COLOURS[side])
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
-    axes.legend(frameon=False, labelcolor=_GREY, fontsize=9)
+    _legend(figure, "outside lower center", columns=len(names))
     return _svg(figure, title)
 
 
@@ -52,7 +55,7 @@ def stacked_bars(title: str, rows: Mapping[str, Mapping[str, float]], x_label: s
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
-    axes.legend(frameon=False, labelcolor=_GREY, fontsize=9, ncols=3)
+    _legend(figure, "outside lower center", columns=len(parts))
     return _svg(figure, title)
 
 
@@ -71,6 +74,10 @@ def _axes(title: str, x_label: str, y_label: str, height: float = 2.8) -> tuple[
     for side in ("left", "bottom"):
         axes.spines[side].set_color(_GREY)
     return figure, axes
+
+
+def _legend(figure: Figure, place: Literal["outside right upper", "outside lower center"], columns: int) -> None:
+    figure.legend(loc=place, ncols=columns, frameon=False, labelcolor=_GREY, fontsize=8)
 
 
 def _svg(figure: Figure, title: str) -> Markup:

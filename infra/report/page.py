@@ -37,19 +37,21 @@ def write_report(root: str, path: Path, names: Sequence[str] = ()) -> list[str]:
     if unknown:
         known = ", ".join([*datasets, *training]) or "nothing yet"
         raise OmnimillError(f"no dataset or training run named {', '.join(unknown)} under {root}; there is: {known}")
-    shown = list(names) or [*datasets, *training]
-    if not shown:
+    if not datasets and not training:
         raise OmnimillError(f"nothing was ingested or trained under {root} yet, so there is nothing to report")
+    # A dataset and a run may share a name: then both are meant.
+    datasets = {name: version for name, version in datasets.items() if not names or name in names}
+    training = {name: run for name, run in training.items() if not names or name in names}
     page = _template().render(
         version=omnimill.__version__,
         root=root,
-        datasets=[_card(datasets[name]) for name in shown if name in datasets],
-        runs=[run_card(lineage.client(root), training[name]) for name in shown if name in training],
+        datasets=[_card(version) for version in datasets.values()],
+        runs=[run_card(lineage.client(root), run) for run in training.values()],
         generated=_generated(catalog.runs),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    return shown
+    return [*datasets, *training]
 
 
 def _newest_training(runs: Sequence[Run]) -> dict[str, Run]:
@@ -90,9 +92,9 @@ def _template() -> Template:
 
 
 def _bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
             break
-        size /= 1000
-    return f"{size:.3g} {unit}"
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.1f} {unit}"
