@@ -21,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 import omnimill
+from omnimill.errors import ConfigError
 from omnimill.infra import storage
 
 # MLflow tells about every table it creates in a new store.
@@ -39,7 +40,7 @@ def tracking_uri(root: str) -> str:
     if configured:
         return configured
     if not storage.is_local(root):
-        raise ValueError(f"root {root!r} is not local: set MLFLOW_TRACKING_URI to an MLflow server or database")
+        raise ConfigError(f"root {root!r} is not local: set MLFLOW_TRACKING_URI to an MLflow server or database")
     folder = Path(storage.filesystem(root)[1])
     folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'mlflow.db'}"

@@ -26,7 +26,7 @@ def ingest(dag: DagFile, root: Root = DEFAULT_ROOT, cpus: Cpus = None, plan: Pla
 
     Units that are committed are not done again, so the same command goes on where a stopped run was.
 
-    Example: omnimill ingest pipelines/dags/realdata.yaml --root runs/real
+    Example: omnimill ingest pipelines/dags/demo.yaml --root runs/demo
     """
     from omnimill.pipelines.dag import Dag
 

@@ -27,7 +27,7 @@ def show(
 ) -> None:
     """Show quarantined records with reason, message and where the original bytes lie.
 
-    Example: omnimill quarantine show demo --reason image_truncated
+    Example: omnimill quarantine show demo --reason image_truncated --root runs/demo
     """
     from omnimill.infra.dataset import Dataset
 

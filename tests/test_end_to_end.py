@@ -1,0 +1,138 @@
+"""The whole main job as a user runs it: `omnimill demo`, then every command's own example, then the answers checked."""
+
+import inspect
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from blake3 import blake3
+
+from omnimill.cli.main import app, main
+from omnimill.training.checkpoint import list_checkpoints
+from omnimill.training.replay import consumed
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Iterator[Path]:
+    """The root that `omnimill demo` leaves, with a short training."""
+    folder = tmp_path_factory.mktemp("demo") / "root"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).parents[1])
+        patch.setenv("OMNIMILL_DEMO_STEPS", str(STEPS))
+        patch.setenv("OMNIMILL_DEMO_INPUT", str(folder / "input"))
+        assert main(["demo", "--root", str(folder)]) == 0
+        yield folder
+
+
+def checkpoint(root: Path) -> Path:
+    return list_checkpoints(root / "runs" / "demo")[-1]
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def examples() -> list[str]:
+    """The example in the help of every command."""
+    found = []
+    commands = [typer.main.get_command(app)]
+    while commands:
+        command = commands.pop()
+        if hasattr(command, "commands"):
+            commands += command.commands.values()
+        else:
+            text = " ".join(inspect.getdoc(command.callback).split())
+            match = re.search(r"Example: (omnimill .*)", text)
+            assert match, f"{command.name} shows no example"
+            found.append(match[1])
+    return sorted(found)
+
+
+@pytest.mark.parametrize("example", examples())
+def test_the_example_of_every_command_runs(
+    root: Path, tmp_path: Path, example: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [re.sub(r"^runs/demo(?=/|$)", str(root), word) for word in shlex.split(example)[1:]]
+    words = [re.sub(r"step-\d+", checkpoint(root).name, word) for word in words]
+    if "--out" in words:
+        words[words.index("--out") + 1] = str(tmp_path / words[words.index("--out") + 1])
+    assert main(words) == 0
+    assert capsys.readouterr().out
+
+
+def test_running_again_does_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.arrow")}
+    first = answer(capsys, "ingest", "pipelines/dags/demo.yaml", "--root", str(root))
+    assert first["records"]["in"] == (
+        first["records"]["kept"]
+        + sum(first["records"]["dropped"].values())
+        + sum(first["records"]["quarantined"].values())
+    )
+    second = answer(capsys, "tokenize", "tokenizers/configs/demo.yaml", "--root", str(root))
+    assert second["records"]["in"] == first["examples"]["written"]
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.arrow")} == before
+
+
+def test_impact_of_a_photograph_names_shards_run_checkpoint_and_the_very_steps(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = root / "input" / "photos" / "coffee.png"
+    found = answer(capsys, "lineage", "impact", str(photo), "--root", str(root))
+    assert {one["dataset"] for one in found["shards"]} == {"demo", "demo-tokens"}
+    (run,) = found["runs"]
+    assert run["name"] == "demo"
+    ids = {one["id"] for one in found["examples"]}
+    expected = sorted({seen.step for seen in consumed(checkpoint(root)) if seen.example_id in ids})
+    assert run["steps"] == expected
+    assert run["checkpoints"][-1]["step"] == STEPS
+
+
+def test_trace_of_the_checkpoint_reaches_the_source_files(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "lineage", "trace", str(checkpoint(root)), "--root", str(root))
+    sources = {one["source"]: one["files"] for one in found["sources"]}
+    assert set(sources) == {"photos", "details", "docs", "docstrings", "code", "films", "robot", "shapes3d"}
+    digests = {Path(file["uri"]).name: file["digest"] for file in sources["photos"]}
+    coffee = root / "input" / "photos" / "coffee.png"
+    assert digests["coffee.png"] == blake3(coffee.read_bytes()).hexdigest()
+
+
+def test_every_shard_traces_to_its_unit(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for dataset in ("demo", "demo-tokens"):
+        shard = min((root / dataset / "shards").glob("*.arrow"))
+        found = answer(capsys, "lineage", "trace", str(shard), "--root", str(root))
+        assert found["shard"] == shard.stem
+        assert found["sources"][0]["files"]
+
+
+def test_what_was_turned_down_says_why(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(
+        capsys, "lineage", "impact", str(root / "input" / "photos" / "rocket_cut_off.jpg"), "--root", str(root)
+    )
+    assert [one["reason"] for one in found["rejected"]] == ["image_truncated"]
+    assert found["examples"] == found["runs"] == []
+
+
+def test_generated_files_are_what_they_are_called(root: Path) -> None:
+    folder = root / "generated" / checkpoint(root).name
+    assert (folder / "image.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "audio.wav").read_bytes().startswith(b"RIFF")
+    assert (folder / "text.txt").exists()
+
+
+def test_the_report_is_one_page_that_needs_no_other(root: Path) -> None:
+    page = (root / "report.html").read_text()
+    assert "demo-tokens" in page
+    assert "image_truncated" in page
+    assert page.count("<audio") >= 3
+    assert re.findall(r"""(?:src|href)=["'](?!data:|#)([^"']+)""", page) == []
+    assert (root / "report.html").stat().st_size < 20_000_000
