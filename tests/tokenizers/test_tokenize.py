@@ -1,0 +1,189 @@
+"""``tokenizer train`` and ``tokenize`` as commands: exactly once, the same bytes with actors and without, lineage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from omnimill.cli.main import main
+from omnimill.errors import IntegrityError, OmnimillError
+from omnimill.infra import lineage
+from omnimill.infra.dataset import Dataset
+from omnimill.tokenizers import store
+from omnimill.tokenizers.config import TokenizerConfig
+from omnimill.tokenizers.corpus import Corpus
+from omnimill.tokenizers.run import tokenize
+from omnimill.tokenizers.shards import ShardJob, planned, tokenize_shard, units_of
+from omnimill.tokenizers.store import Tokenizers, load_tokenizers, stored_set
+from omnimill.tokens import TokenLayout
+
+pytestmark = pytest.mark.ray
+
+
+def copy_of(root: str, target: Path, samples: SimpleNamespace, photos: int = 24) -> str:
+    """Another root with the same examples and the same tokenizer set."""
+    samples.store(str(target), "corpus", samples.corpus(photos))
+    stored = stored_set(root, "mini")
+    folder = Path(root) / "tokenizers" / "mini" / stored.digest
+    files = {part: (folder / name).read_bytes() for part, name in store.FILES.items()}
+    store.publish(str(target), "mini", stored, files)
+    return str(target)
+
+
+def plain(root: str, tokenizers: Tokenizers) -> str:
+    """Tokenize in this process, unit after unit; the manifest's digest."""
+    corpus = Corpus(root, "corpus")
+    job = ShardJob(root=root, tokens="corpus-tokens", layout=tokenizers.layout)
+    commits = [tokenize_shard(unit, job, tokenizers) for unit in units_of(corpus.manifest)]
+    attributes = {"layout": tokenizers.layout.model_dump(mode="json")}
+    dataset = Dataset(root, "corpus-tokens")
+    return dataset.publish_manifest("tokens", commits, {"corpus": corpus.digest}, attributes)[0]
+
+
+def files(root: str) -> dict[str, bytes]:
+    folder = Path(root) / "corpus-tokens"
+    kept = [path for name in ("shards", "quarantine") for path in sorted((folder / name).glob("*.arrow"))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_actors_and_plain_calls_give_the_same_bytes_and_nothing_is_redone(
+    root: str, tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace, tokenizers: Tokenizers
+) -> None:
+    here, there = copy_of(root, tmp_path / "a", samples), copy_of(root, tmp_path / "b", samples)
+    result = tokenize(config, here)
+    assert result.digest == plain(there, tokenizers)
+    assert files(here) == files(there)
+
+    counts = result.manifest.counts
+    assert (counts.records_in, counts.kept, counts.quarantined) == (36, 35, {"image_undecodable": 1})
+    assert result.manifest.rows == counts.examples_written == 35
+    assert result.manifest.parents == {"corpus": Corpus(here, "corpus").digest}
+    assert TokenLayout.model_validate(result.manifest.attributes["layout"]) == tokenizers.layout
+    quarantine = [c.quarantine for c in result.manifest.commits if c.quarantine]
+    (row,) = result.dataset.read(quarantine[0], "quarantine").to_pylist()
+    assert (row["key"], row["operator"], row["reason"]) == ("1000", "tokenize", "image_undecodable")
+    assert row["uri"] == "raw/photos/1000"
+
+    before = {path: path.stat().st_mtime_ns for path in Path(here, "corpus-tokens", "commits").iterdir()}
+    again = tokenize(config, here)
+    assert (again.digest, again.committed) == (result.digest, 0)
+    assert before == {path: path.stat().st_mtime_ns for path in Path(here, "corpus-tokens", "commits").iterdir()}
+
+    run = lineage.runs(here, "tokenize")[0]
+    assert [ref.digest for ref in lineage.references(run, "output")] == [result.digest]
+    inputs = {ref.name: ref.digest for ref in lineage.references(run, "input")}
+    assert inputs["tokenizers-mini"] == tokenizers.layout.digests["set"]
+    assert "corpus" in inputs
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_only_what_is_new_is_done_and_a_failure_keeps_the_rest(
+    root: str, tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace, tokenizers: Tokenizers
+) -> None:
+    here = copy_of(root, tmp_path, samples)
+    before = plain(here, tokenizers)
+    # Four photographs more: the second shard of them is new.
+    samples.store(here, "corpus", samples.corpus(28))
+    dataset = Dataset(here, config.tokens)
+    known = {commit.unit for commit in dataset.manifest()[1].commits}
+    (new,) = [unit for unit in units_of(Corpus(here, "corpus").manifest) if unit.id not in known]
+    shard = Path(here) / new.files[0]
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-100] + bytes(100))
+    with pytest.raises(OmnimillError, match=rf"unit {new.id} \(corpus/shards/.*content hashes to"):
+        tokenize(config, here)
+    assert dataset.manifest()[0] == before
+
+    shard.write_bytes(content)
+    grown = tokenize(config, here)
+    assert (grown.committed, len(grown.manifest.commits)) == (1, len(known))
+    assert grown.manifest.counts.kept == 39
+
+
+def test_too_much_in_quarantine_fails(
+    root: str, tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace, tokenizers: Tokenizers
+) -> None:
+    here = copy_of(root, tmp_path, samples)
+    plain(here, tokenizers)
+    strict = config.model_copy(update={"max_quarantined_share": 0.0})
+    with pytest.raises(OmnimillError, match=r"1 of 36 examples are quarantined.*image_undecodable 1"):
+        tokenize(strict, here)
+
+
+def test_a_recipe_is_what_decides_the_bytes(root: str, tokenizers: Tokenizers) -> None:
+    unit = units_of(Corpus(root, "corpus").manifest)[0]
+    job = ShardJob(root=root, tokens="t", layout=tokenizers.layout)
+    same = job.model_copy(update={"root": "/elsewhere", "device": "cuda", "tokens": "u"})
+    assert planned(unit, same).state == planned(unit, job).state
+    layout = tokenizers.layout.model_copy(update={"digests": {**tokenizers.layout.digests, "set": "other"}})
+    for change in ({"jpeg_quality": 80}, {"layout": layout}, {"batch": 3}):
+        assert planned(unit, job.model_copy(update=change)).state != planned(unit, job).state
+
+
+def test_a_damaged_shard_is_not_tokenized(
+    root: str, tmp_path: Path, samples: SimpleNamespace, tokenizers: Tokenizers
+) -> None:
+    here = copy_of(root, tmp_path, samples)
+    unit = units_of(Corpus(here, "corpus").manifest)[0]
+    shard = Path(here) / unit.files[0]
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match="content hashes to"):
+        tokenize_shard(unit, ShardJob(root=here, tokens="t", layout=tokenizers.layout), tokenizers)
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_the_commands(
+    tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(tmp_path)
+    samples.store(root, "corpus", samples.corpus(8))
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+
+    trained = run_json(capsys, "tokenizer", "train", str(file), "--root", root)
+    assert trained["reused"] is False
+    assert {"image_psnr_db", "audio_mel_error", "text_characters_per_token"} <= set(trained["quality"])
+    assert load_tokenizers(root, "mini").layout.digests["set"] == trained["digest"]
+    again = run_json(capsys, "tokenizer", "train", str(file), "--root", root)
+    assert (again["reused"], again["digest"]) == (True, trained["digest"])
+
+    answer = run_json(capsys, "tokenize", str(file), "--root", root)
+    assert answer["records"] == {"in": 20, "kept": 19, "dropped": {}, "quarantined": {"image_undecodable": 1}}
+    assert answer["examples"] == {"written": 19, "dropped": {}}
+    assert answer["units"] == answer["committed"] == 5
+    assert answer["manifest"] == Dataset(root, "corpus-tokens").manifest()[0]
+
+    # Without --json both print tables, the second time of work that was done.
+    for command in (["tokenizer", "train"], ["tokenize"]):
+        assert main([*command, str(file), "--root", root]) == 0
+    printed = capsys.readouterr().out
+    assert "trained before" in printed
+    assert "0 of 5 units done" in printed
+
+
+def test_training_twice_gives_the_same_set(root: str, config: TokenizerConfig) -> None:
+    from omnimill.tokenizers.train import make_set
+
+    stored, _ = make_set(config, Corpus(root, "corpus"))
+    assert stored.digest == stored_set(root, "mini").digest
+
+
+def test_what_is_missing_is_named(tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace) -> None:
+    with pytest.raises(OmnimillError, match="no dataset 'corpus'"):
+        tokenize(config, str(tmp_path))
+    samples.store(str(tmp_path), "corpus", samples.corpus(2))
+    with pytest.raises(OmnimillError, match="omnimill tokenizer train"):
+        tokenize(config, str(tmp_path))
