@@ -78,7 +78,7 @@ class ActorSettings(Config):
     """The pool that tokenizes.
 
     count: actors; as many as the cluster has room for, up to this number, work at once.
-    num_cpus, num_gpus: of each. Without a GPU in the cluster, actors run on CPUs whatever `num_gpus` says.
+    num_cpus, num_gpus: of each. In a cluster with fewer GPUs than one actor asks for, actors run on CPUs.
     batch: pictures or spectrograms that a network takes at a time.
     """
 

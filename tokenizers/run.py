@@ -113,7 +113,7 @@ def _run(
         present = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
         gpus = actors.num_gpus if present >= actors.num_gpus else 0.0
         if gpus < actors.num_gpus:
-            console.print(f"{label}: the cluster has no GPU, its actors run on CPUs")
+            console.print(f"{label}: the cluster has too few GPUs ({present:g}), actors run on CPUs")
         make = partial(ShardTokenizer, job.model_copy(update={"device": "cuda" if gpus else "cpu"}))
         with (
             closing(run_on_actors(todo, make, actors.count, actors.num_cpus, gpus)) as units,

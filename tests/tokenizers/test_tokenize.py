@@ -22,8 +22,6 @@ from omnimill.tokenizers.shards import ShardJob, planned, tokenize_shard, units_
 from omnimill.tokenizers.store import Tokenizers, load_tokenizers, stored_set
 from omnimill.tokens import TokenLayout
 
-pytestmark = pytest.mark.ray
-
 
 def copy_of(root: str, target: Path, samples: SimpleNamespace, photos: int = 24) -> str:
     """Another root with the same examples and the same tokenizer set."""
@@ -51,6 +49,7 @@ def files(root: str) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
 
 
+@pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 def test_actors_and_plain_calls_give_the_same_bytes_and_nothing_is_redone(
     root: str, tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace, tokenizers: Tokenizers
@@ -82,9 +81,15 @@ def test_actors_and_plain_calls_give_the_same_bytes_and_nothing_is_redone(
     assert "corpus" in inputs
 
 
+@pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 def test_only_what_is_new_is_done_and_a_failure_keeps_the_rest(
-    root: str, tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace, tokenizers: Tokenizers
+    root: str,
+    tmp_path: Path,
+    config: TokenizerConfig,
+    samples: SimpleNamespace,
+    tokenizers: Tokenizers,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     here = copy_of(root, tmp_path, samples)
     before = plain(here, tokenizers)
@@ -101,7 +106,10 @@ def test_only_what_is_new_is_done_and_a_failure_keeps_the_rest(
     assert dataset.manifest()[0] == before
 
     shard.write_bytes(content)
-    grown = tokenize(config, here)
+    # Asking for GPUs where there are none is no obstacle.
+    actors = config.actors.model_copy(update={"num_gpus": 1000.0})
+    grown = tokenize(config.model_copy(update={"actors": actors}), here)
+    assert "the cluster has too few GPUs" in capfd.readouterr().err
     assert (grown.committed, len(grown.manifest.commits)) == (1, len(known))
     assert grown.manifest.counts.kept == 39
 
@@ -144,6 +152,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
     return answer
 
 
+@pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 def test_the_commands(
     tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace, capsys: pytest.CaptureFixture[str]
