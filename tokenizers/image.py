@@ -26,6 +26,7 @@ MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 MAX_PIXELS = 100_000_000
+FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 def scaled_size(height: int, width: int, size: int) -> tuple[int, int]:
@@ -57,7 +58,7 @@ def valid_patches(height: int, width: int, size: int, patch: int) -> BoolArray:
 
 
 def decode_rgb(data: bytes) -> ByteArray:
-    """An encoded picture as uint8 [H, W, 3], turned upright by its EXIF tag, transparency laid over white.
+    """A JPEG, PNG or WebP picture as uint8 [H, W, 3], turned upright by its EXIF tag, transparency laid over white.
 
     Raises:
         BadRecord: ``image_undecodable`` or ``image_too_large`` (more than `MAX_PIXELS`).
@@ -67,7 +68,7 @@ def decode_rgb(data: bytes) -> ByteArray:
         if pixels is not None:
             return pixels
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_pixels(picture.height, picture.width)
             upright = ImageOps.exif_transpose(picture)
             if upright.has_transparency_data:
@@ -76,7 +77,7 @@ def decode_rgb(data: bytes) -> ByteArray:
             return np.asarray(upright.convert("RGB"), np.uint8)
     except UnidentifiedImageError:
         # Its own message holds an address, which differs from run to run.
-        raise BadRecord("image_undecodable", f"{len(data)} bytes of no known image format") from None
+        raise BadRecord("image_undecodable", f"{len(data)} bytes that are neither of {', '.join(FORMATS)}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRecord("image_undecodable", f"{type(error).__name__}: {error}") from None
 

@@ -106,9 +106,21 @@ def test_sixteen_bit_sound_survives_flac_and_wav() -> None:
         decoded, rate = audio.decode_waveform(data)
         assert rate == 16000
         np.testing.assert_array_equal(decoded, sound)
-    with pytest.raises(BadRecord, match=r".+") as caught:
-        audio.decode_waveform(b"not a sound")
-    assert caught.value.reason == "audio_undecodable"
+
+
+def test_what_cannot_be_decoded_is_a_bad_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    flac = audio.encode_waveform(tone(440.0, 5000), 16000, "FLAC")
+    # The last one claims to hold 2^36 - 1 samples; no memory is set aside for them.
+    lying = flac[:21] + bytes([flac[21] | 0x0F]) + b"\xff\xff\xff\xff" + flac[26:]
+    for broken in (b"", b"not a sound", flac[:30], lying):
+        with pytest.raises(BadRecord) as caught:
+            audio.decode_waveform(broken)
+        assert caught.value.reason == "audio_undecodable"
+        assert "0x" not in caught.value.message
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 4999)
+    with pytest.raises(BadRecord) as caught:
+        audio.decode_flac(flac)
+    assert caught.value.reason == "audio_too_long"
 
 
 def test_golden_spectrograms(parity: Path) -> None:
