@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,12 +162,26 @@ def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: i
                 loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
                 advance(1, step=line["step"], loss=loss, tokens_per_second=round(line[TIMING]["tokens_per_second"]))
 
-        with Follower(run, told, root, config.log_every, show):
+        with Follower(run, told, root, config.log_every, show), _interruptible():
             try:
                 trainer.fit()
             except TrainingFailedError as error:
                 raise _explained(error, config.name) from error
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ray Train answers Ctrl-C with the end of the program and keeps the signal: make it what it is elsewhere."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def _cores(config: TrainConfig, cpus: int | None) -> int:

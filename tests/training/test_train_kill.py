@@ -130,8 +130,7 @@ def test_a_killed_run_goes_on_to_the_same_losses(config_file: Path, train_root: 
 
 @pytest.mark.fault
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("workers_too", [True, False])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "workers_too"), [(0, True), (1, False)])
 def test_killed_again_and_again(
     config_file: Path, train_root: Path, ray_run: Any, seed: int, workers_too: bool
 ) -> None:
@@ -143,4 +142,20 @@ def test_killed_again_and_again(
         if first < 12:
             step = first + rng.digest64("kill", "train", seed, number) % min(5, 12 - first)
             kill_at(config_file, train_root, run, step, workers_too)
+    check(run, Launch(config_file, train_root).answer(), ray_run, train_root)
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(600)
+def test_an_interrupted_run_says_so_and_goes_on(config_file: Path, train_root: Path, ray_run: Any) -> None:
+    run = run_of(config_file, train_root)
+    launch = Launch(config_file, train_root)
+    reader = HistoryReader(run, first=5)
+    while not reader.read() and launch.process.poll() is None:
+        time.sleep(0.005)
+    launch.process.send_signal(signal.SIGINT)
+    launch.process.communicate(timeout=60)
+    assert launch.process.returncode == 130
+    assert launch.writers() == {}
+    assert lineage.runs(str(train_root), "train")[-1].info.status == "KILLED"
     check(run, Launch(config_file, train_root).answer(), ray_run, train_root)
