@@ -266,12 +266,12 @@ class RayRun:
 
     @property
     def curve(self) -> list[dict[str, Any]]:
-        return curve(self.folder)
+        return self.curve_of(self.folder)
 
-
-def curve(run: Path) -> list[dict[str, Any]]:
-    """Everything in a history that must not depend on when and where a step was computed."""
-    return [{key: value for key, value in line.items() if key != TIMING} for line in read_history(run)]
+    @staticmethod
+    def curve_of(run: Path) -> list[dict[str, Any]]:
+        """Everything in a run's history that must not depend on when and where a step was computed."""
+        return [{key: value for key, value in line.items() if key != TIMING} for line in read_history(run)]
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import yaml
 from omnimill import rng
 from omnimill.infra import lineage
 from omnimill.training import checkpoint
-from omnimill.training.history import TIMING, HistoryReader, read_history
+from omnimill.training.history import HistoryReader
 from omnimill.training.inputs import resolve
 
 pytestmark = pytest.mark.ray
@@ -85,7 +85,7 @@ def kill_at(config: Path, root: Path, run: Path, step: int, workers_too: bool) -
 
 def check(run: Path, answer: dict[str, Any], ray_run: Any, root: Path) -> None:
     """Same curve, same weights as the run that nothing disturbed; told to MLflow once."""
-    curve = [{key: value for key, value in line.items() if key != TIMING} for line in read_history(run)]
+    curve = ray_run.curve_of(run)
     assert curve == ray_run.curve
     assert answer["checkpoint_digest"] == ray_run.result.checkpoint_digest
     record = checkpoint.read_record(answer["checkpoint"])

@@ -124,7 +124,7 @@ def test_lost_workers_are_started_again(ray_run: Any, train_root: Path, seed: in
     result = train(config, str(train_root))
     killer.join()
     assert result.checkpoint_digest == ray_run.result.checkpoint_digest
-    assert _curve(run) == ray_run.curve
+    assert ray_run.curve_of(run) == ray_run.curve
 
 
 def training_processes() -> list[int]:
@@ -148,7 +148,3 @@ def ancestors(process: int) -> set[int]:
         process = int(fields[1])
         found.add(process)
     return found
-
-
-def _curve(run: Path) -> list[dict[str, Any]]:
-    return [{key: value for key, value in line.items() if key != TIMING} for line in read_history(run)]
