@@ -25,6 +25,7 @@ MIXTURE = "mixtures/demo.yaml"
 TRAINING = "training/configs/demo.yaml"
 INPUT_VARIABLE = "OMNIMILL_DEMO_INPUT"
 PHOTO = "photos/coffee.png"
+WORKERS = 2  # of the demo's training; a machine of one core runs them in turn
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def run_demo(root: str) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     console.print(f"input: {len(files)} files in {folder}" + ("" if made else ", made before"))
     # Ray's own chatter about its helper processes would bury the demo's lines; errors come back as exceptions.
-    with ray_session(log_to_driver=False):
+    with ray_session(num_cpus=max(os.cpu_count() or 1, WORKERS), log_to_driver=False):
         ingest = _step("ingest", DAG, root=root)
         tokenizer = _step("tokenizer", "train", TOKENIZERS, root=root)
         tokens = _step("tokenize", TOKENIZERS, root=root)
