@@ -178,6 +178,18 @@ class Manifest(Config):
         return sum(shard.rows for commit in self.commits for shard in commit.shards)
 
 
+def published_json(digest: str, manifest: Manifest, committed: int, seconds: float) -> dict[str, Any]:
+    """The shape that commands which publish a version print with ``--json``; committed: units that this run did."""
+    return {
+        "manifest": digest,
+        "dataset": manifest.dataset,
+        "units": len(manifest.commits),
+        "committed": committed,
+        **manifest.counts.as_json(),
+        "seconds": round(seconds, 3),
+    }
+
+
 class Dataset:
     """A named dataset under a root; see the module's text for its layout.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnimill.config import digest_json
-from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Manifest, total
+from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Manifest, published_json, total
 from omnimill.infra.lineage import CommandRun
 from omnimill.pipelines.dag import Pipeline
 
@@ -50,12 +50,7 @@ class IngestResult:
     def as_json(self) -> dict[str, Any]:
         """The shape that ``--json`` prints."""
         return {
-            "manifest": self.digest,
-            "dataset": self.dataset.name,
-            "units": len(self.manifest.commits),
-            "committed": self.committed,
-            **self.manifest.counts.as_json(),
-            "seconds": round(self.seconds, 3),
+            **published_json(self.digest, self.manifest, self.committed, self.seconds),
             "sources": [
                 {
                     "name": source.pipeline.name,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from omnimill.errors import OmnimillError
-from omnimill.infra.dataset import Commit, Dataset, Manifest, Unit
+from omnimill.infra.dataset import Commit, Dataset, Manifest, Unit, published_json
 from omnimill.infra.lineage import CommandRun, command_run
 from omnimill.infra.watchdog import watchdog
 from omnimill.progress import console, progress
@@ -34,14 +34,7 @@ class TokenizeResult:
 
     def as_json(self) -> dict[str, Any]:
         """The shape that ``--json`` prints."""
-        return {
-            "manifest": self.digest,
-            "dataset": self.dataset.name,
-            "units": len(self.manifest.commits),
-            "committed": self.committed,
-            **self.manifest.counts.as_json(),
-            "seconds": round(self.seconds, 3),
-        }
+        return published_json(self.digest, self.manifest, self.committed, self.seconds)
 
 
 def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) -> TokenizeResult:
