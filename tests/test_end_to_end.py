@@ -14,6 +14,7 @@ from blake3 import blake3
 from omnimill.cli.main import app, main
 from omnimill.training.checkpoint import list_checkpoints
 from omnimill.training.replay import consumed
+from omnimill.training.run import set_aside
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -136,3 +137,15 @@ def test_the_report_is_one_page_that_needs_no_other(root: Path) -> None:
     assert page.count("<audio") >= 3
     assert re.findall(r"""(?:src|href)=["'](?!data:|#)([^"']+)""", page) == []
     assert (root / "report.html").stat().st_size < 20_000_000
+
+
+def test_a_run_that_was_set_aside_still_answers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Last in this file: it moves the run's folder, as `omnimill train --restart` does."""
+    photo = str(root / "input" / "photos" / "coffee.png")
+    (before,) = answer(capsys, "lineage", "impact", photo, "--root", str(root))["runs"]
+    set_aside(root / "runs" / "demo", str(root))
+    (after,) = answer(capsys, "lineage", "impact", photo, "--root", str(root))["runs"]
+    assert after["steps"] == before["steps"]
+    assert [Path(one["checkpoint"]).parts[-3] for one in after["checkpoints"]] == ["demo.1"] * len(
+        before["checkpoints"]
+    )

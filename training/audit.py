@@ -76,12 +76,7 @@ def impact(root: str, query: str) -> dict[str, Any]:
 
 def _run_impact(run: Run, ids: set[str]) -> dict[str, Any]:
     """Steps at which a training run saw the examples, for each checkpoint that is still there."""
-    references = [ref for ref in lineage.references(run, "output") if storage.exists(storage.join(ref.url, RECORD))]
-    # Where a run was begun anew, another one's checkpoint may lie in the place of this one's.
-    found = ((read_record(ref.url), ref) for ref in references)
-    records = sorted(
-        ((record, ref.url) for record, ref in found if record.digest == ref.digest), key=lambda pair: pair[0].step
-    )
+    records = _checkpoints(run)
     seen = list(consumed(records[-1][1], ids)) if records else []
     return {
         "run": run.info.run_id,
@@ -97,6 +92,22 @@ def _run_impact(run: Run, ids: set[str]) -> dict[str, Any]:
             for record, url in records
         ],
     }
+
+
+def _checkpoints(run: Run) -> list[tuple[CheckpointRecord, str]]:
+    """Records and folders of a training run's checkpoints that are still there, by step.
+
+    A run that was begun anew is set aside under another name; its tag says where.
+    """
+    home = run.data.tags.get("omnimill.run_folder")
+    found = []
+    for reference in lineage.references(run, "output"):
+        url = str(Path(home) / "checkpoints" / Path(reference.url).name) if home else reference.url
+        if storage.exists(storage.join(url, RECORD)):
+            record = read_record(url)
+            if record.digest == reference.digest:
+                found.append((record, url))
+    return sorted(found, key=lambda pair: pair[0].step)
 
 
 def trace(root: str, artefact: str) -> dict[str, Any]:

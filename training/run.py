@@ -74,7 +74,7 @@ def train(config: TrainConfig, root: str, *, restart: bool = False, cpus: int | 
     inputs = resolve(config, root)
     run = run_folder(root, config.name)
     if restart:
-        _set_aside(run, root)
+        set_aside(run, root)
     folder = newest(run)
     record = read_record(folder) if folder else None
     if record:
@@ -95,7 +95,7 @@ def _absolute(root: str) -> str:
     return storage.filesystem(root)[1] if storage.is_local(root) else root
 
 
-def _set_aside(run: Path, root: str) -> None:
+def set_aside(run: Path, root: str) -> None:
     """Rename a run's folder to the first free ``<run>.1``, ``<run>.2``, …; lineage learns where its checkpoints are."""
     if not run.exists():
         return
