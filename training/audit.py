@@ -97,16 +97,15 @@ def _run_impact(run: Run, ids: set[str]) -> dict[str, Any]:
 def _checkpoints(run: Run) -> list[tuple[CheckpointRecord, str]]:
     """Records and folders of a training run's checkpoints that are still there, by step.
 
-    A run that was begun anew is set aside under another name; its tag says where.
+    A run that was begun anew is set aside, and its checkpoints are recorded again where they lie then; another run may
+    have taken their place.
     """
-    home = run.data.tags.get("omnimill.run_folder")
     found = []
     for reference in lineage.references(run, "output"):
-        url = str(Path(home) / "checkpoints" / Path(reference.url).name) if home else reference.url
-        if storage.exists(storage.join(url, RECORD)):
-            record = read_record(url)
+        if storage.exists(storage.join(reference.url, RECORD)):
+            record = read_record(reference.url)
             if record.digest == reference.digest:
-                found.append((record, url))
+                found.append((record, reference.url))
     return sorted(found, key=lambda pair: pair[0].step)
 
 
