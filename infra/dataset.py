@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -225,6 +225,13 @@ class Dataset:
     def read(self, ref: FileRef, folder: Literal["shards", "quarantine", "drops"] = "shards") -> pa.Table:
         """The rows of a shard, quarantine or drops file; memory-mapped when local."""
         return arrow_files.read_table(self.shard_url(ref, folder))
+
+    def rejected(self, commit: Commit) -> Iterator[tuple[Literal["quarantined", "dropped"], pa.Table]]:
+        """What a unit turned down: the verdict, and the rows of its quarantine and drops files, where it has them."""
+        if commit.quarantine is not None:
+            yield "quarantined", self.read(commit.quarantine, "quarantine")
+        if commit.drops is not None:
+            yield "dropped", self.read(commit.drops, "drops")
 
     def commit(self, commit: Commit, observed: Mapping[str, Any] | None = None) -> None:
         """Make a unit exist. `observed` (seconds, host, input marks) is kept beside the record, outside its digest."""

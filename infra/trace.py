@@ -149,10 +149,7 @@ def find_rejections(catalog: Catalog, query: str) -> list[Rejection]:
 def _rejections(version: Version, match: _Match) -> list[Rejection]:
     found = []
     for commit in version.manifest.commits:
-        for verdict, ref in (("quarantined", commit.quarantine), ("dropped", commit.drops)):
-            if ref is None:
-                continue
-            table = version.dataset.read(ref, "quarantine" if verdict == "quarantined" else "drops")
+        for verdict, table in version.dataset.rejected(commit):
             for row in table.select(["key", "uri", "operator", "reason"]).to_pylist():
                 if match.uri(row["uri"]):
                     found.append(Rejection(version, verdict, **row))

@@ -88,10 +88,7 @@ def dataset_card(dataset: Dataset, digest: str, manifest: Manifest) -> DatasetCa
 def _rejected(dataset: Dataset, manifest: Manifest) -> list[Rejected]:
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for commit in manifest.commits:
-        for verdict, ref in (("quarantined", commit.quarantine), ("dropped", commit.drops)):
-            if ref is None:
-                continue
-            table = dataset.read(ref, "quarantine" if verdict == "quarantined" else "drops")
+        for verdict, table in dataset.rejected(commit):
             for row in table.select(["key", "operator", "reason"]).to_pylist():
                 groups.setdefault((commit.source, verdict, row["operator"], row["reason"]), []).append(row["key"])
     rejected = [Rejected(*group, len(keys), sorted(keys)[:3]) for group, keys in groups.items()]
