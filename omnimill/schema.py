@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from omnimill.errors import IntegrityError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_KEY = b"omnimill.example_schema"
 
 
@@ -24,7 +24,9 @@ class Text:
     """A piece of text.
 
     role: what it is to the example: body, caption, alt_text, transcript, instruction, code, label.
-    image, audio: index of the medium in the same example that it describes or follows.
+    image, audio: index of the medium in the same example that it describes or follows. In an interleaved document
+        (roles body and code) the segments stand in reading order: those without an image come before all pictures,
+        those of image i between it and image i + 1.
     start, end: seconds on the media's own clock.
     """
 
@@ -127,12 +129,16 @@ class Annotation:
 
 @dataclass(kw_only=True)
 class Meta:
-    """Facts about the example; `scores` holds what operators measured, by name."""
+    """Facts about the example.
+
+    scores: what operators measured, by name. tags: other facts that are no number, by name (split, repository, …).
+    """
 
     licence: str | None = None
     url: str | None = None
     language: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -244,6 +250,7 @@ _META = pa.struct(
         ("url", pa.string()),
         ("language", pa.string()),
         ("scores", pa.map_(pa.string(), pa.float64())),
+        ("tags", pa.map_(pa.string(), pa.string())),
     ]
 )
 _PROVENANCE = pa.struct(
@@ -281,6 +288,7 @@ def to_table(examples: Iterable[Example]) -> pa.Table:
     for example in examples:
         row = asdict(example)
         row["meta"]["scores"] = sorted(example.meta.scores.items())
+        row["meta"]["tags"] = sorted(example.meta.tags.items())
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA)
 
@@ -289,7 +297,8 @@ def from_row(row: Mapping[str, Any]) -> Example:
     """One row of an example table (as from ``table.to_pylist()``) back as an :class:`Example`."""
     values = dict(row)
     values["provenance"] = Provenance(**values["provenance"])
-    values["meta"] = Meta(**{**values["meta"], "scores": dict(values["meta"]["scores"] or [])})
+    meta = values["meta"]
+    values["meta"] = Meta(**{**meta, "scores": dict(meta["scores"] or []), "tags": dict(meta["tags"] or [])})
     lists = {"text": Text, "images": Image, "audio": Audio, "views": View, "annotations": Annotation}
     for name, kind in lists.items():
         values[name] = [kind(**item) for item in values[name]]

@@ -15,6 +15,7 @@ from omnimill.cli.output import Json, print_json, print_table
 class Benchmark(StrEnum):
     """What can be measured."""
 
+    INGEST = "ingest"
     PACKING = "packing"
     SAMPLER = "sampler"
 
@@ -28,7 +29,7 @@ def bench(
     names: Annotated[list[Benchmark] | None, typer.Argument(help="Benchmarks to run; all when none is named.")] = None,
     json: Json = False,
 ) -> None:
-    """Measure packing and sampling against named peers on the same input.
+    """Measure ingestion, packing and sampling against named peers on the same input.
 
     Example: omnimill bench packing --json
     """

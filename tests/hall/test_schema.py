@@ -42,7 +42,7 @@ def full_example() -> schema.Example:
         ),
         views=[schema.View(image=0, theta=0.1, phi=-0.2, radius=1.5)],
         annotations=[schema.Annotation(kind="box", image=0, label="cat", box=[0.0, 0.0, 1.0, 0.5])],
-        meta=schema.Meta(licence="CC0", language="fr", scores={"blur": 3.0, "a": 1.0}),
+        meta=schema.Meta(licence="CC0", language="fr", scores={"blur": 3.0, "a": 1.0}, tags={"split": "val", "b": "c"}),
     )
 
 
@@ -62,7 +62,7 @@ def test_dataclasses_and_arrow_name_the_same_columns() -> None:
 
 def test_other_schema_versions_are_refused() -> None:
     newer = schema.EXAMPLE_SCHEMA.with_metadata({schema.VERSION_KEY: b"99"})
-    with pytest.raises(IntegrityError, match="version 99, but this omnimill reads version 1"):
+    with pytest.raises(IntegrityError, match=f"version 99, but this omnimill reads version {schema.SCHEMA_VERSION}"):
         schema.check_example_schema(newer, "shard x")
     with pytest.raises(IntegrityError, match="version none"):
         schema.check_example_schema(pa.schema([("id", pa.string())]), "shard x")
