@@ -85,8 +85,13 @@ def publish_selection(dataset: Dataset, selection: Selection) -> str:
     digest = selection.content_digest()
     body = canonical_json(selection.model_dump(mode="json"))
     for name in (digest, selection.name):
-        storage.publish_bytes(storage.join(dataset.url, "selections", f"{name}.json"), body)
+        storage.publish_bytes(selection_url(dataset, name), body)
     return digest
+
+
+def selection_url(dataset: Dataset, name: str) -> str:
+    """Where a selection of a name or digest is stored."""
+    return storage.join(dataset.url, "selections", f"{name}.json")
 
 
 def load_selection(dataset: Dataset, name: str, manifest: str | None = None) -> tuple[str, Selection]:
@@ -99,7 +104,7 @@ def load_selection(dataset: Dataset, name: str, manifest: str | None = None) -> 
         OmnimillError: there is none of that name.
         IntegrityError: it was made for another version, by another release, or is damaged.
     """
-    url = storage.join(dataset.url, "selections", f"{name}.json")
+    url = selection_url(dataset, name)
     try:
         body = json.loads(storage.read_bytes(url))
     except FileNotFoundError:

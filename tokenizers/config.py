@@ -91,6 +91,7 @@ class ActorSettings(Config):
 class TokenizerConfig(Config):
     """name: of the tokenizer set. dataset: examples; tokens: token dataset to make of them. seed: of training.
 
+    selections: of the examples, by name; what one leaves out is neither learnt from nor tokenized.
     ranges: of states and actions by source, where they should not be what the dataset holds.
     jpeg_quality: of the pictures in token shards. max_quarantined_share: of the examples, before `tokenize` fails.
     """
@@ -98,6 +99,7 @@ class TokenizerConfig(Config):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     dataset: str
     tokens: str
+    selections: tuple[str, ...] = ()
     seed: int = 0
     layout: LayoutSettings = LayoutSettings()
     text: TextSettings = TextSettings()

@@ -7,7 +7,7 @@ shards, and what is not chosen is not read.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 
 from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Dataset, FileRef
+from omnimill.infra.lineage import CommandRun
+from omnimill.infra.selections import left_out, load_selection, selection_url
 from omnimill.rng import digest64
 from omnimill.schema import check_example_schema
 from omnimill.tokenizers.sparse import Range
@@ -32,21 +34,39 @@ class Sample:
 
 
 class Corpus:
-    """One version of an example dataset.
+    """One version of an example dataset, less what selections leave out.
 
     Args:
         root: fsspec URL or path.
         name: of the dataset.
+        selections: names of selections of its current version.
 
     Raises:
-        OmnimillError: there is no such dataset, or it does not hold examples.
+        OmnimillError: there is no such dataset or selection, or the dataset does not hold examples.
+        IntegrityError: a selection was made for another version.
     """
 
-    def __init__(self, root: str, name: str) -> None:
+    def __init__(self, root: str, name: str, selections: Sequence[str] = ()) -> None:
         self.dataset = Dataset(root, name)
         self.digest, self.manifest = self.dataset.manifest()
         if self.manifest.kind != "examples":
             raise OmnimillError(f"dataset {name!r} under {root} holds {self.manifest.kind}, not examples")
+        found = {selection: load_selection(self.dataset, selection, self.digest) for selection in selections}
+        self.selections = {selection: digest for selection, (digest, _) in found.items()}
+        self._left_out: dict[str, tuple[FileRef, ...]] = {}
+        for _, selection in found.values():
+            for part in selection.shards:
+                self._left_out[part.shard] = (*self._left_out.get(part.shard, ()), part.file)
+
+    def record(self, run: CommandRun) -> None:
+        """Say in a run's lineage what was read."""
+        run.input(self.dataset.name, self.digest, self.dataset.url)
+        for name, digest in self.selections.items():
+            run.input(f"{self.dataset.name}-{name}", digest, selection_url(self.dataset, digest))
+
+    def left_out(self, shard: str) -> tuple[FileRef, ...]:
+        """The selections' files about a shard, by the shard's digest."""
+        return self._left_out.get(shard, ())
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Every text segment with a key of its own."""
@@ -75,8 +95,9 @@ class Corpus:
         for ref in self._shards():
             table = self.dataset.read(ref).select(["id", column])
             lengths = pc.list_value_length(table.column(column)).to_pylist()
+            left_out = self._rows_left_out(ref)
             for row, (example, length) in enumerate(zip(table.column("id").to_pylist(), lengths, strict=True)):
-                for place in range(length):
+                for place in range(0 if row in left_out else length):
                     yield digest64(f"{column}_sample", seed, example, place), ref.digest, row, place
 
     def ranges(self) -> dict[str, VectorRanges]:
@@ -113,6 +134,10 @@ class Corpus:
             low, high = ends.get(key, (finite[0], finite[0]))
             ends[key] = np.minimum(low, finite.min(axis=0)), np.maximum(high, finite.max(axis=0))
 
+    def _rows_left_out(self, ref: FileRef) -> frozenset[int]:
+        files = self.left_out(ref.digest)
+        return frozenset(row for file in files for row in left_out(self.dataset, file).column("row").to_pylist())
+
     def _shards(self) -> Iterator[FileRef]:
         return (shard for commit in self.manifest.commits for shard in commit.shards)
 
@@ -120,4 +145,6 @@ class Corpus:
         for ref in self._shards():
             table = self.dataset.read(ref)
             check_example_schema(table.schema, self.dataset.shard_url(ref))
-            yield table.select(columns)
+            rows = self._rows_left_out(ref)
+            kept = table.select(columns)
+            yield kept.filter([row not in rows for row in range(table.num_rows)]) if rows else kept

@@ -51,9 +51,9 @@ def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) ->
     """
     started = time.monotonic()
     with command_run(root, "tokenize", config.model_dump(mode="json"), f"tokenize {config.tokens}") as run:
-        examples, dataset = Corpus(root, config.dataset), Dataset(root, config.tokens)
+        examples, dataset = Corpus(root, config.dataset, config.selections), Dataset(root, config.tokens)
         layout = stored_set(root, config.name).layout(config.name)
-        run.input(config.dataset, examples.digest, examples.dataset.url)
+        examples.record(run)
         run.input(f"tokenizers-{config.name}", layout.digests[SET], f"{root}/tokenizers/{config.name}")
         job = ShardJob(
             root=root,
@@ -62,7 +62,7 @@ def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) ->
             jpeg_quality=config.jpeg_quality,
             batch=config.actors.batch,
         )
-        units = units_of(examples.manifest)
+        units = units_of(examples)
         if not units:
             raise OmnimillError(f"dataset {config.dataset!r} under {root} has no examples to tokenize")
         stored = {(commit.unit, commit.state): commit for commit, _ in dataset.commits()}
@@ -78,7 +78,7 @@ def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) ->
             "tokens",
             manifest.commits,
             parents={config.dataset: examples.digest},
-            attributes={"layout": layout.model_dump(mode="json")},
+            attributes={"layout": layout.model_dump(mode="json"), "selections": examples.selections},
             current=not faults,
         )
         if faults:

@@ -14,8 +14,9 @@ import torch
 from omnimill.config import Config, digest_json
 from omnimill.errors import IntegrityError
 from omnimill.infra import arrow_files, storage
-from omnimill.infra.dataset import Commit, Counts, Dataset, FileRef, InputRef, Manifest, Unit
+from omnimill.infra.dataset import Commit, Counts, Dataset, FileRef, InputRef, Unit
 from omnimill.schema import SCHEMA_VERSION, Example, check_example_schema, from_row
+from omnimill.tokenizers.corpus import Corpus
 from omnimill.tokenizers.encode import Rejected, encode
 from omnimill.tokenizers.store import SET, Tokenizers, load_tokenizers
 from omnimill.tokens import TOKEN_SCHEMA_VERSION, TokenLayout
@@ -53,23 +54,31 @@ class ShardJob(Config):
         )
 
 
-def units_of(manifest: Manifest) -> list[Unit]:
-    """A unit for every shard of an example dataset; its file is named from the root, wherever that lies."""
+def units_of(corpus: Corpus) -> list[Unit]:
+    """A unit for every shard of an example dataset, with the rows to leave out; files are named from the root."""
     return [
         Unit(
             source=commit.source,
-            files=(f"{manifest.dataset}/shards/{shard.digest}.arrow",),
-            options={"digest": shard.digest, "bytes": shard.bytes},
+            files=(
+                f"{corpus.manifest.dataset}/shards/{shard.digest}.arrow",
+                *(f"{corpus.manifest.dataset}/selected/{ref.digest}.arrow" for ref in left_out),
+            ),
+            options={"digest": shard.digest, "bytes": shard.bytes}
+            | ({"left_out": [ref.model_dump() for ref in left_out]} if left_out else {}),
         )
-        for commit in manifest.commits
+        for commit in corpus.manifest.commits
         for shard in commit.shards
+        for left_out in [corpus.left_out(shard.digest)]
     ]
 
 
 def planned(unit: Unit, job: ShardJob) -> Commit:
     """The commit of a unit before it has content: names its outcome, for all inputs are known by digest."""
-    source = InputRef(uri=unit.files[0], digest=unit.options["digest"], bytes=unit.options["bytes"])
-    return Commit(unit=unit.id, source=unit.source, recipe=job.recipe, inputs=(source,))
+    refs = [unit.options, *unit.options.get("left_out", ())]
+    inputs = (
+        InputRef(uri=uri, digest=ref["digest"], bytes=ref["bytes"]) for uri, ref in zip(unit.files, refs, strict=True)
+    )
+    return Commit(unit=unit.id, source=unit.source, recipe=job.recipe, inputs=tuple(inputs))
 
 
 class ShardTokenizer:
@@ -102,6 +111,11 @@ def tokenize_shard(unit: Unit, job: ShardJob, tokenizers: Tokenizers) -> Commit:
     if stored is not None:
         return stored
     table = _read(storage.join(job.root, unit.files[0]), unit.options["digest"])
+    check_example_schema(table.schema, unit.files[0])
+    left_out = _left_out(unit, job.root)
+    drops = list(_drops(unit, table, left_out))
+    if left_out:
+        table = table.filter([row not in left_out for row in range(table.num_rows)])
     tables: list[pa.Table] = []
     rejected: list[Rejected] = []
     for chunk in _chunks(table):
@@ -114,9 +128,11 @@ def tokenize_shard(unit: Unit, job: ShardJob, tokenizers: Tokenizers) -> Commit:
         update={
             "shards": _publish(dataset, tables),
             "quarantine": dataset.publish_quarantine(list(_quarantine(unit, rejected))),
+            "drops": dataset.publish_drops(drops),
             "counts": Counts(
-                records_in=table.num_rows,
+                records_in=table.num_rows + len(drops),
                 kept=rows,
+                records_dropped=dict(sorted(Counter(drop["reason"] for drop in drops).items())),
                 quarantined=dict(sorted(reasons.items())),
                 examples_written=rows,
             ),
@@ -130,9 +146,29 @@ def _read(url: str, digest: str) -> pa.Table:
     found = storage.digest_file(url)
     if found != digest:
         raise IntegrityError(f"{url}: content hashes to {found}")
-    table = arrow_files.read_table(url)
-    check_example_schema(table.schema, url)
-    return table
+    return arrow_files.read_table(url)
+
+
+def _left_out(unit: Unit, root: str) -> dict[int, dict[str, Any]]:
+    """Rows that selections leave out, with what they say about them; the first selection's word counts."""
+    rows: dict[int, dict[str, Any]] = {}
+    for uri, ref in zip(unit.files[1:], unit.options.get("left_out", ()), strict=True):
+        for verdict in _read(storage.join(root, uri), ref["digest"]).to_pylist():
+            rows.setdefault(verdict["row"], verdict)
+    return rows
+
+
+def _drops(unit: Unit, table: pa.Table, left_out: dict[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row, verdict in sorted(left_out.items()):
+        yield {
+            "source": unit.source,
+            "unit": unit.id,
+            "key": table.column("key")[row].as_py(),
+            "uri": table.column("provenance")[row]["uri"].as_py(),
+            "level": "record",
+            "operator": verdict["step"],
+            "reason": verdict["reason"],
+        }
 
 
 def _chunks(table: pa.Table) -> Iterator[list[Example]]:

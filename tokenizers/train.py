@@ -49,9 +49,9 @@ def train_tokenizers(config: TokenizerConfig, root: str) -> TrainResult:
     """
     started = time.monotonic()
     with command_run(root, "tokenizer train", config.model_dump(mode="json"), f"tokenizer train {config.name}") as run:
-        corpus = Corpus(root, config.dataset)
-        run.input(config.dataset, corpus.digest, corpus.dataset.url)
-        recipe = _recipe(config, corpus.digest)
+        corpus = Corpus(root, config.dataset, config.selections)
+        corpus.record(run)
+        recipe = _recipe(config, corpus)
         found = _current(root, config.name)
         if found is not None and found.made.recipe == recipe:
             stored = found
@@ -99,12 +99,13 @@ def make_set(config: TokenizerConfig, corpus: Corpus, recipe: str = "") -> tuple
     return stored, files
 
 
-def _recipe(config: TokenizerConfig, manifest: str) -> str:
+def _recipe(config: TokenizerConfig, corpus: Corpus) -> str:
     """Digest of everything that decides the set."""
     settings = config.model_dump(mode="json", include={"dataset", "seed", "layout", "text", "image", "audio", "ranges"})
     if config.text.model is not None:
         settings["text"]["model"] = storage.digest_file(config.text.model)
-    return digest_json({"version": TRAIN_VERSION, "settings": settings, "manifest": manifest})
+    read = {"manifest": corpus.digest, "selections": sorted(corpus.selections.values())}
+    return digest_json({"version": TRAIN_VERSION, "settings": settings, **read})
 
 
 def _current(root: str, name: str) -> StoredSet | None:

@@ -14,6 +14,7 @@ from omnimill.cli.main import main
 from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.infra.dataset import Dataset
+from omnimill.infra.selections import Selection, publish_left_out, publish_selection
 from omnimill.tokenizers import store
 from omnimill.tokenizers.config import TokenizerConfig
 from omnimill.tokenizers.corpus import Corpus
@@ -37,8 +38,8 @@ def plain(root: str, tokenizers: Tokenizers) -> str:
     """Tokenize in this process, unit after unit; the manifest's digest."""
     corpus = Corpus(root, "corpus")
     job = ShardJob(root=root, tokens="corpus-tokens", layout=tokenizers.layout)
-    commits = [tokenize_shard(unit, job, tokenizers) for unit in units_of(corpus.manifest)]
-    attributes = {"layout": tokenizers.layout.model_dump(mode="json")}
+    commits = [tokenize_shard(unit, job, tokenizers) for unit in units_of(corpus)]
+    attributes = {"layout": tokenizers.layout.model_dump(mode="json"), "selections": {}}
     dataset = Dataset(root, "corpus-tokens")
     return dataset.publish_manifest("tokens", commits, {"corpus": corpus.digest}, attributes)[0]
 
@@ -97,7 +98,7 @@ def test_only_what_is_new_is_done_and_a_failure_keeps_the_rest(
     samples.store(here, "corpus", samples.corpus(28))
     dataset = Dataset(here, config.tokens)
     known = {commit.unit for commit in dataset.manifest()[1].commits}
-    (new,) = [unit for unit in units_of(Corpus(here, "corpus").manifest) if unit.id not in known]
+    (new,) = [unit for unit in units_of(Corpus(here, "corpus")) if unit.id not in known]
     shard = Path(here) / new.files[0]
     content = shard.read_bytes()
     shard.write_bytes(content[:-100] + bytes(100))
@@ -125,7 +126,7 @@ def test_too_much_in_quarantine_fails(
 
 
 def test_a_recipe_is_what_decides_the_bytes(root: str, tokenizers: Tokenizers) -> None:
-    unit = units_of(Corpus(root, "corpus").manifest)[0]
+    unit = units_of(Corpus(root, "corpus"))[0]
     job = ShardJob(root=root, tokens="t", layout=tokenizers.layout)
     same = job.model_copy(update={"root": "/elsewhere", "device": "cuda", "tokens": "u"})
     assert planned(unit, same).state == planned(unit, job).state
@@ -138,11 +139,66 @@ def test_a_damaged_shard_is_not_tokenized(
     root: str, tmp_path: Path, samples: SimpleNamespace, tokenizers: Tokenizers
 ) -> None:
     here = copy_of(root, tmp_path, samples)
-    unit = units_of(Corpus(here, "corpus").manifest)[0]
+    unit = units_of(Corpus(here, "corpus"))[0]
     shard = Path(here) / unit.files[0]
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(IntegrityError, match="content hashes to"):
         tokenize_shard(unit, ShardJob(root=here, tokens="t", layout=tokenizers.layout), tokenizers)
+
+
+def test_what_a_selection_leaves_out_is_not_tokenized_and_says_why(
+    root: str, tmp_path: Path, samples: SimpleNamespace, tokenizers: Tokenizers
+) -> None:
+    here = copy_of(root, tmp_path, samples)
+    whole = Corpus(here, "corpus")
+    shard = whole.manifest.commits[0].shards[0]
+    ids = whole.dataset.read(shard).column("id").to_pylist()
+    rows = [
+        {"row": row, "id": ids[row], "step": "exact", "reason": "exact_duplicate", "twin": ids[0], "score": 1.0}
+        for row in (2, 1)
+    ]
+    part = publish_left_out(whole.dataset, shard.digest, rows)
+    publish_selection(
+        whole.dataset,
+        Selection(
+            name="once",
+            dataset="corpus",
+            manifest=whole.digest,
+            config={},
+            kept=whole.manifest.rows - 2,
+            shards=(part,),
+        ),
+    )
+    corpus = Corpus(here, "corpus", ["once"])
+    job = ShardJob(root=here, tokens="t", layout=tokenizers.layout)
+    before, units = units_of(whole), units_of(corpus)
+    assert [unit for unit in units if unit not in before] == units[:1], "the other units are what they were"
+
+    commit = tokenize_shard(units[0], job, tokenizers)
+    assert commit.counts.records_dropped == {"exact_duplicate": 2}
+    assert commit.counts.records_in == shard.rows
+    dataset = Dataset(here, "t")
+    kept = dataset.read(commit.shards[0]).column("id").to_pylist()
+    assert kept == [id_ for row, id_ in enumerate(ids) if row not in (1, 2)]
+    assert commit.drops is not None
+    assert dataset.read(commit.drops, "drops").column("operator").to_pylist() == ["exact", "exact"]
+
+    # Neither is it learnt from.
+    assert len(dict(corpus.texts())) < len(dict(whole.texts()))
+    assert not {one.example for one in corpus.media("images", 1000, 0)} & {ids[1], ids[2]}
+
+
+def test_a_selection_holds_for_its_version_only(root: str, tmp_path: Path, samples: SimpleNamespace) -> None:
+    here = copy_of(root, tmp_path, samples)
+    whole = Corpus(here, "corpus")
+    selection = Selection(name="all", dataset="corpus", manifest=whole.digest, config={}, kept=36, shards=())
+    digest = publish_selection(whole.dataset, selection)
+    assert Corpus(here, "corpus", ["all"]).selections == {"all": digest}
+    samples.store(here, "corpus", samples.corpus(28))
+    with pytest.raises(IntegrityError, match=r"selection 'all' judged version .* run `omnimill dedup` again"):
+        Corpus(here, "corpus", ["all"])
+    with pytest.raises(OmnimillError, match="has no selection 'none'"):
+        Corpus(here, "corpus", ["none"])
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
