@@ -12,6 +12,7 @@ A selection holds for the one version that it judged: of another version it woul
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from omnimill.infra import arrow_files, storage
 from omnimill.infra.dataset import Dataset, FileRef
 
 SELECTION_VERSION = 1
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 SELECTION_SCHEMA = pa.schema(
     [
@@ -120,6 +123,14 @@ def load_selection(dataset: Dataset, name: str, manifest: str | None = None) -> 
             f"{manifest[:12]}: run `omnimill dedup` again"
         )
     return selection.content_digest(), selection
+
+
+def current_selections(dataset: Dataset, manifest: str) -> list[tuple[str, Selection]]:
+    """The current selections, by name, that judged the version `manifest`, with their digests."""
+    files = storage.list_folder(storage.join(dataset.url, "selections"))
+    names = [name.removesuffix(".json") for name in files]
+    found = [load_selection(dataset, name) for name in names if not _DIGEST.fullmatch(name)]
+    return [(digest, selection) for digest, selection in found if selection.manifest == manifest]
 
 
 def left_out(dataset: Dataset, file: FileRef) -> pa.Table:

@@ -14,6 +14,7 @@ from mlflow.entities import Run
 from omnimill.infra import lineage
 from omnimill.infra.dataset import Counts, Dataset, Manifest, total
 from omnimill.infra.report import charts
+from omnimill.infra.report.findings import Findings, findings
 from omnimill.infra.report.samples import Sample, samples
 from omnimill.tokens import LENGTH_COLUMNS
 
@@ -42,6 +43,7 @@ class DatasetCard:
     parents: Mapping[str, str]
     by_source: dict[str, tuple[Counts, int, int]]
     rejected: list[Rejected]
+    findings: Findings = field(default_factory=Findings)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     lengths: Markup | None = None
 
@@ -80,6 +82,7 @@ def dataset_card(dataset: Dataset, digest: str, manifest: Manifest) -> DatasetCa
         parents=manifest.parents,
         by_source=by_source,
         rejected=_rejected(dataset, manifest),
+        findings=findings(dataset, digest, manifest) if examples else Findings(),
         samples=samples(dataset, manifest, SAMPLES_PER_SOURCE) if examples else {},
         lengths=None if examples else _length_chart(dataset, manifest),
     )
