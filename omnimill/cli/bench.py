@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
-from importlib import import_module
-from typing import Annotated
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from omnimill.cli.output import Json, print_json, print_table
+
+if TYPE_CHECKING:
+    from omnimill.bench.metric import Metric
 
 
 class Benchmark(StrEnum):
@@ -27,27 +33,29 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     names: Annotated[list[Benchmark] | None, typer.Argument(help="Benchmarks to run; all when none is named.")] = None,
+    section: Annotated[list[str] | None, typer.Option(help="Only these parts of `ingest`.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write a Markdown page, with machine and versions.")] = None,
     json: Json = False,
 ) -> None:
     """Measure ingestion, packing and sampling against named peers on the same input.
 
     Example: omnimill bench packing --json
     """
-    metrics = [
-        metric for name in names or list(Benchmark) for metric in import_module(f"omnimill.bench.{name.value}").run()
-    ]
+    from omnimill.bench import ingest, packing, sampler
+    from omnimill.bench import page as pages
+
+    runs: dict[Benchmark, Callable[[], list[Metric]]] = {
+        Benchmark.INGEST: partial(ingest.run, section or ingest.SECTIONS),
+        Benchmark.PACKING: packing.run,
+        Benchmark.SAMPLER: sampler.run,
+    }
+    measured = {name.value: runs[name]() for name in names or list(Benchmark)}
+    if page is not None:
+        day = time.strftime("%Y-%m-%d")
+        parts = [pages.section(name, day, metrics) for name, metrics in measured.items()]
+        page.write_text("\n".join(["# Benchmarks, as last run\n", *parts]), encoding="utf-8")
+    metrics = [metric for found in measured.values() for metric in found]
     if json:
         print_json({"metrics": [asdict(metric) for metric in metrics]})
-        return
-    rows = [
-        [
-            one.metric,
-            one.unit,
-            f"{one.ours:.4g}",
-            ", ".join(f"{name} {value:.4g}" for name, value in one.peers.items()),
-            "" if one.ratio_to_best_peer is None else f"{one.ratio_to_best_peer:.2f}",
-            "" if one.ceiling_share is None else f"{one.ceiling_share:.1%}",
-        ]
-        for one in metrics
-    ]
-    print_table("Benchmarks", ["metric", "unit", "omnimill", "peers", "x best peer", "of ceiling"], rows)
+    else:
+        print_table("Benchmarks", list(pages.COLUMNS), pages.rows(metrics))

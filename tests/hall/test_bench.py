@@ -1,9 +1,11 @@
 """Benchmarks run, report every figure, and count what they say they count."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+import omnimill
 from omnimill.bench.packing import lower_bound, next_fit, reference_pairs
 from omnimill.cli.main import main
 
@@ -17,6 +19,19 @@ def test_each_benchmark_reports(name: str, capsys: pytest.CaptureFixture[str]) -
         assert set(one) == {"metric", "unit", "ours", "peers", "ratio_to_best_peer", "ceiling", "ceiling_share"}
         assert one["ours"] > 0
         assert one["ceiling_share"] is None or one["ceiling_share"] <= 1
+
+
+def test_results_can_be_kept_as_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "sampler", "--page", str(tmp_path / "page.md")]) == 0
+    page = (tmp_path / "page.md").read_text()
+    assert "## sampler" in page
+    assert f"omnimill {omnimill.__version__}" in page
+    assert page.count("|\n") >= 3
+
+
+def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "ingest", "--section", "nothing"]) == 1
+    assert "no section nothing" in capsys.readouterr().err
 
 
 def test_baselines_of_the_packing_benchmark() -> None:

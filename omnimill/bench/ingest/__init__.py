@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from importlib import import_module
 
 from omnimill.bench.metric import Metric
+from omnimill.errors import OmnimillError
+from omnimill.progress import console
 
 # Modules of this package with a `run() -> list[Metric]`, in the order they are measured.
 SECTIONS: tuple[str, ...] = ()
 
 
-def run() -> list[Metric]:
-    """All sections, one after the other: nothing else may run on the machine meanwhile."""
-    return list(_metrics())
+def run(sections: Sequence[str] = SECTIONS) -> list[Metric]:
+    """Measure sections one after the other; nothing else should run on the machine meanwhile.
 
-
-def _metrics() -> Iterator[Metric]:
-    for section in SECTIONS:
-        yield from import_module(f"{__name__}.{section}").run()
+    Raises:
+        OmnimillError: there is no such section.
+    """
+    unknown = [section for section in sections if section not in SECTIONS]
+    if unknown:
+        raise OmnimillError(f"no section {', '.join(unknown)} in `bench ingest`; there is: {', '.join(SECTIONS)}")
+    metrics: list[Metric] = []
+    for section in sections:
+        console.print(f"bench ingest: {section}")
+        metrics += import_module(f"{__name__}.{section}").run()
+    return metrics
