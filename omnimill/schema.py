@@ -23,7 +23,8 @@ VERSION_KEY = b"omnimill.example_schema"
 class Text:
     """A piece of text.
 
-    role: what it is to the example: body, caption, alt_text, transcript, instruction, code, label.
+    role: what it is to the example: body, caption, alt_text, transcript, instruction, subgoal (what is to be done now),
+        step (what an agent does next, in words), code, label.
     image, audio: index of the medium in the same example that it describes or follows. In an interleaved document
         (roles body and code) the segments stand in reading order: those without an image come before all pictures,
         those of image i between it and image i + 1.
@@ -89,12 +90,14 @@ class Video:
 class Trajectory:
     """A run of robot or agent steps; row i of `states` and `actions` belongs to step `first_step + i`.
 
+    steps_per_second: None when steps take no certain time.
+    states, actions: no rows when they are not known; actions in words are texts of role ``step``.
     step_images: index into `images` for every step, None where a step has no picture.
     """
 
     episode: str
     first_step: int
-    steps_per_second: float
+    steps_per_second: float | None
     state_names: list[str]
     action_names: list[str]
     states: list[list[float]]
@@ -104,20 +107,30 @@ class Trajectory:
 
 @dataclass(kw_only=True)
 class View:
-    """Camera pose of one image: spherical coordinates around the object.
+    """Camera pose of one image: spherical coordinates around the object, the camera looking at its centre.
 
-    theta: azimuth in radians, -pi..pi. phi: elevation in radians, -pi/2..pi/2. radius: in object radii.
+    theta: polar angle in radians, 0 straight above, pi below. phi: azimuth in radians, -pi..pi; 0 is in front.
+    radius: in object radii. sin_phi, cos_phi: of phi.
+    bins: theta, sin phi, cos phi and radius relative to the example's first view, as bins 0..999 of the ranges
+        `omnimill.locations.CAMERA`.
     """
 
     image: int
     theta: float
     phi: float
     radius: float
+    sin_phi: float
+    cos_phi: float
+    bins: list[int]
 
 
 @dataclass(kw_only=True)
 class Annotation:
-    """A label on an image. box: y1, x1, y2, x2 and points: y, x, … as shares of the image's height and width."""
+    """A label on an image. box: y1, x1, y2, x2 and points: y, x, … as shares of the image's height and width.
+
+    kind: what it marks: object, region (a mask of no class), prompt (a point or box that asks for a mask).
+    mask: a one-channel PNG of the image's size, 255 inside and 0 outside.
+    """
 
     kind: str
     image: int | None = None
@@ -233,7 +246,17 @@ _TRAJECTORY = pa.struct(
         ("step_images", pa.list_(pa.int32())),
     ]
 )
-_VIEW = pa.struct([("image", pa.int32()), ("theta", pa.float64()), ("phi", pa.float64()), ("radius", pa.float64())])
+_VIEW = pa.struct(
+    [
+        ("image", pa.int32()),
+        ("theta", pa.float64()),
+        ("phi", pa.float64()),
+        ("radius", pa.float64()),
+        ("sin_phi", pa.float64()),
+        ("cos_phi", pa.float64()),
+        ("bins", pa.list_(pa.int32())),
+    ]
+)
 _ANNOTATION = pa.struct(
     [
         pa.field("kind", pa.string(), nullable=False),

@@ -19,9 +19,9 @@ from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Dataset, FileRef
 from omnimill.infra.lineage import CommandRun
 from omnimill.infra.selections import left_out, load_selection, selection_url
+from omnimill.locations import Range
 from omnimill.rng import digest64
 from omnimill.schema import check_example_schema
-from omnimill.tokenizers.sparse import Range
 from omnimill.tokenizers.store import VectorRanges
 
 

@@ -112,7 +112,7 @@ def _sparse(example: Example, tokenizers: Tokenizers) -> Iterator[_Segment]:
     vocabulary = tokenizers.text.vocabulary
     for view in example.views:
         _image(example, view.image)
-        yield _Segment("camera", sparse.encode_camera(view, example.views[0], vocabulary), view.image)
+        yield _Segment("camera", sparse.encode_camera(view, vocabulary), view.image)
     for role, places in (("boxes", "box"), ("points", "points")):
         found: dict[int, list[int]] = {}
         for annotation in example.annotations:
@@ -129,7 +129,7 @@ def _sparse(example: Example, tokenizers: Tokenizers) -> Iterator[_Segment]:
 
 def _trajectory(example: Example, tokenizers: Tokenizers) -> Iterator[_Segment]:
     trajectory = example.trajectory
-    if trajectory is None:
+    if trajectory is None or not (any(trajectory.states) or any(trajectory.actions)):
         return
     ranges = tokenizers.ranges.get(example.source)
     if ranges is None:

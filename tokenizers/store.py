@@ -25,6 +25,7 @@ from pydantic import Field
 from omnimill.config import Config, canonical_json, digest_json
 from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import storage
+from omnimill.locations import Range
 from omnimill.tokenizers.networks import (
     AudioNetworkConfig,
     Autoencoder,
@@ -32,7 +33,6 @@ from omnimill.tokenizers.networks import (
     audio_network,
     image_network,
 )
-from omnimill.tokenizers.sparse import Range
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vq import BATCH, AudioTokenizer, ImageTokenizer
 from omnimill.tokens import AudioLayout, ImageLayout, TokenLayout

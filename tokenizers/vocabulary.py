@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from omnimill.errors import OmnimillError
+from omnimill.locations import LOCATIONS
 
 Modality = Literal["text", "image", "audio"]
 Paradigm = Literal["S", "R", "X"]
 
-LOCATIONS = 1000
 SENTINELS = 200
 HISTORY = 8
 ROW_MULTIPLE = 128

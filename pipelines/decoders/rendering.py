@@ -30,8 +30,8 @@ class Pose:
     Azimuth 0 is in front of the object (glTF: its front looks along +z), pi/2 at +x; y is up.
     """
 
-    theta: float
-    phi: float
+    azimuth: float
+    elevation: float
     radius: float
 
 
@@ -80,11 +80,15 @@ def render_asset(
 def camera_rays(pose: Pose, camera: Camera) -> tuple[Floats, Floats]:
     """The eye [3] and the unit directions [rays, 3] of all samples of a picture, row by row from the top left."""
     eye = pose.radius * np.array(
-        [math.cos(pose.phi) * math.sin(pose.theta), math.sin(pose.phi), math.cos(pose.phi) * math.cos(pose.theta)]
+        [
+            math.cos(pose.elevation) * math.sin(pose.azimuth),
+            math.sin(pose.elevation),
+            math.cos(pose.elevation) * math.cos(pose.azimuth),
+        ]
     )
     back = eye / np.linalg.norm(eye)
     # Horizontal by construction, so that straight up and down are no special case.
-    right = np.array([math.cos(pose.theta), 0.0, -math.sin(pose.theta)])
+    right = np.array([math.cos(pose.azimuth), 0.0, -math.sin(pose.azimuth)])
     up = np.cross(back, right)
     count = camera.size * _SAMPLES
     reach = math.tan(math.radians(camera.field_of_view) / 2)

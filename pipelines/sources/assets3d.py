@@ -19,6 +19,7 @@ from omnimill.config import Config
 from omnimill.errors import BadRecord, ConfigError
 from omnimill.infra import storage
 from omnimill.infra.dataset import InputRef, Unit
+from omnimill.locations import spherical_views
 from omnimill.pipelines import files
 from omnimill.pipelines.base import Source
 from omnimill.pipelines.decoders.mesh import MeshLimits
@@ -34,7 +35,7 @@ from omnimill.pipelines.decoders.text import parse_json, utf8
 from omnimill.pipelines.isolation import isolated
 from omnimill.pipelines.sources.examples import make_example
 from omnimill.pipelines.sources.sidecars import SidecarSource
-from omnimill.schema import Example, Image, Meta, Provenance, Text, View
+from omnimill.schema import Example, Image, Meta, Provenance, Text
 
 _MAX_LABEL_BYTES = 1 << 20
 
@@ -163,7 +164,7 @@ def asset_examples(
         provenance,
         text=[Text(role="label", text=label)] if label else [],
         images=images,
-        views=[View(image=i, theta=p.theta, phi=p.phi, radius=p.radius) for i, p in enumerate(poses)],
+        views=spherical_views([(math.pi / 2 - pose.elevation, pose.azimuth, pose.radius) for pose in poses]),
         meta=Meta(scores=scores),
     )
     return [example]
@@ -175,11 +176,12 @@ def sample_poses(settings: ViewSettings, digest: str) -> list[Pose]:
     near, far = settings.distance
     poses = []
     for view in range(settings.views):
-        draws = [rng.uniform("camera_pose", settings.seed, digest, view, axis) for axis in ("theta", "phi", "radius")]
+        axes = ("azimuth", "elevation", "radius")
+        draws = [rng.uniform("camera_pose", settings.seed, digest, view, axis) for axis in axes]
         poses.append(
             Pose(
-                theta=math.pi * (2 * draws[0] - 1),
-                phi=math.asin(low + (high - low) * draws[1]),
+                azimuth=math.pi * (2 * draws[0] - 1),
+                elevation=math.asin(low + (high - low) * draws[1]),
                 radius=near + (far - near) * draws[2],
             )
         )

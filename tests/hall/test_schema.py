@@ -7,6 +7,7 @@ import pytest
 
 from omnimill import schema
 from omnimill.errors import IntegrityError
+from omnimill.locations import spherical_views
 
 
 def full_example() -> schema.Example:
@@ -40,7 +41,7 @@ def full_example() -> schema.Example:
             actions=[[0.25]],
             step_images=[None],
         ),
-        views=[schema.View(image=0, theta=0.1, phi=-0.2, radius=1.5)],
+        views=spherical_views([(0.1, -0.2, 1.5)]),
         annotations=[schema.Annotation(kind="box", image=0, label="cat", box=[0.0, 0.0, 1.0, 0.5])],
         meta=schema.Meta(licence="CC0", language="fr", scores={"blur": 3.0, "a": 1.0}, tags={"split": "val", "b": "c"}),
     )

@@ -165,10 +165,10 @@ def test_poses_depend_on_content_and_seed_and_stay_in_their_ranges() -> None:
     assert poses != sample_poses(settings, "b")
     assert poses != sample_poses(settings.model_copy(update={"seed": 1}), "a")
     assert sample_poses(settings.model_copy(update={"views": 3}), "a") == poses[:3]
-    assert all(-math.pi <= pose.theta <= math.pi for pose in poses)
-    assert all(-10 <= math.degrees(pose.phi) <= 40 for pose in poses)
+    assert all(-math.pi <= pose.azimuth <= math.pi for pose in poses)
+    assert all(-10 <= math.degrees(pose.elevation) <= 40 for pose in poses)
     assert all(2.0 <= pose.radius <= 3.0 for pose in poses)
-    assert np.std([pose.theta for pose in poses]) > 1.5
+    assert np.std([pose.azimuth for pose in poses]) > 1.5
 
 
 def test_size_and_place_of_an_asset_do_not_matter() -> None:

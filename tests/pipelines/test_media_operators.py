@@ -7,12 +7,13 @@ import pytest
 import simplejpeg
 from pydantic import ValidationError
 
+from omnimill.locations import spherical_views
 from omnimill.pipelines.base import Operator
 from omnimill.pipelines.decoders.audio import SAMPLE_RATE, encode_flac
 from omnimill.pipelines.operators.audio import AudioClipping, AudioDuration, AudioSilence
 from omnimill.pipelines.operators.scenes import TrajectoryStatic, ViewsEmpty
 from omnimill.pipelines.operators.video import TranscriptDensity, VideoBorders, VideoStatic
-from omnimill.schema import Audio, Example, Image, Meta, Provenance, Text, Trajectory, Video, View
+from omnimill.schema import Audio, Example, Image, Meta, Provenance, Text, Trajectory, Video
 
 
 def _example(**columns: object) -> Example:
@@ -194,7 +195,7 @@ def test_runs_without_motion_are_dropped(states: list[list[float]], verdict: str
 
 def test_objects_that_are_hardly_seen_are_dropped() -> None:
     operator = ViewsEmpty(op="views_empty", min_coverage=0.1)
-    views = [View(image=0, theta=0.0, phi=0.0, radius=2.5)]
+    views = spherical_views([(1.5, 0.0, 2.5)])
     assert _verdict(operator, _example(views=views, meta=Meta(scores={"view_coverage": 0.05}))) == "views_empty"
     assert _verdict(operator, _example(views=views, meta=Meta(scores={"view_coverage": 0.2}))) is None
     assert _verdict(operator, _example(meta=Meta(scores={"view_coverage": 0.0}))) is None

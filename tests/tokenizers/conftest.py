@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef
+from omnimill.locations import spherical_views
 from omnimill.rng import generator
 from omnimill.schema import (
     Annotation,
@@ -18,7 +19,6 @@ from omnimill.schema import (
     Provenance,
     Text,
     Trajectory,
-    View,
     example_id,
     to_table,
 )
@@ -145,7 +145,7 @@ def corpus(photos: int = 24) -> list[Example]:
     for i in range(3):
         content = {"trajectory": trajectory(i), "images": [picture(300 + i), picture(310 + i)]}
         examples.append(example("robot", i, text=[Text(role="instruction", text="Lift it.")], **content))
-    views = [View(image=i, theta=0.5 * i, phi=0.1 * i, radius=2.0 + 0.1 * i) for i in range(3)]
+    views = spherical_views([(1.0 + 0.1 * i, 0.5 * i, 2.0 + 0.1 * i) for i in range(3)])
     examples.append(example("shapes", 0, images=[picture(400 + i, 48, 48) for i in range(3)], views=views))
     return examples
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from omnimill import locations
+from omnimill.locations import spherical_views
 from omnimill.rng import generator
-from omnimill.schema import Annotation, Example, View
+from omnimill.schema import Annotation, Example
 from omnimill.tokenizers import audio, image, sparse
 from omnimill.tokenizers.encode import encode
 from omnimill.tokenizers.store import Tokenizers
@@ -91,8 +94,8 @@ def test_states_and_actions_belong_to_their_steps(
 def test_views_are_relative_to_the_first(rows: list[dict[str, Any]], tokenizers: Tokenizers) -> None:
     row = of(rows, "shapes")
     assert (row["text_roles"], row["text_images"]) == (["camera"] * 3, [0, 1, 2])
-    pose = sparse.decode_vector(row["text_ids"][2], sparse.CAMERA, tokenizers.text.vocabulary)
-    np.testing.assert_allclose(pose, [1.0, np.sin(0.2), np.cos(0.2), 0.2], atol=7e-3)
+    pose = sparse.decode_vector(row["text_ids"][2], locations.CAMERA, tokenizers.text.vocabulary)
+    np.testing.assert_allclose(pose, [0.2, np.sin(1.0), np.cos(1.0), 0.2], atol=7e-3)
 
 
 def test_boxes_and_points_with_labels(rows: list[dict[str, Any]], tokenizers: Tokenizers) -> None:
@@ -123,7 +126,9 @@ def test_what_cannot_be_tokenized_has_a_reason(samples: SimpleNamespace, tokeniz
         "vector_length": samples.example("robot", 1, trajectory=odd, images=pictures),
         "number_not_finite": samples.example("robot", 2, trajectory=infinite, images=pictures),
         "audio_empty": samples.example("films", 3, audio=[silent]),
-        "image_index_invalid": samples.example("shapes", 4, views=[View(image=3, theta=0, phi=0, radius=1)]),
+        "image_index_invalid": samples.example(
+            "shapes", 4, views=[replace(spherical_views([(1.0, 0.0, 1.0)])[0], image=3)]
+        ),
         "annotation_without_image": samples.example(
             "photos", 5, images=pictures, annotations=[Annotation(kind="box", box=[0, 0, 1, 1])]
         ),

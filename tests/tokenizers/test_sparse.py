@@ -1,4 +1,4 @@
-"""Location tokens: bins, ranges, points on the padded canvas, cameras, vectors."""
+"""Location tokens: points on the padded canvas, cameras, vectors."""
 
 from __future__ import annotations
 
@@ -11,40 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omnimill import locations
 from omnimill.errors import BadRecord
-from omnimill.schema import View
+from omnimill.locations import Range
 from omnimill.tokenizers import sparse
-from omnimill.tokenizers.sparse import Range
 from omnimill.tokenizers.vocabulary import TextVocabulary
 
 VOCABULARY = TextVocabulary(32000)
-finite = st.floats(-1e6, 1e6)
-ranges = st.tuples(finite, finite).map(lambda ends: Range(low=min(ends), high=max(ends)))
-
-
-def test_bins_by_hand() -> None:
-    assert [sparse.to_bin(v, sparse.UNIT) for v in (0.0, 0.25, 0.5, 0.99999, 1.0)] == [0, 249, 499, 998, 999]
-    assert [sparse.to_bin(v, sparse.UNIT) for v in (-3.0, 7.0)] == [0, 999]
-    assert sparse.from_bin(999, sparse.ANGLE) == math.pi
-    assert sparse.to_bin(5.0, Range(low=5.0, high=5.0)) == 0
-    with pytest.raises(BadRecord) as caught:
-        sparse.to_bin(math.nan, sparse.UNIT)
-    assert caught.value.reason == "number_not_finite"
-    with pytest.raises(ValueError, match="low to a high"):
-        Range(low=1.0, high=0.0)
-
-
-@given(ranges, st.floats(0, 1))
-def test_quantisation_error_is_at_most_one_999th_downwards(within: Range, share: float) -> None:
-    value = min(within.low + share * (within.high - within.low), within.high)
-    back = sparse.from_bin(sparse.to_bin(value, within), within)
-    slack = 1e-6 * max(abs(within.low), abs(within.high), 1e-300)
-    assert -slack <= value - back <= within.error + slack
-
-
-@given(st.integers(0, 999), st.sampled_from([sparse.UNIT, sparse.ANGLE, sparse.SINE, Range(low=-7.25, high=1e4)]))
-def test_a_decoded_value_keeps_its_bin(location_bin: int, within: Range) -> None:
-    assert sparse.to_bin(sparse.from_bin(location_bin, within), within) == location_bin
 
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=9))
@@ -58,7 +31,7 @@ def test_vectors_come_back_within_the_error(values: list[float]) -> None:
 
 def test_vectors_need_their_ranges() -> None:
     with pytest.raises(BadRecord) as caught:
-        sparse.encode_vector([1.0, 2.0], [sparse.UNIT], VOCABULARY)
+        sparse.encode_vector([1.0, 2.0], [locations.UNIT], VOCABULARY)
     assert caught.value.reason == "vector_length"
 
 
@@ -70,14 +43,11 @@ def test_boxes_are_placed_on_the_padded_canvas() -> None:
     assert [VOCABULARY.location_bin(token) for token in ids] == [200, 0, 799, 999]
 
 
-def test_camera_is_relative_and_wraps() -> None:
-    first = View(image=0, theta=3.0, phi=0.2, radius=2.0)
-    second = View(image=1, theta=-3.0, phi=0.7, radius=2.5)
-    turn, sine, cosine, radius = sparse.camera_pose(second, first)
-    np.testing.assert_allclose([turn, sine, cosine, radius], [2 * math.pi - 6, math.sin(0.5), math.cos(0.5), 0.5])
-    ids = sparse.encode_camera(second, first, VOCABULARY)
-    back = sparse.decode_vector(ids, sparse.CAMERA, VOCABULARY)
-    assert all(abs(a - b) <= r.error for a, b, r in zip((turn, sine, cosine, radius), back, sparse.CAMERA, strict=True))
+def test_a_camera_is_four_locations() -> None:
+    view = locations.spherical_views([(1.0, 0.0, 2.0), (1.2, 0.5, 2.5)])[1]
+    back = sparse.decode_vector(sparse.encode_camera(view, VOCABULARY), locations.CAMERA, VOCABULARY)
+    told = (0.2, math.sin(0.5), math.cos(0.5), 0.5)
+    assert all(abs(a - b) <= r.error + 1e-9 for a, b, r in zip(told, back, locations.CAMERA, strict=True))
 
 
 def test_golden_location_and_box_tokens(parity: Path) -> None:
@@ -86,9 +56,9 @@ def test_golden_location_and_box_tokens(parity: Path) -> None:
         return
     golden = json.loads(file.read_text())
     for value, token, back in zip(golden["values"], golden["tokens"], golden["roundtrip"], strict=True):
-        found = sparse.to_bin(value, sparse.UNIT)
+        found = locations.to_bin(value, locations.UNIT)
         assert VOCABULARY.surface(VOCABULARY.location(found)) == token
-        assert sparse.from_bin(found, sparse.UNIT) == pytest.approx(back)
+        assert locations.from_bin(found, locations.UNIT) == pytest.approx(back)
     pictures = np.load(parity / "12_preprocess_image.npz")
     for name in ("landscape", "portrait", "big", "square"):
         sides = pictures[f"{name}/in/image_u8"].shape[:2]
