@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import ray
 import ray.data
 from ray.util.annotations import RayDeprecationWarning
 
@@ -81,6 +82,21 @@ def run_on_actors(
     yield from _collect(units, graph)
 
 
+def run_each_alone(units: Sequence[Unit], work: Work) -> Generator[Done, None, None]:
+    """Do units that killed their workers as plain Ray tasks: unlike Ray Data, these tell a death from another fault."""
+    do = ray.remote(num_cpus=1, max_retries=WORKER_RETRIES)(_do_unit)
+    waiting = {do.remote(unit, work): unit for unit in units}
+    while waiting:
+        (ready,), _ = ray.wait(list(waiting), num_returns=1)
+        unit = waiting.pop(ready)
+        try:
+            yield _done(unit, ray.get(ready))
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError):
+            yield Done(unit, None)
+        except ray.exceptions.RayError as fault:
+            yield Done(unit, None, str(fault))
+
+
 @contextmanager
 def _bounded_retries() -> Iterator[None]:
     """Ray announces the end of the retry options without another way yet to bound retries, which are endless."""
@@ -99,8 +115,7 @@ def _blocks(units: Sequence[Unit]) -> ray.data.Dataset:
 def _collect(units: Sequence[Unit], graph: ray.data.Dataset) -> Generator[Done, None, None]:
     waiting = {unit.id: unit for unit in units}
     for row in graph.iter_rows():
-        commit = None if row["commit"] is None else Commit.model_validate_json(row["commit"])
-        yield Done(waiting.pop(row["unit"]), commit, row["error"])
+        yield _done(waiting.pop(row["unit"]), row)
     for unit in waiting.values():
         yield Done(unit, None)
 
@@ -114,15 +129,21 @@ class _Actor:
 
 
 def _do_block(block: pa.Table, work: Work) -> pa.Table:
-    rows: list[dict[str, Any]] = []
-    for text in block.column("unit").to_pylist():
-        unit = Unit.model_validate_json(text)
-        commit = error = None
-        try:
-            commit = work(unit).model_dump_json()
-        except OmnimillError as fault:
-            error = str(fault)
-        except Exception:  # noqa: BLE001 - goes to the driver, which reports it once all other units are done
-            error = traceback.format_exc()
-        rows.append({"unit": unit.id, "commit": commit, "error": error})
-    return pa.Table.from_pylist(rows, _BLOCK)
+    units = map(Unit.model_validate_json, block.column("unit").to_pylist())
+    return pa.Table.from_pylist([_do_unit(unit, work) for unit in units], _BLOCK)
+
+
+def _do_unit(unit: Unit, work: Work) -> dict[str, str | None]:
+    commit = error = None
+    try:
+        commit = work(unit).model_dump_json()
+    except OmnimillError as fault:
+        error = str(fault)
+    except Exception:  # noqa: BLE001 - goes to the driver, which reports it once all other units are done
+        error = traceback.format_exc()
+    return {"unit": unit.id, "commit": commit, "error": error}
+
+
+def _done(unit: Unit, row: Mapping[str, Any]) -> Done:
+    commit = None if row["commit"] is None else Commit.model_validate_json(row["commit"])
+    return Done(unit, commit, row["error"])

@@ -100,11 +100,13 @@ class Dag(Config):
 
     dataset: name of the examples dataset under the root.
     decode_threads: decoders per core's task; has no influence on the result.
+    worker_memory_bytes: a worker that takes more is killed; a record that needs more on every try is quarantined.
     """
 
     dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     sources: tuple[Pipeline, ...] = Field(min_length=1)
     decode_threads: int = Field(4, ge=1, le=64)
+    worker_memory_bytes: int = Field(8 << 30, ge=1 << 30)
 
     @field_validator("sources")
     @classmethod

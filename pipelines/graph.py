@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from functools import partial
 
-from omnimill.infra.dataset import Commit, Dataset, Unit
-from omnimill.infra.units import WORKER_TRIES, Done, run_as_tasks
-from omnimill.pipelines.dag import Pipeline
-from omnimill.pipelines.process import abandon_unit, process_unit
-from omnimill.pipelines.verdicts import Rejection
+from omnimill.infra.dataset import Unit
+from omnimill.infra.units import Done, run_as_tasks, run_each_alone
+from omnimill.pipelines.work import UnitWork
 
 
-def run_units(pipeline: Pipeline, units: Sequence[Unit], dataset: Dataset, threads: int) -> Generator[Done, None, None]:
+def run_units(work: UnitWork, units: Sequence[Unit]) -> Generator[Done, None, None]:
     """Process units on the Ray session at hand, in the order they finish; every unit comes back once.
 
-    A unit that kills every worker it is given to is quarantined as a whole.
+    Units whose worker died on every try are done with care when all others are done.
     """
-    work = partial(_process, pipeline=pipeline, root=dataset.root, name=dataset.name, threads=threads)
+    crashed: list[Unit] = []
     for done in run_as_tasks(units, work):
-        yield _abandoned(pipeline, done.unit, dataset) if done.crashed else done
-
-
-def _process(unit: Unit, pipeline: Pipeline, root: str, name: str, threads: int) -> Commit:
-    return process_unit(pipeline.source, pipeline.operators, unit, Dataset(root, name), threads=threads)
-
-
-def _abandoned(pipeline: Pipeline, unit: Unit, dataset: Dataset) -> Done:
-    message = f"its worker died on each of {WORKER_TRIES} tries"
-    crashed = Rejection("quarantined", "read", "worker_crashed", message)
-    return Done(unit, abandon_unit(pipeline.source, pipeline.operators, unit, dataset, crashed, tries=WORKER_TRIES))
+        if done.crashed:
+            crashed.append(done.unit)
+        else:
+            yield done
+    for done in run_each_alone(crashed, work.carefully):
+        yield Done(done.unit, work.abandon(done.unit)) if done.crashed else done

@@ -23,11 +23,9 @@ from omnimill.pipelines.recipe import recipe_digest
 from omnimill.pipelines.verdicts import (
     Outcome,
     Rejection,
-    batches,
-    decode_in_order,
-    judge,
+    ThreadedWalk,
+    Walk,
     quarantined,
-    read_records,
     unread,
 )
 from omnimill.schema import Example, to_table
@@ -46,12 +44,14 @@ def process_unit(
     dataset: Dataset,
     *,
     threads: int = 4,
+    walk: Walk | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Commit:
     """Read, decode, judge and write one unit, and commit it; a unit that is committed already is left as it is.
 
     Args:
         threads: decoders running at once; no influence on the result.
+        walk: another way to go through the records than with so many threads.
         shard_bytes: a shard is closed when its rows reach this size.
 
     Raises:
@@ -69,9 +69,8 @@ def process_unit(
     stored = dataset.committed(commit)
     if stored is None:
         sink = _Sink(dataset, unit, shard_bytes)
-        records = sink.count(read_records(source, unit))
-        for batch in batches(decode_in_order(records, threads)):
-            judge(batch, operators)
+        walk = walk or ThreadedWalk(threads)
+        for batch in walk.judged(sink.count(walk.read(source, unit)), operators):
             sink.write(batch)
         commit = sink.close(commit)
         if input_marks(marks) != marks:
@@ -81,13 +80,13 @@ def process_unit(
 
 
 def abandon_unit(
-    source: Source, operators: Sequence[Operator], unit: Unit, dataset: Dataset, rejection: Rejection, tries: int = 1
+    source: Source, operators: Sequence[Operator], unit: Unit, dataset: Dataset, rejection: Rejection
 ) -> Commit:
     """Commit a unit that could not be opened, or that kills its worker, as one quarantined record.
 
     The commit names no inputs, so the next run tries the unit again.
     """
-    sink = _Sink(dataset, unit, SHARD_BYTES, tries)
+    sink = _Sink(dataset, unit, SHARD_BYTES)
     sink.write(list(sink.count([Outcome(unread(unit), rejection)])))
     commit = sink.close(_commit(source, operators, unit, ()))
     dataset.commit(commit, _observed({}, 0.0))
@@ -119,11 +118,10 @@ def _observed(marks: Marks, seconds: float) -> dict[str, Any]:
 class _Sink:
     """Writes what a unit's records became, and keeps the account."""
 
-    def __init__(self, dataset: Dataset, unit: Unit, shard_bytes: int, tries: int = 1) -> None:
+    def __init__(self, dataset: Dataset, unit: Unit, shard_bytes: int) -> None:
         self._dataset = dataset
         self._where = {"source": unit.source, "unit": unit.id}
         self._shard_bytes = shard_bytes
-        self._tries = tries
         self._tables: list[pa.Table] = []
         self._shards: list[FileRef] = []
         self._quarantine: list[dict[str, Any]] = []
@@ -178,7 +176,7 @@ class _Sink:
                 "operator": rejection.operator,
                 "reason": rejection.reason,
                 "message": rejection.message,
-                "tries": self._tries,
+                "tries": rejection.tries,
                 "data": record.data if record.data is not None and len(record.data) <= QUARANTINE_BYTES else None,
             }
         )

@@ -13,6 +13,7 @@ from omnimill.infra.watchdog import watchdog
 from omnimill.pipelines.dag import Dag
 from omnimill.pipelines.plan import SourcePlan, describe, plan
 from omnimill.pipelines.summary import IngestResult, SourceResult, record_run
+from omnimill.pipelines.work import UnitWork
 from omnimill.progress import console, progress
 
 _FAULTS_SHOWN = 5
@@ -64,6 +65,7 @@ def _run(
 
 def _run_source(item: SourcePlan, dag: Dag, dataset: Dataset, faults: list[str]) -> list[Commit]:
     """Do the units of one source; what went wrong is added to `faults`."""
+    from omnimill.infra.units import WORKER_TRIES  # noqa: PLC0415
     from omnimill.pipelines.graph import run_units  # noqa: PLC0415
 
     name, fuse = item.pipeline.name, item.pipeline.max_consecutive_quarantined
@@ -72,9 +74,12 @@ def _run_source(item: SourcePlan, dag: Dag, dataset: Dataset, faults: list[str])
     failed: list[str] = []
     in_a_row = 0
     label = f"ingest {name}"
+    work = UnitWork(
+        item.pipeline, dataset.root, dataset.name, dag.decode_threads, dag.worker_memory_bytes, WORKER_TRIES
+    )
     started = time.monotonic()
     with (
-        closing(run_units(item.pipeline, item.todo, dataset, dag.decode_threads)) as units,
+        closing(run_units(work, item.todo)) as units,
         progress(label, len(item.todo)) as advance,
         watchdog(label, lambda: list(waiting.values())) as moved,
     ):

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from omnimill.errors import BadRecord, ConfigError, IntegrityError, OmnimillError, RecordDropped
 from omnimill.infra.dataset import Unit
@@ -27,12 +27,16 @@ _TEMPORARY = re.compile(r"\btmp[a-z0-9_]{8}\b")
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a whole record is not in the dataset. operator: the step that said so: read, decode or an operator's name."""
+    """Why a whole record is not in the dataset.
+
+    operator: the step that said so: read, decode or an operator's name. tries: how often it was tried.
+    """
 
     verdict: Literal["quarantined", "dropped"]
     operator: str
     reason: str
     message: str = ""
+    tries: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,38 @@ class Drop:
 
 @dataclass
 class Outcome:
-    """What became of one record; a rejected one has neither examples nor drops."""
+    """What became of one record; a rejected one has neither examples nor drops. number: of the record in its unit."""
 
     record: Record
     rejection: Rejection | None = None
     examples: list[Example] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
+    number: int = 0
+
+
+class Walk(Protocol):
+    """A way to go through the records of a unit; all ways give the same outcomes in the same batches."""
+
+    def read(self, source: Source, unit: Unit) -> Iterator[Outcome]:
+        """The unit's records in order, not decoded yet."""
+
+    def judged(self, records: Iterable[Outcome], operators: Sequence[Operator]) -> Iterator[list[Outcome]]:
+        """Batches of decoded records that all operators were asked about."""
+
+
+@dataclass(frozen=True)
+class ThreadedWalk:
+    """The way units are done: decoding in a pool of threads, judging batch by batch."""
+
+    threads: int
+
+    def read(self, source: Source, unit: Unit) -> Iterator[Outcome]:
+        return read_records(source, unit)
+
+    def judged(self, records: Iterable[Outcome], operators: Sequence[Operator]) -> Iterator[list[Outcome]]:
+        for batch in batches(decode_in_order(records, self.threads)):
+            judge(batch, operators)
+            yield batch
 
 
 def quarantined(error: Exception, operator: str, reason: str = "unexpected_error") -> Rejection:
@@ -95,14 +125,15 @@ def decode_in_order(records: Iterable[Outcome], threads: int) -> Iterator[Outcom
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         ahead: deque[Future[Outcome]] = deque()
         for record in records:
-            ahead.append(pool.submit(_decode, record))
+            ahead.append(pool.submit(decode, record))
             if len(ahead) > 2 * threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
 
 
-def _decode(outcome: Outcome) -> Outcome:
+def decode(outcome: Outcome) -> Outcome:
+    """Decode a record that nothing was held against yet; the same outcome, changed in place."""
     if outcome.rejection is not None:
         return outcome
     try:

@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cloudpickle
 import pytest
@@ -51,6 +51,8 @@ class Script(Source):
                 raise BadRecord("archive_truncated", "the rest is missing")
             if verb == "break":
                 raise RuntimeError(f"reader broke at <object at {id(line):#x}>")
+            if verb == "lethal":
+                os.kill(os.getpid(), signal.SIGABRT)
             digest = blake3(line.encode()).hexdigest()
             provenance = Provenance(uri=unit.files[0], digest=digest)
             yield Record(key, provenance, partial(self._decode, unit, key, provenance, verb, argument), line.encode())
@@ -65,7 +67,12 @@ class Script(Source):
         if verb == "slow":
             time.sleep(0.02)
         if verb == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[argument or "SIGKILL"])
+        if verb == "grow":
+            held = bytearray()
+            while len(held) < int(argument) << 20:
+                held += bytes(1 << 20)
+                time.sleep(0.001)
         if verb == "many":
             texts = argument.split(",") if argument else []
             return [self._example(unit, f"{key}/{i}", where, text) for i, text in enumerate(texts)]
@@ -84,13 +91,15 @@ class Script(Source):
 
 
 class Shortest(Operator):
-    """Drops texts below a length; the words ``explode`` and ``spoiled`` make it fail."""
+    """Drops texts below a length; ``explode`` and ``spoiled`` make it fail, ``fatal`` kills it."""
 
     op: Literal["shortest"] = "shortest"
     characters: int = 3
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[str | None]:
         texts = [example.text[0].text for example in examples]
+        if "fatal" in texts:
+            os.kill(os.getpid(), signal.SIGSEGV)
         if "explode" in texts:
             raise ZeroDivisionError("explode")
         if "spoiled" in texts:
@@ -154,10 +163,12 @@ def write(tmp_path: Path) -> Callable[[dict[str, str]], str]:
 def make_dag() -> Callable[..., Dag]:
     """A DAG around sources that YAML cannot name."""
 
-    def build(*sources: Source, operators: Sequence[Operator] = (), **settings: object) -> Dag:
+    def build(
+        *sources: Source, operators: Sequence[Operator] = (), of_dag: Mapping[str, Any] = {}, **settings: object
+    ) -> Dag:
         values = {"operators": tuple(operators), "max_quarantined_share": 1.0, "max_consecutive_quarantined": None}
         pipelines = tuple(Pipeline.model_construct(source=source, **{**values, **settings}) for source in sources)
-        return Dag.model_construct(dataset="made", sources=pipelines, decode_threads=2)
+        return Dag.model_construct(dataset="made", sources=pipelines, decode_threads=2, **of_dag)
 
     return build
 

@@ -113,18 +113,6 @@ def test_a_unit_that_fails_on_this_machine_lets_the_others_finish(
     assert len(Dataset(root, "made").commits()) == 3
 
 
-def test_a_record_that_kills_its_worker_costs_its_unit_only(
-    write: Write, script: Any, make_dag: Any, root: str
-) -> None:
-    folder = write({**FILES, "part1": "a1 good x\nb1 kill\n"})
-    dag = make_dag(script(path=folder))
-    result = ingest(dag, root)
-    assert result.manifest.counts.quarantined == {"image_truncated": 3, "worker_crashed": 1}
-    assert result.manifest.counts.kept == 3
-    write({"part1": "a1 good x\n"})
-    assert done(ingest(dag, root)) == (1, 4)
-
-
 def test_empty_sources_are_errors(write: Write, script: Any, make_dag: Any, root: str) -> None:
     with pytest.raises(OmnimillError, match=r"'script' \(type: script, path: /nowhere\) lists no units"):
         ingest(make_dag(script(path="/nowhere")), root)

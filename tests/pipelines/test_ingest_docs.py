@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "ingest.md").read_text()
 
 # Which argument of a call is a reason.
-REASON_ARGUMENT = {"BadRecord": 0, "RecordDropped": 0, "Rejection": 2, "quarantined": 2}
+REASON_ARGUMENT = {"BadRecord": 0, "RecordDropped": 0, "Rejection": 2, "quarantined": 2, "_Death": 1}
 # Functions whose callers say what is read (video, audio, …), the first part of the reasons in their modules.
 KIND_TAKERS = {"isolation": "isolated", "ffmpeg": "piped", "probe": "probe"}
 
