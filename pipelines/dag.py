@@ -21,6 +21,7 @@ from omnimill.pipelines.sources.image_folder import ImageFolderSource
 from omnimill.pipelines.sources.jsonl import JsonlSource
 from omnimill.pipelines.sources.lerobot import LeRobotSource
 from omnimill.pipelines.sources.parquet_text import ParquetTextSource
+from omnimill.pipelines.sources.rlds import RldsSource
 from omnimill.pipelines.sources.source_tree import SourceTreeSource
 from omnimill.pipelines.sources.video import VideoSource
 from omnimill.pipelines.sources.webdataset_tars import WebDatasetSource
@@ -34,6 +35,7 @@ SOURCE_TYPES: tuple[type[Source], ...] = (
     JsonlSource,
     LeRobotSource,
     ParquetTextSource,
+    RldsSource,
     SourceTreeSource,
     VideoSource,
     WebDatasetSource,

@@ -1,73 +1,18 @@
-"""LeRobot v2.1: what its metadata files say, and the steps of an episode out of its Parquet file."""
+"""The steps of LeRobot episodes out of Parquet files."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from omnimill.errors import BadRecord
-from omnimill.pipelines.decoders.text import parse_json
-
-VERSION = "v2.1"
-
-_PLACE = re.compile(r"\{(episode_chunk|episode_index|video_key)(?::0?(\d{1,2})d)?\}")
-_PICTURE_TYPES = ("video", "image")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What ``meta/info.json`` says. features: by column, as written there. fps: steps per second."""
-
-    version: str
-    fps: float
-    chunk_size: int
-    data_path: str
-    video_path: str | None
-    features: Mapping[str, Mapping[str, Any]]
-
-    def data_file(self, episode: int) -> str:
-        """Path of an episode's Parquet file below the dataset's folder."""
-        return self._path(self.data_path, episode)
-
-    def video_file(self, episode: int, camera: str) -> str | None:
-        """Path of the video of a camera in an episode; None when the dataset keeps its pictures in Parquet."""
-        if self.video_path is None or self.features[camera]["dtype"] != "video":
-            return None
-        return self._path(self.video_path, episode, camera)
-
-    def _path(self, template: str, episode: int, camera: str = "") -> str:
-        values = {"episode_chunk": episode // self.chunk_size, "episode_index": episode, "video_key": camera}
-
-        def fill(place: re.Match[str]) -> str:
-            value = str(values[place[1]])
-            return value.zfill(int(place[2])) if place[2] else value
-
-        return _PLACE.sub(fill, template)
-
-    def cameras(self) -> list[str]:
-        """Names of the columns that are pictures."""
-        return sorted(name for name, feature in self.features.items() if feature.get("dtype") in _PICTURE_TYPES)
-
-    def names(self, column: str, count: int) -> list[str]:
-        """Names of the numbers in a vector column; its own name and an index where the metadata name none."""
-        found = _flat(self.features.get(column, {}).get("names"))
-        return found if len(found) == count else [f"{column}.{index}" for index in range(count)]
-
-
-@dataclass(frozen=True)
-class EpisodeEntry:
-    """A line of ``meta/episodes.jsonl``: its number, its steps, the instructions given in it."""
-
-    index: int
-    length: int
-    tasks: tuple[str, ...]
+from omnimill.pipelines.decoders.lerobot_meta import uncompressed_bytes
 
 
 @dataclass(frozen=True)
@@ -85,62 +30,15 @@ class Steps:
     pictures: list[bytes] | None
 
 
-def parse_layout(data: bytes) -> Layout:
-    """``meta/info.json``.
-
-    Raises:
-        BadRecord: ``lerobot_meta_malformed``.
-    """
-    try:
-        info = parse_json(data)
-        layout = Layout(
-            version=str(info["codebase_version"]),
-            fps=float(info["fps"]),
-            chunk_size=int(info["chunks_size"]),
-            data_path=str(info["data_path"]),
-            video_path=None if info.get("video_path") is None else str(info["video_path"]),
-            features={name: dict(feature) for name, feature in info["features"].items()},
-        )
-    except (BadRecord, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadRecord("lerobot_meta_malformed", f"meta/info.json: {_said(error)}") from None
-    if not (np.isfinite(layout.fps) and layout.fps > 0 and layout.chunk_size > 0):
-        raise BadRecord("lerobot_meta_malformed", f"meta/info.json: fps {layout.fps}, chunks_size {layout.chunk_size}")
-    return layout
-
-
-def parse_episodes(data: bytes) -> list[EpisodeEntry]:
-    """``meta/episodes.jsonl``; raises BadRecord ``lerobot_meta_malformed``."""
-    entries = []
-    for number, line in enumerate(data.splitlines(), start=1):
-        try:
-            entry = parse_json(line)
-            tasks = tuple(str(task) for task in entry["tasks"])
-            entries.append(EpisodeEntry(int(entry["episode_index"]), int(entry["length"]), tasks))
-        except (BadRecord, KeyError, TypeError, ValueError) as error:
-            raise BadRecord("lerobot_meta_malformed", f"meta/episodes.jsonl:{number}: {_said(error)}") from None
-    if not entries:
-        raise BadRecord("lerobot_meta_malformed", "meta/episodes.jsonl: no episodes")
-    return entries
-
-
-def parse_tasks(data: bytes) -> dict[int, str]:
-    """``meta/tasks.jsonl``: instructions by number; raises BadRecord ``lerobot_meta_malformed``."""
-    tasks = {}
-    for number, line in enumerate(data.splitlines(), start=1):
-        try:
-            entry = parse_json(line)
-            tasks[int(entry["task_index"])] = str(entry["task"])
-        except (BadRecord, KeyError, TypeError, ValueError) as error:
-            raise BadRecord("lerobot_meta_malformed", f"meta/tasks.jsonl:{number}: {_said(error)}") from None
-    return tasks
-
-
-def read_steps(stream: BinaryIO, state: str, action: str, pictures: str | None, max_bytes: int) -> Steps:
-    """The steps of an episode's Parquet file.
+def read_steps(
+    stream: BinaryIO, state: str, action: str, pictures: str | None, max_bytes: int, episode: int | None = None
+) -> Steps:
+    """The steps of an episode out of a Parquet file.
 
     Args:
         state, action: columns of vectors. pictures: column of encoded pictures.
-        max_bytes: of the columns in use, uncompressed.
+        max_bytes: of the columns in use, uncompressed, in the row groups that hold the episode.
+        episode: its number, for files that hold several; None takes all rows.
 
     Raises:
         BadRecord: ``lerobot_data_unreadable``, ``lerobot_columns_missing``, ``lerobot_episode_too_large``,
@@ -149,15 +47,19 @@ def read_steps(stream: BinaryIO, state: str, action: str, pictures: str | None, 
     try:
         file = pq.ParquetFile(stream)
         present = set(file.schema_arrow.names)
-        needed = ["timestamp", state, action] + ([pictures] if pictures else [])
+        needed = ["timestamp", state, action, *([pictures] if pictures else [])]
+        needed += [] if episode is None else ["episode_index"]
         if missing := sorted(set(needed) - present):
             message = f"no column {', '.join(missing)}; there are {', '.join(sorted(present))}"
             raise BadRecord("lerobot_columns_missing", message)
         columns = needed + (["task_index"] if "task_index" in present else [])
-        size = _uncompressed(file.metadata, set(columns))
+        groups = list(range(file.num_row_groups)) if episode is None else _row_groups(file.metadata, episode)
+        size = uncompressed_bytes(file.metadata, set(columns), groups)
         if size > max_bytes:
             raise BadRecord("lerobot_episode_too_large", f"{size} bytes uncompressed, {max_bytes} allowed")
-        table = file.read(columns=columns)
+        table = file.read_row_groups(groups, columns=columns)
+        if episode is not None:
+            table = table.filter(pc.equal(table.column("episode_index"), episode))
         steps = Steps(
             times=_matrix(table, "timestamp")[:, 0],
             states=_matrix(table, state),
@@ -172,13 +74,15 @@ def read_steps(stream: BinaryIO, state: str, action: str, pictures: str | None, 
     return steps
 
 
-def _uncompressed(metadata: pq.FileMetaData, columns: set[str]) -> int:
-    chunks = (
-        metadata.row_group(group).column(index)
-        for group in range(metadata.num_row_groups)
-        for index in range(metadata.num_columns)
-    )
-    return sum(int(c.total_uncompressed_size) for c in chunks if c.path_in_schema.split(".")[0] in columns)
+def _row_groups(metadata: pq.FileMetaData, episode: int) -> list[int]:
+    """The row groups that may hold steps of an episode, by their statistics."""
+    found = []
+    for group in range(metadata.num_row_groups):
+        chunks = (metadata.row_group(group).column(index) for index in range(metadata.num_columns))
+        statistics = next((c.statistics for c in chunks if c.path_in_schema == "episode_index"), None)
+        if statistics is None or not statistics.has_min_max or statistics.min <= episode <= statistics.max:
+            found.append(group)
+    return found
 
 
 def _matrix(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
@@ -210,16 +114,3 @@ def _pictures(table: pa.Table, name: str) -> list[bytes]:
             raise BadRecord("lerobot_picture_missing", f"{name}: step {row} has no bytes")
         found.append(data)
     return found
-
-
-def _flat(names: Any) -> list[str]:
-    """Names as the metadata nest them: lists in lists, lists by group."""
-    if isinstance(names, Mapping):
-        names = list(names.values())
-    if isinstance(names, Sequence) and not isinstance(names, str):
-        return [name for part in names for name in _flat(part)]
-    return [] if names is None else [str(names)]
-
-
-def _said(error: Exception) -> str:
-    return f"no key {error}" if isinstance(error, KeyError) else str(error)

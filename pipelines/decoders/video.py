@@ -24,6 +24,8 @@ from omnimill.schema import Image
 JPEG_QUALITY = 90
 # Picking frames writes two dozen characters per frame into one argument of the command line, which may have 128 KiB.
 _PICKED_PER_PASS = 2000
+# Seconds before a wanted frame at which a pass begins to look for the key frame that it needs.
+_SEEK_MARGIN = 0.5
 
 
 def frames_on_grid(
@@ -80,17 +82,31 @@ def frames_at(
     """
     nearest = _nearest(track, np.asarray(times, dtype=np.float64), tolerance)
     picked, back = np.unique(nearest, return_inverse=True)
-    ticks = [track.times[index] for index in picked]
     images: list[Image] = []
-    for begin in range(0, len(ticks), _PICKED_PER_PASS):
-        condition = _any_of(ticks[begin : begin + _PICKED_PER_PASS])
-        chosen = _stream(path, demuxer, track).filter("select", condition)
-        with ffmpeg.piped(_portable_pixmaps(chosen, max_side, "-copyts"), "video", timeout) as stream:
-            while (rgb := _read_pixmap(stream)) is not None:
-                images.append(_image(rgb, None))
-    if len(images) != len(ticks):
-        raise BadRecord("video_undecodable", f"{len(images)} of {len(ticks)} frames could be decoded")
+    for begin in range(0, len(picked), _PICKED_PER_PASS):
+        ticks = [track.times[index] for index in picked[begin : begin + _PICKED_PER_PASS]]
+        lead = max(0.0, track.start + float((ticks[0] - track.times[0]) * track.time_base) - _SEEK_MARGIN)
+        found = _frames_with(path, demuxer, track, ticks, lead, max_side, timeout)
+        if len(found) < len(ticks) and lead > 0:  # an index that leads past what it should lead to
+            found = _frames_with(path, demuxer, track, ticks, 0.0, max_side, timeout)
+        images += found
+    if len(images) != len(picked):
+        raise BadRecord("video_undecodable", f"{len(images)} of {len(picked)} frames could be decoded")
     return [replace(images[index], time=float(time)) for index, time in zip(back, times, strict=True)]
+
+
+def _frames_with(
+    path: str, demuxer: str, track: VideoTrack, ticks: Sequence[int], lead: float, max_side: int, timeout: float
+) -> list[Image]:
+    """The frames of these ascending ticks; `lead` seconds of the file are skipped, back to a key frame."""
+    options = {"ss": f"{lead:.6f}", "noaccurate_seek": None} if lead > 0 else {}
+    chosen = ffmpeg.source(path, demuxer, **options)[str(track.index)].filter("select", _any_of(ticks))
+    images: list[Image] = []
+    output = _portable_pixmaps(chosen, max_side, "-copyts", frames=len(ticks))
+    with ffmpeg.piped(output, "video", timeout) as stream:
+        while (rgb := _read_pixmap(stream)) is not None:
+            images.append(_image(rgb, None))
+    return images
 
 
 def _first_frame(path: str, demuxer: str, track: VideoTrack, time: float, max_side: int, timeout: float) -> list[Image]:
@@ -129,8 +145,11 @@ def _stream(path: str, demuxer: str, track: VideoTrack) -> Any:
     return ffmpeg.source(path, demuxer)[str(track.index)]
 
 
-def _portable_pixmaps(stream: Any, max_side: int, *global_arguments: str) -> Any:
-    """Frames as they come, in square pixels and no larger than `max_side`, as PPM: a format that states its size."""
+def _portable_pixmaps(stream: Any, max_side: int, *global_arguments: str, frames: int | None = None) -> Any:
+    """Frames as they come, in square pixels and no larger than `max_side`, as PPM: a format that states its size.
+
+    Reading ends after so many `frames`.
+    """
     share = f"min(1,{max_side}/max(iw*sar,ih))"
     scaled = stream.filter(
         "scale",
@@ -138,7 +157,8 @@ def _portable_pixmaps(stream: Any, max_side: int, *global_arguments: str) -> Any
         h=f"max(1,trunc(ih*{share}+0.5))",
         flags="area+accurate_rnd+full_chroma_int+bitexact",
     )
-    output = scaled.output("pipe:", format="image2pipe", vcodec="ppm", pix_fmt="rgb24", fps_mode="passthrough")
+    ends = {} if frames is None else {"frames:v": frames}
+    output = scaled.output("pipe:", format="image2pipe", vcodec="ppm", pix_fmt="rgb24", fps_mode="passthrough", **ends)
     return output.global_args(*global_arguments)
 
 

@@ -1,13 +1,14 @@
-"""LeRobot v2.1 datasets: robot episodes as runs of steps with states, actions, pictures and the instruction."""
+"""LeRobot datasets: robot episodes as runs of steps with states, actions, pictures and the instruction."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from typing import Any, Literal
 
-import numpy as np
+from blake3 import blake3
 from pydantic import Field
 
 from omnimill.config import digest_json
@@ -16,48 +17,48 @@ from omnimill.infra import storage
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines import files
 from omnimill.pipelines.base import Record, Source
-from omnimill.pipelines.decoders.episodes import (
-    VERSION,
-    Layout,
-    Steps,
-    parse_episodes,
-    parse_layout,
-    parse_tasks,
-    read_steps,
-)
+from omnimill.pipelines.decoders.episodes import Steps, read_steps
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
-from omnimill.pipelines.decoders.probe import MediaLimits, probe
+from omnimill.pipelines.decoders.lerobot_meta import (
+    MAX_META_BYTES,
+    V30,
+    VERSIONS,
+    EpisodeEntry,
+    Layout,
+    parse_episode_lines,
+    parse_episode_table,
+    parse_layout,
+    parse_task_lines,
+    parse_task_table,
+)
+from omnimill.pipelines.decoders.probe import MediaLimits
 from omnimill.pipelines.decoders.video import frames_at
-from omnimill.pipelines.isolation import isolated
-from omnimill.pipelines.sources.examples import make_example, refusal
-from omnimill.schema import Example, Image, Provenance, Text, Trajectory
+from omnimill.pipelines.sources.examples import refusal
+from omnimill.pipelines.sources.films import Film
+from omnimill.pipelines.sources.runs import Episode, RunSettings, run_examples
+from omnimill.schema import Example, Image, Provenance, Text
 
 _INFO, _EPISODES, _TASKS = "meta/info.json", "meta/episodes.jsonl", "meta/tasks.jsonl"
-_MAX_META_BYTES = 1 << 30
-_PROBE_SECONDS = 120.0
+_EPISODE_TABLES, _TASK_TABLE = "meta/episodes/**/*.parquet", "meta/tasks.parquet"
 
 
-class LeRobotSource(Source):
-    """A dataset in the LeRobot v2.1 layout; a unit is an episode.
+class LeRobotSource(RunSettings, Source):
+    """A dataset in the LeRobot layout v2.1 or v3.0; a unit is an episode, or the episodes that share a video file.
 
-    Metadata that cannot be read are quarantined as ``lerobot_meta_malformed``, for then no episode can be.
+    Without videos, a unit of v3.0 is the episodes that share a data file. Metadata that cannot be read are quarantined
+    as ``lerobot_meta_malformed``, for then no episode can be.
 
     path: folder that holds meta/, data/ and videos/.
-    steps_per_example: an episode is cut into runs of so many steps, the last may be shorter.
-    stride: every so-manieth step of the episode is taken; steps are counted and timed after that.
-    frames_per_example: steps of a run that have a picture, evenly spaced; the last step, the current one, always has.
     camera: picture column; the first by name if not given. state, action: vector columns.
     require_video: quarantine an episode whose video is missing, rather than keeping it without pictures.
     absent_episodes: what becomes of episodes that the metadata list but whose data are not there.
-    tolerance_seconds: how far a frame may lie from its step; half a step of the dataset if not given.
+    tolerance_seconds: how far the presentation time of a frame may lie from its step, beyond which the episode is
+        quarantined; half a step of the dataset if not given.
     max_side: longer side of stored frames in pixels. max_episode_bytes: of the columns in use.
     """
 
     type: Literal["lerobot"]
     path: str
-    steps_per_example: int = Field(5, ge=1)
-    stride: int = Field(1, ge=1)
-    frames_per_example: int = Field(5, ge=1)
     camera: str | None = None
     state: str = "observation.state"
     action: str = "action"
@@ -73,32 +74,35 @@ class LeRobotSource(Source):
         info = storage.join(self.path, _INFO)
         if not storage.exists(info):
             raise ConfigError(f"source {self.name}: {self.path} is no LeRobot dataset: it has no {_INFO}")
+        present = {files.relative(url, self.path): url for url in files.find(self.path)}
         try:
             layout = self._layout()
-            episodes = parse_episodes(self._meta(_EPISODES))
-            tasks = parse_tasks(self._meta(_TASKS))
+            camera = self._camera(layout)
+            episodes, tasks = self._episodes(layout, camera, sorted(present))
         except BadRecord as fault:
             yield Unit(source=self.name, files=(info,), options={"fault": [fault.reason, fault.message]})
             return
-        camera = self._camera(layout)
         numbers = {task: number for number, task in tasks.items()}
-        present = {files.relative(url, self.path): url for url in files.find(self.path)}
-        absent = []
-        for episode in episodes:
-            paths = [layout.data_file(episode.index), camera and layout.video_file(episode.index, camera)]
-            if paths[0] not in present:
-                absent.append(episode.index)
-                continue
+        absent = [[episode.index, episode.data] for episode in episodes if episode.data not in present]
+        found = [episode for episode in episodes if episode.data in present]
+        for _, group in groupby(found, key=lambda episode: (episode.data, episode.video)):
+            together = list(group)
+            places = (together[0].data, together[0].video)
             options = {
-                "episode": episode.index,
-                "length": episode.length,
-                "tasks": {str(numbers[task]): task for task in episode.tasks if task in numbers},
+                "episodes": [
+                    {
+                        "episode": episode.index,
+                        "length": episode.length,
+                        "start": episode.start,
+                        "tasks": {str(numbers[task]): task for task in episode.tasks if task in numbers},
+                    }
+                    for episode in together
+                ],
                 "layout": self._layout_digest(layout),
             }
-            found = tuple(present[path] for path in paths if path in present)
-            yield Unit(source=self.name, files=found, options=options)
+            yield Unit(source=self.name, files=tuple(present[p] for p in places if p in present), options=options)
         if absent:
-            yield Unit(source=self.name, files=(storage.join(self.path, _EPISODES),), options={"absent": absent})
+            yield Unit(source=self.name, files=(info,), options={"absent": absent})
 
     def read(self, unit: Unit) -> Iterator[Record]:
         options = unit.options
@@ -107,38 +111,60 @@ class LeRobotSource(Source):
             provenance = Provenance(uri=uri, digest=storage.digest_file(uri))
             yield Record(_INFO, provenance, refusal(BadRecord(*options["fault"])))
             return
-        layout = self._layout()
-        for index in options.get("absent", ()):
+        for index, data in options.get("absent", ()):
             verdict: BadRecord | RecordDropped = RecordDropped("episode_absent")
             if self.absent_episodes == "quarantine":
-                verdict = BadRecord("episode_absent", f"{_EPISODES} lists it, {layout.data_file(index)} is not there")
-            uri = storage.join(self.path, layout.data_file(index))
-            yield Record(_key(index), Provenance(uri=uri, digest=""), refusal(verdict))
-        if "episode" in options:
-            uri = unit.files[0]
-            provenance = Provenance(uri=uri, digest=storage.digest_file(uri), length=int(storage.stat(uri)["bytes"]))
-            yield Record(_key(options["episode"]), provenance, partial(self._decode, unit, layout, provenance))
+                verdict = BadRecord("episode_absent", f"the metadata list it, {data} is not there")
+            yield Record(_key(index), Provenance(uri=storage.join(self.path, data), digest=""), refusal(verdict))
+        if "episodes" in options:
+            yield from self._records(unit)
+
+    def _records(self, unit: Unit) -> Iterator[Record]:
+        layout = self._layout()
+        film = Film(unit.files[1], MediaLimits(seconds=self.max_seconds)) if len(unit.files) > 1 else None
+        uri = unit.files[0]
+        whole = Provenance(uri=uri, digest=storage.digest_file(uri), length=int(storage.stat(uri)["bytes"]))
+        for entry in unit.options["episodes"]:
+            provenance = whole
+            if layout.version == V30:
+                provenance = Provenance(uri=uri, digest=self._digest(uri, int(entry["episode"])))
+            decode = partial(self._decode, unit, layout, entry, film, provenance)
+            yield Record(_key(int(entry["episode"])), provenance, decode)
 
     def _meta(self, name: str) -> bytes:
         try:
-            return files.read_file(storage.join(self.path, name), _MAX_META_BYTES)
+            return files.read_file(storage.join(self.path, name), MAX_META_BYTES)
         except (BadRecord, FileNotFoundError) as fault:
             text = fault.message if isinstance(fault, BadRecord) else "it is not there"
             raise BadRecord("lerobot_meta_malformed", f"{name}: {text}") from None
 
     def _layout(self) -> Layout:
         layout = parse_layout(self._meta(_INFO))
-        if layout.version != VERSION:
+        if layout.version not in VERSIONS:
             raise ConfigError(
-                f"source {self.name}: {self.path} is a LeRobot {layout.version} dataset; only {VERSION} is read. "
-                f"Convert it with the LeRobot release that writes {VERSION}"
+                f"source {self.name}: {self.path} is a LeRobot {layout.version} dataset; {' and '.join(VERSIONS)} are "
+                "read. Convert it with the LeRobot release that writes one of these"
             )
         return layout
+
+    def _episodes(
+        self, layout: Layout, camera: str | None, present: Sequence[str]
+    ) -> tuple[list[EpisodeEntry], dict[int, str]]:
+        if layout.version == V30:
+            tables = list(filter(files.matcher((_EPISODE_TABLES,), ()), present))
+            entries = [e for name in tables for e in parse_episode_table(self._meta(name), name, layout, camera)]
+            tasks = parse_task_table(self._meta(_TASK_TABLE))
+        else:
+            entries = parse_episode_lines(self._meta(_EPISODES), layout, camera)
+            tasks = parse_task_lines(self._meta(_TASKS))
+        if not entries:
+            raise BadRecord("lerobot_meta_malformed", "the metadata list no episodes")
+        return entries, tasks
 
     def _layout_digest(self, layout: Layout) -> str:
         """What of meta/info.json decides how an episode is read; counts, which grow with the dataset, do not."""
         used = {name: dict(layout.features[name]) for name in sorted(layout.features)}
-        return digest_json([layout.fps, layout.chunk_size, layout.data_path, layout.video_path, used])[:16]
+        return digest_json([layout.version, layout.fps, layout.data_path, layout.video_path, used])[:16]
 
     def _camera(self, layout: Layout) -> str | None:
         cameras = layout.cameras()
@@ -146,89 +172,80 @@ class LeRobotSource(Source):
             raise ConfigError(f"source {self.name}: camera: found {self.camera!r}; allowed: {', '.join(cameras)}")
         return self.camera or next(iter(cameras), None)
 
-    def _decode(self, unit: Unit, layout: Layout, provenance: Provenance) -> Sequence[Example]:
+    def _steps(self, uri: str, pictures: str | None, episode: int | None) -> Steps:
+        with storage.open_read(uri) as stream:
+            return read_steps(stream, self.state, self.action, pictures, self.max_episode_bytes, episode)
+
+    def _digest(self, uri: str, episode: int) -> str:
+        """Of the numbers of an episode that shares its file with others, so that its twin elsewhere has the same."""
+        try:
+            steps = self._steps(uri, None, episode)
+        except BadRecord:
+            return ""  # decoding it will say what is wrong
+        hasher = blake3()
+        for numbers in (steps.times, steps.states, steps.actions):
+            hasher.update(f"{numbers.shape}\n".encode())
+            hasher.update(numbers.tobytes())
+        return hasher.hexdigest()
+
+    def _decode(
+        self, unit: Unit, layout: Layout, entry: dict[str, Any], film: Film | None, provenance: Provenance
+    ) -> Sequence[Example]:
+        index, length = int(entry["episode"]), int(entry["length"])
         camera = self._camera(layout)
-        in_data = camera is not None and layout.features[camera]["dtype"] == "image"
-        with storage.open_read(unit.files[0]) as stream:
-            steps = read_steps(stream, self.state, self.action, camera if in_data else None, self.max_episode_bytes)
-        length = int(unit.options["length"])
+        in_data = camera if camera is not None and not layout.is_filmed(camera) else None
+        steps = self._steps(unit.files[0], in_data, index if layout.version == V30 else None)
         if len(steps.times) != length:
-            message = f"{_EPISODES} says {length} steps, the data hold {len(steps.times)}"
+            message = f"the metadata say {length} steps, the data hold {len(steps.times)}"
             raise BadRecord("lerobot_length_mismatch", message)
-        kept = range(0, length, self.stride)
-        size = self.steps_per_example
-        runs = [kept[begin : begin + size] for begin in range(0, len(kept), size)]
-        pictures = self._pictures(unit, layout, camera, steps, sorted({s for run in runs for s in self._seen(run)}))
-        return [
-            self._example(unit, layout, provenance, steps, run, number * size, pictures)
-            for number, run in enumerate(runs)
-        ]
-
-    def _seen(self, run: Sequence[int]) -> list[int]:
-        """The steps of a run that have a picture: evenly spaced, counted back from the last."""
-        count = min(self.frames_per_example, len(run))
-        return [run[len(run) - 1 - len(run) * back // count] for back in range(count)][::-1]
-
-    def _pictures(
-        self, unit: Unit, layout: Layout, camera: str | None, steps: Steps, wanted: list[int]
-    ) -> dict[int, Image]:
-        if camera is None or not wanted:
-            return {}
+        wanted = self.pictured(length)
         if steps.pictures is not None:
             settings = ImageSettings()
-            return {step: decode_image(steps.pictures[step], settings, unit.files[0]) for step in wanted}
-        if len(unit.files) < 2:
+            pictures: dict[int, Image] = {
+                step: decode_image(steps.pictures[step], settings, unit.files[0]) for step in wanted
+            }
+        elif camera is None:
+            pictures = {}
+        else:
+            pictures = self._frames(
+                film, layout, [float(entry["start"] + steps.times[step]) for step in wanted], wanted
+            )
+        episode = Episode(
+            name=_key(index),
+            length=length,
+            texts=lambda step: [Text(role="instruction", text=_instruction(entry["tasks"], steps, step))],
+            states=steps.states,
+            actions=steps.actions,
+            state_names=layout.names(self.state, steps.states.shape[1]),
+            action_names=layout.names(self.action, steps.actions.shape[1]),
+            steps_per_second=layout.fps,
+        )
+        return run_examples(self, unit, _key(index), provenance, self, episode, pictures)
+
+    def _frames(self, film: Film | None, layout: Layout, times: list[float], wanted: Sequence[int]) -> dict[int, Image]:
+        """The frames of the wanted steps, by their presentation times."""
+        if film is None:
             if self.require_video:
-                path = layout.video_file(int(unit.options["episode"]), camera)
-                raise BadRecord("lerobot_video_missing", f"{path} is not there")
+                raise BadRecord("lerobot_video_missing", "its video is not there")
             return {}
+        if not wanted:
+            return {}
+        info = film.info()
+        if info.video is None:
+            raise BadRecord("video_no_stream", "the file has no pictures that can be decoded")
         tolerance = self.tolerance_seconds or 0.5 / layout.fps
-        times = [float(steps.times[step]) for step in wanted]
-        with files.local_copy(unit.files[1]) as copy:
-            path = str(copy.absolute())
-            info = isolated("video", _PROBE_SECONDS, probe, path, "video", MediaLimits(seconds=self.max_seconds))
-            if info.video is None:
-                raise BadRecord("video_no_stream", "the file has no pictures that can be decoded")
-            frames = frames_at(path, info.demuxer, info.video, times, tolerance, self.max_side, self.timeout_seconds)
-        return {step: replace(frame, uri=unit.files[1]) for step, frame in zip(wanted, frames, strict=True)}
+        frames = frames_at(film.path(), info.demuxer, info.video, times, tolerance, self.max_side, self.timeout_seconds)
+        return {step: replace(frame, uri=film.url) for step, frame in zip(wanted, frames, strict=True)}
 
-    def _example(
-        self,
-        unit: Unit,
-        layout: Layout,
-        provenance: Provenance,
-        steps: Steps,
-        run: Sequence[int],
-        first: int,
-        pictures: dict[int, Image],
-    ) -> Example:
-        seen = [step for step in self._seen(run) if step in pictures]
-        rows = np.array(run)
-        columns: dict[str, Any] = {
-            "text": [Text(role="instruction", text=self._instruction(unit, steps, run[-1]))],
-            "images": [pictures[step] for step in seen],
-            "trajectory": Trajectory(
-                episode=_key(int(unit.options["episode"])),
-                first_step=first,
-                steps_per_second=layout.fps / self.stride,
-                state_names=layout.names(self.state, steps.states.shape[1]),
-                action_names=layout.names(self.action, steps.actions.shape[1]),
-                states=steps.states[rows].tolist(),
-                actions=steps.actions[rows].tolist(),
-                step_images=[seen.index(step) if step in seen else None for step in run],
-            ),
-        }
-        return make_example(self, unit, f"{_key(int(unit.options['episode']))}#{first}", provenance, **columns)
 
-    def _instruction(self, unit: Unit, steps: Steps, step: int) -> str:
-        """The task in force at a step; an episode with a single task needs no number for it."""
-        tasks: dict[str, str] = unit.options["tasks"]
-        number = str(steps.tasks[step]) if steps.tasks is not None else ""
-        if number in tasks:
-            return tasks[number]
-        if len(tasks) == 1 and steps.tasks is None:
-            return next(iter(tasks.values()))
-        raise BadRecord("lerobot_task_unknown", f"step {step} has task {number or 'none'}; known: {', '.join(tasks)}")
+def _instruction(tasks: dict[str, str], steps: Steps, step: int) -> str:
+    """The task in force at a step; an episode with a single task needs no number for it."""
+    number = str(steps.tasks[step]) if steps.tasks is not None else ""
+    if number in tasks:
+        return tasks[number]
+    if len(tasks) == 1 and steps.tasks is None:
+        return next(iter(tasks.values()))
+    raise BadRecord("lerobot_task_unknown", f"step {step} has task {number or 'none'}; known: {', '.join(tasks)}")
 
 
 def _key(episode: int) -> str:

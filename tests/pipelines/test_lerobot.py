@@ -170,12 +170,12 @@ def test_episodes_that_are_listed_but_absent_are_accounted_for(dataset: Callable
 
 def test_a_growing_dataset_keeps_its_units(dataset: Callable[..., str]) -> None:
     path = dataset({0: _table(24), 1: None})
-    before = {unit.id for unit in _source(path).units() if "episode" in unit.options}
+    before = {unit.id for unit in _source(path).units() if "episodes" in unit.options}
     info = Path(path) / "meta/info.json"
     info.write_text(json.dumps({**json.loads(info.read_text()), "total_episodes": 99}))
     with (Path(path) / "meta/episodes.jsonl").open("a") as stream:
         stream.write("\n" + json.dumps({"episode_index": 7, "tasks": TASKS, "length": 24}))
-    assert before == {unit.id for unit in _source(path).units() if "episode" in unit.options}
+    assert before == {unit.id for unit in _source(path).units() if "episodes" in unit.options}
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ def test_metadata_that_cannot_be_read_are_quarantined(
 
 
 def test_another_version_is_refused_with_the_way_out(dataset: Callable[..., str]) -> None:
-    with pytest.raises(ConfigError, match=r"v3\.0 dataset; only v2\.1 is read"):
-        list(_source(dataset(codebase_version="v3.0")).units())
+    with pytest.raises(ConfigError, match=r"v2\.0 dataset; v2\.1 and v3\.0 are read"):
+        list(_source(dataset(codebase_version="v2.0")).units())
 
 
 def test_a_folder_without_metadata_is_an_error_of_use(tmp_path: Path) -> None:
@@ -239,3 +239,93 @@ def test_paths_in_the_metadata_cannot_leave_the_dataset(dataset: Callable[..., s
     outside.mkdir(exist_ok=True)
     pq.write_table(_table(24), outside / "000000.parquet")
     assert read_source(_source(path))[1] == {"episode_000000": "episode_absent"}
+
+
+@pytest.fixture
+def shared(tmp_path: Path, clip: bytes) -> Callable[..., Path]:
+    """Writes a v3.0 dataset: three episodes of 8 steps in one data file and one video."""
+
+    def write(**columns: Any) -> Path:
+        root = tmp_path / "robot3"
+        for folder in ("meta/episodes/chunk-000", "data/chunk-000", f"videos/{CAMERA}/chunk-000"):
+            (root / folder).mkdir(parents=True)
+        info = {
+            "codebase_version": "v3.0",
+            "fps": FPS,
+            "chunks_size": 1000,
+            "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+            "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+            "features": {
+                "observation.state": {"dtype": "float32", "shape": [2], "names": ["x", "y"]},
+                "action": {"dtype": "float32", "shape": [1], "names": None},
+                CAMERA: {"dtype": "video", "shape": [48, 64, 3], "names": ["height", "width", "channel"]},
+            },
+        }
+        (root / "meta/info.json").write_text(json.dumps(info))
+        pq.write_table(pa.table({"task_index": [0, 1], "__index_level_0__": TASKS}), root / "meta/tasks.parquet")
+        entries = {
+            "episode_index": [0, 1, 2],
+            "tasks": [[TASKS[0]], [TASKS[1]], TASKS],
+            "length": [8, 8, 8],
+            "data/chunk_index": [0, 0, 0],
+            "data/file_index": [0, 0, 0],
+            "dataset_from_index": [0, 8, 16],
+            "dataset_to_index": [8, 16, 24],
+            f"videos/{CAMERA}/chunk_index": [0, 0, 0],
+            f"videos/{CAMERA}/file_index": [0, 0, 0],
+            f"videos/{CAMERA}/from_timestamp": [0.0, 0.8, 1.6],
+            f"videos/{CAMERA}/to_timestamp": [0.8, 1.6, 2.4],
+            "stats/action/mean": [[0.0], [0.0], [0.0]],
+            **columns,
+        }
+        pq.write_table(pa.table(entries), root / "meta/episodes/chunk-000/file-000.parquet")
+        steps = _table(
+            24,
+            timestamp=pa.array([step % 8 / FPS for step in range(24)], pa.float32()),
+            episode_index=[step // 8 for step in range(24)],
+            task_index=[[0, 1, step % 2][step // 8] for step in range(24)],
+        )
+        pq.write_table(steps, root / "data/chunk-000/file-000.parquet", row_group_size=5)
+        (root / f"videos/{CAMERA}/chunk-000/file-000.mp4").write_bytes(clip)
+        return root
+
+    return write
+
+
+def test_episodes_that_share_files_are_told_apart(shared: Callable[..., Path], read_source: Read) -> None:
+    source = _source(str(shared()), steps_per_example=8, frames_per_example=2)
+    (unit,) = source.units()
+    assert [Path(file).name for file in unit.files] == ["file-000.parquet", "file-000.mp4"]
+    examples, verdicts = read_source(source)
+    assert verdicts == dict.fromkeys(("episode_000000", "episode_000001", "episode_000002"), "kept")
+    assert [[_number(image) for image in example.images] for example in examples] == [[3, 7], [11, 15], [19, 23]]
+    assert [example.text[0].text for example in examples] == [TASKS[0], TASKS[1], TASKS[1]]
+    assert [example.trajectory.states[0] for example in examples if example.trajectory] == [[0, 0], [8, -8], [16, -16]]
+    assert len({example.provenance.digest for example in examples}) == 3
+
+
+def test_an_episode_may_be_longer_than_its_data_or_off_its_video(
+    shared: Callable[..., Path], read_source: Read
+) -> None:
+    path = shared(**{"length": [8, 9, 8], f"videos/{CAMERA}/from_timestamp": [0.0, 0.8, 2.1]})
+    assert read_source(_source(str(path)))[1] == {
+        "episode_000000": "kept",
+        "episode_000001": "lerobot_length_mismatch",
+        "episode_000002": "video_timestamp_missing",
+    }
+
+
+@pytest.mark.parametrize(
+    "columns", [{"length": ["a", "b", "c"]}, {"data/file_index": [0, None, 0]}, {"tasks": [1, 2, 3]}]
+)
+def test_tables_of_episodes_that_make_no_sense(
+    columns: dict[str, Any], shared: Callable[..., Path], read_source: Read
+) -> None:
+    assert read_source(_source(str(shared(**columns)))) == ([], {"meta/info.json": "lerobot_meta_malformed"})
+
+
+@pytest.mark.parametrize("name", ["meta/tasks.parquet", "meta/episodes/chunk-000/file-000.parquet"])
+def test_damaged_tables_of_metadata(name: str, shared: Callable[..., Path], read_source: Read) -> None:
+    path = shared()
+    (path / name).write_bytes(b"PAR1 but not really PAR1")
+    assert read_source(_source(str(path))) == ([], {"meta/info.json": "lerobot_meta_malformed"})
