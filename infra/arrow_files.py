@@ -53,11 +53,24 @@ def publish_table(table: pa.Table, folder: str) -> tuple[str, int]:
     Returns:
         The digest (64 hex digits of blake3 over the file) and the file's size in bytes.
     """
-    temporary = storage.scratch_path(storage.join(folder, "shard"))
+    temporary, sink = _write(table, storage.join(folder, "shard"), BATCH_ROWS)
+    digest = sink.hasher.hexdigest()
+    storage.publish_file(temporary, storage.join(folder, f"{digest}.arrow"))
+    return digest, sink.size
+
+
+def write_table(table: pa.Table, url: str) -> None:
+    """Write `table` under a name of the caller's choice, as one batch; it appears whole."""
+    storage.publish_file(_write(table, url, max(table.num_rows, 1))[0], url)
+
+
+def _write(table: pa.Table, url: str, batch_rows: int) -> tuple[Path, _Hashing]:
+    """`table` in a local file that is to become `url`, and the account of its bytes."""
+    temporary = storage.scratch_path(url)
     sink = _Hashing(temporary)
     try:
         # Copying into fresh contiguous buffers drops whatever offsets and padding the input's slices carried.
-        batches = table.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
+        batches = table.combine_chunks().to_batches(max_chunksize=batch_rows)
         with pa.PythonFile(sink, mode="w") as stream, pa.ipc.new_file(stream, table.schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
@@ -66,9 +79,7 @@ def publish_table(table: pa.Table, folder: str) -> tuple[str, int]:
         raise
     finally:
         sink.close()
-    digest = sink.hasher.hexdigest()
-    storage.publish_file(temporary, storage.join(folder, f"{digest}.arrow"))
-    return digest, sink.size
+    return temporary, sink
 
 
 def read_table(url: str) -> pa.Table:

@@ -73,12 +73,12 @@ class Selection(Config):
         return dict(sorted(sums.items()))
 
 
-def publish_left_out(dataset: Dataset, shard: str, rows: Sequence[Mapping[str, Any]]) -> LeftOut:
+def publish_left_out(dataset: Dataset, shard: str, rows: pa.Table | Sequence[Mapping[str, Any]]) -> LeftOut:
     """Store the rows (of `SELECTION_SCHEMA`, each row of the shard at most once) that are left out of a shard."""
-    ordered = sorted(rows, key=lambda row: row["row"])
-    table = pa.Table.from_pylist(ordered, SELECTION_SCHEMA)
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), SELECTION_SCHEMA)
+    table = table.sort_by("row")
     digest, size = arrow_files.publish_table(table, storage.join(dataset.url, "selected"))
-    reasons = Counter(row["reason"] for row in ordered)
+    reasons = Counter(table.column("reason").to_pylist())
     file = FileRef(digest=digest, rows=table.num_rows, bytes=size)
     return LeftOut(shard=shard, file=file, dropped=dict(sorted(reasons.items())))
 

@@ -1,0 +1,50 @@
+"""What ``omnimill dedup`` runs, as written in YAML: a dataset, the steps that judge its rows, the selection's name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field, SerializeAsAny
+
+from omnimill.config import Config
+from omnimill.pipelines.dedup.base import Step
+from omnimill.pipelines.dedup.prefer import Prefer
+from omnimill.pipelines.dedup.steps.exact import Exact
+from omnimill.pipelines.dedup.steps.threshold import Threshold
+
+# Every step that a configuration can name; adding one is a line here.
+STEP_TYPES: tuple[type[Step], ...] = (
+    Exact,
+    Threshold,
+)
+
+if TYPE_CHECKING:
+    AnyStep = Step
+else:
+    AnyStep = SerializeAsAny[Annotated[Union[STEP_TYPES], Field(discriminator="step")]]  # noqa: UP007
+
+_RUN_SETTINGS = {"partition_bytes"}
+
+
+class Dedup(Config):
+    """What to judge and how.
+
+    dataset: name of an examples dataset under the root. selection: name that the result is published under.
+    steps: asked in this order, each about the rows that the ones before kept.
+    prefer: which of several twins is kept.
+    partition_bytes: of one partition of keyed rows, a few times over in memory; has no influence on the result.
+    """
+
+    dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    selection: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    steps: tuple[AnyStep, ...] = Field(min_length=1)
+    prefer: Prefer = Prefer()
+    partition_bytes: int = Field(512 << 20, ge=1 << 10)
+
+    def decides(self) -> dict[str, Any]:
+        """The settings that the selection depends on, with the versions of the steps."""
+        settings = self.model_dump(mode="json", exclude=_RUN_SETTINGS)
+        steps = [
+            {**values, "version": step.version} for step, values in zip(self.steps, settings["steps"], strict=True)
+        ]
+        return {**settings, "steps": steps}

@@ -1,0 +1,150 @@
+"""One step over all shards, on Ray Data: features and keys shard by shard, decisions partition by partition.
+
+Nothing but what is left out of each shard, by digest, comes back to the driver.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from math import ceil
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+import ray.exceptions
+from ray.util.annotations import RayDeprecationWarning
+
+from omnimill.errors import OmnimillError
+from omnimill.infra.dataset import Dataset
+from omnimill.infra.selections import LeftOut
+from omnimill.infra.units import WORKER_RETRIES
+from omnimill.pipelines.dedup import features
+from omnimill.pipelines.dedup.base import GroupStep, RowStep, ScoreStep, Step, Workers
+from omnimill.pipelines.dedup.verdicts import leave_out
+from omnimill.pipelines.dedup.view import Shard, View
+
+_LEFT_OUT = pa.schema([("shard", pa.uint32()), ("left_out", pa.string())])
+_WHOLE: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
+_TASK: dict[str, Any] = {**_WHOLE, "num_cpus": 1, "max_retries": WORKER_RETRIES}
+
+
+def run_step(view: View, shards: Sequence[Shard], partition_bytes: int) -> dict[int, LeftOut]:
+    """Let a step judge the rows of some shards.
+
+    Returns:
+        By index, what is left out now of the shards that lose rows by this step.
+    """
+    step, dataset = view.step, Dataset(view.root, view.dataset)
+    by_index = {shard.index: shard for shard in shards}
+    with _errors():
+        if step.workers() is not None or isinstance(step, ScoreStep):
+            _measure(step, shards, dataset)
+        if isinstance(step, RowStep):
+            return _collect(_blocks(shards).map_batches(partial(_judge, view=view), **_TASK))
+        if isinstance(step, GroupStep):
+            partitions = count_partitions(step, shards, partition_bytes)
+            keyed = _blocks(shards).map_batches(partial(_keyed, view=view), **_TASK)
+            if partitions == 1:
+                # All in one place: one task decides and stores.
+                decide = partial(_decide_and_leave, step=step, dataset=dataset, shards=by_index)
+                return _collect(keyed.repartition(1).map_batches(decide, **_TASK))
+            verdicts = keyed.repartition(partitions, keys=["key"]).map_batches(partial(_decide, step=step), **_TASK)
+            leave = partial(_leave, step=step, dataset=dataset, shards=by_index)
+            return _collect(verdicts.repartition(partitions, keys=["shard"]).map_batches(leave, **_TASK))
+    return {}
+
+
+def count_partitions(step: GroupStep, shards: Sequence[Shard], partition_bytes: int) -> int:
+    """How many partitions the keyed rows of shards are cut into."""
+    rows = sum(shard.file.rows for shard in shards)
+    return max(1, ceil(rows * step.keys * step.row_bytes / partition_bytes))
+
+
+def _measure(step: Step, shards: Sequence[Shard], dataset: Dataset) -> None:
+    """Measure the features of shards that have none yet."""
+    there = features.measured(dataset, features.measure_of(step))
+    todo = [shard for shard in shards if shard.file.digest not in there]
+    if not todo:
+        return
+    cores = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    workers = step.workers() or Workers(count=max(1, int(cores)))
+    size = min(workers.count, len(todo))
+    graph = _blocks(todo).map_batches(
+        _Measuring,
+        fn_constructor_args=(step, dataset),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size),
+        num_cpus=workers.num_cpus,
+        num_gpus=workers.num_gpus or None,
+        max_task_retries=WORKER_RETRIES,
+        **_WHOLE,
+    )
+    for _ in graph.iter_rows():
+        pass
+
+
+class _Measuring:
+    def __init__(self, step: Step, dataset: Dataset) -> None:
+        self._dataset, self._measure, self._featurizer = dataset, features.measure_of(step), step.featurizer()
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        for shard in _shards(block):
+            features.load(self._dataset, shard.file, self._measure, self._featurizer)
+        return block.slice(0, 0)
+
+
+def _judge(block: pa.Table, view: View) -> pa.Table:
+    assert isinstance(view.step, RowStep)
+    shards = {shard.index: shard for shard in _shards(block)}
+    verdicts = pa.concat_tables(view.step.judge(view.rows(shard)) for shard in shards.values())
+    return _leave(verdicts, view.step, Dataset(view.root, view.dataset), shards)
+
+
+def _keyed(block: pa.Table, view: View) -> pa.Table:
+    assert isinstance(view.step, GroupStep)
+    return pa.concat_tables(view.step.keyed(view.rows(shard)) for shard in _shards(block))
+
+
+def _decide(block: pa.Table, step: GroupStep) -> pa.Table:
+    return step.decide(block)
+
+
+def _leave(block: pa.Table, step: Step, dataset: Dataset, shards: Mapping[int, Shard]) -> pa.Table:
+    rows = [
+        {"shard": index, "left_out": left.model_dump_json()}
+        for index, left in leave_out(dataset, step.step, block, shards).items()
+    ]
+    return pa.Table.from_pylist(rows, _LEFT_OUT)
+
+
+def _decide_and_leave(block: pa.Table, step: GroupStep, dataset: Dataset, shards: Mapping[int, Shard]) -> pa.Table:
+    return _leave(step.decide(block), step, dataset, shards)
+
+
+def _blocks(shards: Sequence[Shard]) -> ray.data.Dataset:
+    return ray.data.from_arrow([pa.table({"shard": [shard.model_dump_json()]}) for shard in shards])
+
+
+def _shards(block: pa.Table) -> list[Shard]:
+    return [Shard.model_validate_json(text) for text in block.column("shard").to_pylist()]
+
+
+def _collect(graph: ray.data.Dataset) -> dict[int, LeftOut]:
+    return {row["shard"]: LeftOut.model_validate_json(row["left_out"]) for row in graph.iter_rows()}
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raises what a task raised, and bounds retries without Ray's announcement that their option will change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        try:
+            yield
+        except ray.exceptions.RayError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, OmnimillError):
+                cause = getattr(cause, "cause", None) or cause.__cause__
+            raise cause or OmnimillError(f"a worker failed:\n{error}") from None

@@ -1,0 +1,77 @@
+"""Rows that are the same to the last bit: their record, their text or their pictures."""
+
+from __future__ import annotations
+
+import itertools
+from typing import ClassVar, Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from blake3 import blake3
+
+from omnimill.pipelines.dedup.base import NODE, Featurizer, GroupStep
+from omnimill.pipelines.dedup.facts import DIGEST, halves
+from omnimill.pipelines.dedup.texts import flat_texts
+from omnimill.pipelines.dedup.verdicts import keep_first
+
+_LOWER = bytes(range(256)).lower()
+_WHITE_SPACE = b" \t\n\r\x0b\x0c"
+
+
+class Exact(GroupStep):
+    """Of rows that are the same keeps one (reason ``exact_record``, ``exact_text`` or ``exact_images``).
+
+    of: what must be the same.
+        record: the bytes that were read from the source (``provenance.digest``). A record is kept or left out with all
+        the examples that it was expanded into.
+        text: all text, apart from white space and the case of ASCII letters.
+        images: all pictures, in order, as they were in the source.
+        Rows without text or pictures are nobody's twins.
+    """
+
+    row_bytes: ClassVar[int] = 56
+
+    step: Literal["exact"]
+    of: Literal["record", "text", "images"]
+
+    def reads(self) -> tuple[str, ...]:
+        return () if self.of == "record" else (self.of,)
+
+    def featurizer(self) -> Featurizer:
+        return _texts if self.of == "text" else _images
+
+    def keyed(self, rows: pa.Table) -> pa.Table:
+        name = "record" if self.of == "record" else "digest"
+        rows = rows.filter(pc.is_valid(rows.column(name)))
+        key, check = halves(rows.column(name))
+        columns = [*rows.select(NODE.names).columns, pa.array(key), pa.array(check), rows.column("origin")]
+        return pa.table(columns, names=[*NODE.names, "key", "check", "origin"])
+
+    def decide(self, keyed: pa.Table) -> pa.Table:
+        frame = pl.from_arrow(keyed)
+        assert isinstance(frame, pl.DataFrame)
+        return keep_first(frame, f"exact_{self.of}", ["key", "check"], "origin" if self.of == "record" else None)
+
+
+def _texts(table: pa.Table) -> pa.Table:
+    digests: list[bytes | None] = []
+    for texts in flat_texts(table.column("text")):
+        data, ends = texts.data.tobytes(), texts.row_bytes.tolist()
+        for start, end in itertools.pairwise(ends):
+            text = data[start:end].translate(_LOWER, _WHITE_SPACE)
+            digests.append(blake3(text).digest(length=16) if text else None)
+    return pa.table({"digest": pa.array(digests, DIGEST)})
+
+
+def _images(table: pa.Table) -> pa.Table:
+    digests: list[bytes | None] = []
+    for lists in table.column("images").chunks:
+        # `flatten` keeps to the chunk's own values; the pictures themselves are not touched.
+        each = lists.flatten().field("digest").to_pylist()
+        start = 0
+        for count in pc.list_value_length(lists).to_pylist():
+            text = "".join(each[start : start + count])
+            digests.append(blake3(text.encode()).digest(length=16) if text else None)
+            start += count
+    return pa.table({"digest": pa.array(digests, DIGEST)})
