@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
+import fsspec.core
 from blake3 import blake3
 from fsspec.implementations.local import LocalFileSystem
 
 from omnimill.errors import OmnimillError
+from omnimill.infra.ranges import RangeReader
+from omnimill.infra.retry import Truncated
+from omnimill.infra.retry import patiently as _patient
+
+Mark = dict[str, str | int]
 
 _CHUNK = 8 << 20
+_BUFFER = 256 << 10
+_THREADS = 16
+# Files of one folder from which on listing it is cheaper than asking for each.
+_WORTH_LISTING = 32
+# Larger files go to S3 in parts; so many are in memory at once.
+_PARTS = {"chunksize": 16 << 20, "max_concurrency": 4}
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -27,9 +42,28 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, path
 
 
+def _fresh(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """As :func:`filesystem`; what it remembers of listings is forgotten, other processes write there too."""
+    fs, path = filesystem(url)
+    fs.invalidate_cache(path)
+    return fs, path
+
+
 def is_local(url: str) -> bool:
     """Whether the URL lies on this machine's own file system."""
-    return isinstance(filesystem(url)[0], LocalFileSystem)
+    return _is_local(filesystem(url)[0])
+
+
+def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    return isinstance(fs, LocalFileSystem)
+
+
+def _remote_exists(fs: fsspec.AbstractFileSystem, path: str) -> bool:
+    try:
+        fs.info(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def join(url: str, *parts: str) -> str:
@@ -38,43 +72,101 @@ def join(url: str, *parts: str) -> str:
 
 
 def exists(url: str) -> bool:
-    fs, path = filesystem(url)
-    return bool(fs.exists(path))
+    fs, path = _fresh(url)
+    if _is_local(fs):
+        return bool(fs.exists(path))
+    return _patient(f"looking up {url}", lambda: _remote_exists(fs, path))
 
 
 def open_read(url: str) -> BinaryIO:
-    """A binary reader; the caller closes it."""
+    """A binary reader; the caller closes it. One of a remote store checks lengths and tries again what fails."""
     fs, path = filesystem(url)
-    return fs.open(path, "rb")  # type: ignore[no-any-return]
+    if _is_local(fs):
+        return fs.open(path, "rb")  # type: ignore[no-any-return]
+    size = _patient(f"looking up {url}", lambda: fs.info(path))["size"]
+    if size is None:  # a web server that does not say
+        return fs.open(path, "rb")  # type: ignore[no-any-return]
+    return io.BufferedReader(RangeReader(fs, path, int(size), url), _BUFFER)
 
 
 def read_bytes(url: str) -> bytes:
-    fs, path = filesystem(url)
-    return fs.cat_file(path)  # type: ignore[no-any-return]
+    with open_read(url) as stream:
+        return stream.read()
+
+
+def download(url: str, target: Path) -> None:
+    """Copy a file to a local path."""
+    with open_read(url) as stream, target.open("wb") as copy:
+        for chunk in chunks(stream):
+            copy.write(chunk)
 
 
 def list_files(url: str) -> list[str]:
     """Every file below a folder, sorted, as URLs of the same spelling as `url`; empty when there is none."""
-    fs, path = filesystem(url)
+    fs, path = _fresh(url)
     prefix = path.rstrip("/")
-    found = sorted(fs.find(prefix)) if fs.exists(prefix) else []
+    found = _patient(f"listing {url}", lambda: sorted(fs.find(prefix)) if fs.exists(prefix) else [])
     return [join(url, name[len(prefix) :].lstrip("/")) for name in found]
 
 
 def list_folder(url: str) -> list[str]:
     """Names of the files directly in a folder, sorted; empty when the folder does not exist."""
-    fs, path = filesystem(url)
-    if not fs.exists(path):
-        return []
-    return sorted(entry["name"].rsplit("/", 1)[-1] for entry in fs.ls(path, detail=True) if entry["type"] == "file")
+    fs, path = _fresh(url)
+    entries = _patient(f"listing {url}", lambda: fs.ls(path, detail=True) if fs.exists(path) else [])
+    return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
 
 
-def stat(url: str) -> dict[str, str | int]:
-    """Size and the store's own change mark (modification time or ETag): cheap to compare, no content read."""
-    fs, path = filesystem(url)
-    info = fs.info(path)
+def stat(url: str) -> Mark:
+    """Size and the store's own change mark (ETag, or times of change): cheap to compare, no content read.
+
+    On a local disk the mark holds the time of the last change of the file's record too (ctime), which no program can
+    set back: content that was replaced under its old name, size and modification time has another mark.
+
+    Raises:
+        OSError: there is no such file, or it may not be read.
+    """
+    fs, path = _fresh(url)
+    if _is_local(fs):
+        return _local_mark(path)
+    return _mark(_patient(f"looking up {url}", lambda: fs.info(path)))
+
+
+def stats(urls: Iterable[str]) -> dict[str, Mark | None]:
+    """:func:`stat` of many files, None for one that cannot be read; by listing where many lie in one folder."""
+    found: dict[str, Mark | None] = dict.fromkeys(urls)
+    folders: defaultdict[str, list[str]] = defaultdict(list)
+    for url in found:
+        folders[url.rpartition("/")[0]].append(url)
+    listed = {folder for folder, files in folders.items() if len(files) >= _WORTH_LISTING and not is_local(folder)}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for marks in pool.map(_listed_marks, listed):
+            found.update((url, mark) for url, mark in marks.items() if url in found)
+        single = [url for folder, files in folders.items() if folder not in listed for url in files]
+        found.update(zip(single, pool.map(_mark_or_none, single, chunksize=64), strict=True))
+    return found
+
+
+def _listed_marks(folder: str) -> dict[str, Mark]:
+    fs, path = _fresh(folder)
+    entries = _patient(f"listing {folder}", lambda: fs.ls(path, detail=True))
+    return {join(folder, entry["name"].rsplit("/", 1)[-1]): _mark(entry) for entry in entries}
+
+
+def _mark_or_none(url: str) -> Mark | None:
+    try:
+        return stat(url)
+    except OSError:
+        return None
+
+
+def _mark(info: Mapping[str, Any]) -> Mark:
     mark = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified") or ""
     return {"bytes": int(info["size"] or 0), "mark": str(mark)}
+
+
+def _local_mark(path: str) -> Mark:
+    found = os.stat(path)  # noqa: PTH116 - a hundred thousand of these are one listing
+    return {"bytes": found.st_size, "mark": f"{found.st_mtime_ns}-{found.st_ctime_ns}"}
 
 
 def digest_file(url: str) -> str:
@@ -95,8 +187,8 @@ def chunks(stream: BinaryIO) -> Iterator[bytes]:
 def publish_bytes(url: str, data: bytes) -> None:
     """Write a small file so that it appears whole: rename on local disks, a single PUT on object stores."""
     fs, path = filesystem(url)
-    if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, data)
+    if not _is_local(fs):
+        _patient(f"writing {url}", lambda: fs.pipe_file(path, data))
         return
     temporary = scratch_path(url)
     temporary.write_bytes(data)
@@ -106,20 +198,28 @@ def publish_bytes(url: str, data: bytes) -> None:
 def publish_file(temporary: Path, url: str) -> None:
     """Move a finished local file to its place so that it appears whole; the temporary file is gone afterwards."""
     fs, path = filesystem(url)
-    if isinstance(fs, LocalFileSystem):
+    if _is_local(fs):
         _rename(temporary, Path(path))
     else:
-        fs.put_file(str(temporary), path)
+        _patient(f"writing {url}", lambda: _put(fs, temporary, path))
         temporary.unlink()
 
 
 def scratch_path(url: str) -> Path:
     """A fresh local path to prepare `url` at: beside it on a local disk (a rename is atomic there), else in TMPDIR."""
     fs, path = filesystem(url)
-    folder = Path(path).parent if isinstance(fs, LocalFileSystem) else Path(tempfile.gettempdir())
+    folder = Path(path).parent if _is_local(fs) else Path(tempfile.gettempdir())
     folder = folder / ".partial"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / uuid.uuid4().hex
+
+
+def _put(fs: fsspec.AbstractFileSystem, temporary: Path, path: str) -> None:
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    fs.put_file(str(temporary), path, **(_PARTS if "s3" in protocols else {}))
+    stored, size = int(fs.info(path)["size"] or 0), temporary.stat().st_size
+    if stored != size:
+        raise Truncated(f"{stored} of {size} bytes are stored")
 
 
 def _rename(temporary: Path, target: Path) -> None:

@@ -47,5 +47,9 @@ class RecordDropped(OmnimillError):
         self.reason = reason
 
 
+class StoreUnavailable(OmnimillError):
+    """A store of files that still fails after being tried for minutes. It says nothing about the data."""
+
+
 class IntegrityError(OmnimillError):
     """Stored bytes that do not match the digest or the version they were published under."""

@@ -100,13 +100,13 @@ def read_file(url: str, max_bytes: int) -> bytes:
 @contextmanager
 def local_copy(url: str) -> Iterator[Path]:
     """A local path with the content of `url`: the file itself, or a copy that is gone when the block is left."""
-    fs, path = storage.filesystem(url)
+    _, path = storage.filesystem(url)
     if storage.is_local(url):
         yield Path(path)
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.rsplit("/", 1)[-1]
-        fs.get_file(path, str(copy))
+        storage.download(url, copy)
         yield copy
 
 

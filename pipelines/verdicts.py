@@ -10,7 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from omnimill.errors import BadRecord, ConfigError, IntegrityError, OmnimillError, RecordDropped
+from omnimill.errors import (
+    BadRecord,
+    ConfigError,
+    IntegrityError,
+    OmnimillError,
+    RecordDropped,
+    StoreUnavailable,
+)
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Operator, Record, Source
 from omnimill.schema import Example, Provenance
@@ -89,13 +96,13 @@ def quarantined(error: Exception, operator: str, reason: str = "unexpected_error
 
     Raises:
         Exception: `error` itself, when it tells about this machine or the configuration and not about the record (no
-            memory, no disk space, a missing optional package): committing it would make the outcome of a unit depend
-            on where it ran.
+            memory, no disk space, a missing optional package, a store that does not answer): committing it would make
+            the outcome of a unit depend on where and when it ran.
     """
     if isinstance(error, BadRecord):
         return Rejection("quarantined", operator, error.reason, _stable(error.message))
     machine = isinstance(error, OSError) and error.errno in _MACHINE_ERRNO
-    if machine or isinstance(error, MemoryError | ImportError | ConfigError | IntegrityError):
+    if machine or isinstance(error, MemoryError | ImportError | ConfigError | IntegrityError | StoreUnavailable):
         raise error
     return Rejection("quarantined", operator, reason, _stable(f"{type(error).__name__}: {error}"))
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import s3fs
 import simplejpeg
-from moto.server import ThreadedMotoServer
+from faults.s3 import s3_server
 
 from omnimill.infra import storage
 from omnimill.infra.dataset import Dataset
@@ -20,19 +19,8 @@ from omnimill.rng import generator
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """URL of an empty bucket on a local S3 server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("bucket")
+    with s3_server():
         yield "s3://bucket"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture
