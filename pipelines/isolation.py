@@ -71,6 +71,8 @@ class _Child:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            # Every thread may get an arena of its own, which reserves 64 MiB of the address space that is limited.
+            "MALLOC_ARENA_MAX": "4",
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "omnimill.pipelines.isolation"],

@@ -1,0 +1,43 @@
+"""Temporary folders that are gone after use, also those of a process that was killed: the next one clears them away."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PREFIX = "omnimill-fetch-"
+_LOCK = "in-use"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A fresh folder in TMPDIR, removed with its content when the block is left."""
+    _clear_abandoned()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
+        folder = Path(name)
+        # The lock ends with this process, however that ends.
+        with (folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+
+
+def _clear_abandoned() -> None:
+    """Remove the folders whose process is gone."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            lock = (folder / _LOCK).open("r+")
+        except OSError:
+            continue  # just made and not locked yet, just removed, or another user's
+        with lock:
+            if os.fstat(lock.fileno()).st_uid != os.getuid():
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
