@@ -19,11 +19,10 @@ from blake3 import blake3
 
 from omnimill.errors import BadRecord
 from omnimill.pipelines.decoders import ffmpeg
-from omnimill.pipelines.decoders.probe import AudioTrack, MediaLimits, probe
+from omnimill.pipelines.decoders.probe import BEST_TRACKS, AudioTrack, MediaLimits, TrackChoice, probe
+from omnimill.pipelines.decoders.sound import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE, Samples, to_int16
 from omnimill.schema import Audio
 
-SAMPLE_RATE = 16_000
-MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 # Shorter pieces hold no frame of a spectrogram worth having; the reference subtracts the same 0.1 s.
 MIN_SECONDS = 0.1
 _BLOCK_SAMPLES = 1 << 18
@@ -51,7 +50,9 @@ def segment_count(seconds: float, segment: float) -> int:
     return max(1, int(whole) + (rest - MIN_SECONDS > segment / 2))
 
 
-def audio_windows(path: str, segment: float, limits: MediaLimits, timeout: float) -> tuple[AudioFacts, list[Audio]]:
+def audio_windows(
+    path: str, segment: float, limits: MediaLimits, timeout: float, choice: TrackChoice = BEST_TRACKS
+) -> tuple[AudioFacts, list[Audio]]:
     """The windows of an audio file. Call it through :func:`~omnimill.pipelines.isolation.isolated`.
 
     libsndfile reads what it can (WAV, FLAC, MP3, Ogg, Opus, AIFF, SPHERE, …), ffmpeg the rest. Headers are checked
@@ -72,7 +73,7 @@ def audio_windows(path: str, segment: float, limits: MediaLimits, timeout: float
             facts = _sndfile_facts(file, limits)
             clips = list(_clips(_sndfile_blocks(file, facts, limits), segment))
     except soundfile.LibsndfileError:
-        info = probe(path, "audio", limits)
+        info = probe(path, "audio", limits, choice)
         if info.audio is None:
             raise BadRecord("audio_no_stream", "the file has no sound that can be decoded") from None
         facts = AudioFacts(info.audio.sample_rate, info.audio.channels, 0.0)
@@ -160,14 +161,22 @@ def _clips(blocks: Iterator[Waveform], segment: float) -> Iterator[Audio]:
 
 
 def _clip(waveform: Waveform, start: int) -> Audio:
-    """A window as FLAC; its digest is that of the FLAC, as a window has no file of its own. start: in samples."""
-    data = encode_flac(waveform)
+    return flac_clip(to_int16(waveform), start)
+
+
+def flac_clip(samples: Samples, start: int) -> Audio:
+    """16 kHz samples as a clip of FLAC; its digest is that of the FLAC, as it has no file of its own.
+
+    Args:
+        start: of the clip in its recording, in samples.
+    """
+    data = _flac(samples)
     return Audio(
         data=data,
         format="flac",
         sample_rate=SAMPLE_RATE,
         channels=1,
-        samples=len(waveform),
+        samples=len(samples),
         digest=blake3(data).hexdigest(),
         start=start / SAMPLE_RATE,
     )
@@ -175,8 +184,12 @@ def _clip(waveform: Waveform, start: int) -> Audio:
 
 def encode_flac(waveform: Waveform) -> bytes:
     """Float samples [n] in -1..1 as 16-bit FLAC at 16 kHz; what lies outside is clipped."""
+    return _flac(to_int16(waveform))
+
+
+def _flac(samples: Samples) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, np.clip(waveform, -1.0, 1.0), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(file, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return file.getvalue()
 
 

@@ -16,7 +16,7 @@ from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.sniff import HEAD_BYTES, Content, claimed_medium, sniff, suffix
 from omnimill.pipelines.decoders.text import html_text, plain_text
-from omnimill.pipelines.decoders.transcripts import parse_transcript
+from omnimill.pipelines.decoders.transcripts import parse_transcript, transcript_form
 from omnimill.pipelines.sources.assets3d import ViewSettings, asset_examples, attachment_inputs
 from omnimill.pipelines.sources.audio_files import audio_examples
 from omnimill.pipelines.sources.examples import make_example
@@ -32,7 +32,7 @@ _SIDECARS = ("json", "csv", "tsv", "mtl", "yaml", "yml", "toml", "xml")
 class FilesSource(Source):
     """Every regular file below a folder is a record, told apart by its content.
 
-    Pictures, sound, video, meshes, plain text, HTML and WebVTT or SubRip transcripts become examples. Dropped:
+    Pictures, sound, video, meshes, plain text, HTML and transcripts (WebVTT, SubRip, SubViewer, TTML, CTM) become examples. Dropped:
     ``sidecar`` (JSON, CSV, materials and the like: data about other files), ``unsupported_type``. Quarantined besides
     what cannot be decoded: ``empty_file``, ``pointer_file`` (the content lies elsewhere), ``mislabelled`` (a medium by
     its name that holds something else which is none).
@@ -133,9 +133,9 @@ def _document(source: FilesSource, unit: Unit, provenance: Provenance, key: str,
         text = html_text(data)
     elif content.medium == "text":
         text = plain_text(data)
-    elif content.format in ("vtt", "srt"):
-        role, form = "transcript", "vtt" if content.format == "vtt" else "srt"
-        text = "\n".join(cue.text for cue in parse_transcript(data, form))  # type: ignore[arg-type]
+    elif (form := transcript_form(content.format)) is not None:
+        role = "transcript"
+        text = "\n".join(cue.text for cue in parse_transcript(data, form))
     else:
         raise RecordDropped("unsupported_type")
     if not text.strip():

@@ -1,24 +1,30 @@
-"""What sources of recordings (video, audio) share: the texts that lie beside them, and their segments."""
+"""What sources of recordings (video, audio) share: the texts that lie beside them, and how they are cut up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import Field
 
 from omnimill.config import Config
-from omnimill.infra.dataset import Unit
+from omnimill.errors import RecordDropped
+from omnimill.infra.dataset import InputRef, Unit
 from omnimill.pipelines import files
+from omnimill.pipelines.decoders.audio import segment_count
+from omnimill.pipelines.decoders.cues import Cue
 from omnimill.pipelines.decoders.probe import MediaLimits
 from omnimill.pipelines.decoders.text import utf8
-from omnimill.pipelines.decoders.transcripts import MAX_BYTES, Cue, Passage, parse_transcript
+from omnimill.pipelines.decoders.transcripts import MAX_BYTES, align, parse_transcript, transcript_form
 from omnimill.pipelines.sources.sidecars import SidecarSource
-from omnimill.schema import Example, Provenance, Text
+from omnimill.pipelines.sources.tables import Note, Table, TableSettings, open_table, table_files, usable
+from omnimill.schema import Example, Meta, Provenance, Text
 
 SEGMENT_SECONDS = 4.08
 MAX_CAPTION_BYTES = 64 << 10
+
+Segment = tuple[float, float]
 
 
 class SegmentSettings(Config):
@@ -27,12 +33,14 @@ class SegmentSettings(Config):
     segment_seconds: length of a segment; 4.08 s of sound is one spectrogram of 256 frames.
     segments_per_example: consecutive segments in one example, the last run of a recording may be shorter; of the
         default 5, four are history and the fifth is current (uio2-facts: at most four history elements).
+    audio_stream: which stream of sound is read, counted from 0; the best one when None.
     max_seconds, max_streams, max_channels: of the file, by its header and by what comes.
     timeout_seconds: what decoding may take beyond the length of the recording itself.
     """
 
     segment_seconds: float = Field(SEGMENT_SECONDS, ge=0.5, le=60)
     segments_per_example: int = Field(5, ge=1, le=64)
+    audio_stream: int | None = Field(None, ge=0)
     max_seconds: float = Field(4 * 3600.0, gt=0)
     max_streams: int = Field(64, ge=1)
     max_channels: int = Field(64, ge=1)
@@ -44,10 +52,15 @@ class SegmentSettings(Config):
 
 @dataclass(frozen=True)
 class Words:
-    """The texts that belong to one recording: timed cues, and a caption of the whole."""
+    """The texts that belong to one recording: timed cues, a caption of the whole, and what a table says.
+
+    cut: whether only the spans of the notes are kept.
+    """
 
     cues: tuple[Cue, ...] = ()
     caption: str | None = None
+    notes: tuple[Note, ...] = ()
+    cut: bool = False
 
 
 NO_WORDS = Words()
@@ -56,44 +69,123 @@ NO_WORDS = Words()
 class MediaSource(SidecarSource):
     """Recordings in a folder, with the texts beside them.
 
-    transcripts: where the WebVTT or SubRip file of a recording may lie, see `SidecarSource`.
+    transcripts: where the transcript of a recording may lie, see `SidecarSource`: WebVTT, SubRip, SubViewer (``sbv``),
+        TTML, JSON of timed words or CTM, by the ending of its name.
     captions: likewise, plain text about the whole recording.
+    table: captions, spans and labels of many recordings in one place.
     """
 
-    transcripts: tuple[str, ...] = ("{stem}.vtt", "{stem}.srt")
+    transcripts: tuple[str, ...] = (
+        "{stem}.vtt",
+        "{stem}.srt",
+        "{stem}.en.vtt",
+        "{stem}.en.srt",
+        "{stem}.ttml",
+        "{stem}.sbv",
+        "{stem}.ctm",
+    )
     captions: tuple[str, ...] = ("{stem}.txt",)
+    table: TableSettings | None = None
 
     def templates(self) -> tuple[tuple[str, ...], ...]:
         return (self.transcripts, self.captions)
 
+    def units(self) -> Iterator[Unit]:
+        names = None if self.table is None else table_files(self.table, self.path)
+        for unit in super().units():
+            yield unit if names is None else unit.model_copy(update={"options": {**unit.options, "table": names}})
+
+    def inputs(self, unit: Unit) -> list[InputRef]:
+        refs, table = super().inputs(unit), self._table(unit)
+        if table is None:
+            return refs
+        recordings = unit.files[: int(unit.options["files"])]
+        return refs + table.inputs([files.relative(url, self.path) for url in recordings])
+
+    def _table(self, unit: Unit) -> Table | None:
+        return None if self.table is None else open_table(self.table, self.path, unit.options["table"])
+
     def read_sidecar(self, url: str) -> dict[str, Any]:
-        ending = url.rsplit(".", 1)[-1].lower()
-        if ending in ("vtt", "srt"):
-            form: Literal["vtt", "srt"] = "vtt" if ending == "vtt" else "srt"
+        form = transcript_form(url)
+        if form is not None:
             return {"cues": tuple(parse_transcript(files.read_file(url, MAX_BYTES), form))}
         return {"caption": utf8(files.read_file(url, MAX_CAPTION_BYTES)).strip() or None}
 
     def decode(
         self, unit: Unit, url: str, key: str, provenance: Provenance, sidecars: dict[str, Any]
     ) -> Sequence[Example]:
+        words, table = Words(**sidecars), self._table(unit)
+        if self.table is not None and table is not None:
+            rows = table.about(files.relative(url, self.path))
+            if not rows and self.table.required:
+                raise RecordDropped("not_in_table")
+            words = replace(words, notes=tuple(usable([note for _, note in rows])), cut=self.table.cut)
         with files.local_copy(url) as path:
-            return self.examples(str(path.absolute()), unit, key, provenance, Words(**sidecars))
+            return self.examples(str(path.absolute()), unit, key, provenance, words)
 
     def examples(self, path: str, unit: Unit, key: str, provenance: Provenance, words: Words) -> list[Example]:
         """The examples of one recording, at a local path."""
         raise NotImplementedError
 
 
-def texts_of(words: Words, passages: Sequence[Passage | None], places: Sequence[dict[str, int]]) -> list[Text]:
-    """The text of an example: the caption of the whole, then what is said in each of its segments.
+def segments_between(start: float, end: float, length: float) -> list[Segment]:
+    """Segments of `length` seconds that follow each other from `start`, as many as `segment_count` says.
+
+    The last may be shorter; what is left behind it is less than half a segment.
+    """
+    count = segment_count(end - start, length)
+    return [(start + number * length, min(start + (number + 1) * length, end)) for number in range(count)]
+
+
+def texts_of(
+    words: Words, note: Note | None, segments: Sequence[Segment], places: Sequence[dict[str, int]]
+) -> list[Text]:
+    """The text of a run of segments: captions and labels of the whole and of its span, then what is said and noted.
 
     Args:
-        passages: one per segment. places: per segment the indices of its first image and of its clip.
+        note: the row of the table that this run was cut by. places: per segment the indices of its first image and of
+            its clip.
     """
-    caption = [] if words.caption is None else [Text(role="caption", text=words.caption)]
-    spoken = [
-        Text(role="transcript", text=passage.text, start=passage.start, end=passage.end, **place)
-        for passage, place in zip(passages, places, strict=True)
-        if passage is not None
-    ]
-    return caption + spoken
+    whole = [own for own in words.notes if own.start is None]
+    captions = [words.caption, *(own.caption for own in whole), note and note.caption]
+    labels = [label for own in (*whole, *([note] if note else [])) for label in own.labels]
+    texts = [Text(role="caption", text=caption) for caption in captions if caption]
+    texts += [Text(role="label", text=label) for label in dict.fromkeys(labels)]
+    for passage, place in zip(align(words.cues, segments), places, strict=True):
+        if passage is not None:
+            texts.append(Text(role="transcript", text=passage.text, start=passage.start, end=passage.end, **place))
+    if not words.cut:
+        texts += _noted(words.notes, segments, places)
+    return texts
+
+
+def _noted(notes: Sequence[Note], segments: Sequence[Segment], places: Sequence[dict[str, int]]) -> Iterator[Text]:
+    """What a table says about times: captions and labels in the segment that holds the time or the span's middle."""
+    timed = [(note.start, note) for note in notes if note.start is not None]
+    for start, note in sorted(timed, key=lambda item: item[0]):
+        moment = start if note.end is None else (start + note.end) / 2
+        for (begin, end), place in zip(segments, places, strict=True):
+            if begin <= moment < end:
+                said = [("caption", note.caption), *(("label", label) for label in note.labels)]
+                for role, text in said:
+                    if text:
+                        yield Text(role=role, text=text, start=start, end=note.end, **place)
+
+
+def meta_of(words: Words, note: Note | None, segments: Sequence[Segment], others: Sequence[str] = ()) -> Meta:
+    """Where a run lies in its recording, and the tags of its rows.
+
+    Args:
+        others: streams of the file that were not read.
+    """
+    whole = [own for own in words.notes if own.start is None]
+    tags: dict[str, str] = {}
+    url = None
+    for own in (*whole, *([note] if note else [])):
+        tags.update(own.tags)
+        url = own.url or url
+    if not words.cut:
+        url = url or next((own.url for own in words.notes if own.url), None)
+    if others:
+        tags["other_streams"] = "; ".join(others)
+    return Meta(url=url, scores={"start_seconds": segments[0][0], "end_seconds": segments[-1][1]}, tags=tags)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnimill.errors import BadRecord
-from omnimill.pipelines.decoders.transcripts import Cue, Word, align, parse_transcript
+from omnimill.pipelines.decoders.cues import Cue, Word
+from omnimill.pipelines.decoders.transcripts import align, parse_transcript
 
 VTT = """WEBVTT
 
@@ -156,9 +157,9 @@ def test_a_chorus_is_kept_where_captions_do_not_roll() -> None:
 
 def test_words_go_to_the_segment_of_their_middle() -> None:
     words = tuple(Word(second, second + 1.0, str(second)) for second in range(12))
-    passages = align([Cue(0.0, 12.0, "", words)], 4.08, 2)
+    passages = align([Cue(0.0, 12.0, "", words)], [(0.0, 4.08), (4.08, 8.16)])
     assert [passage and (passage.text, passage.start, passage.end) for passage in passages] == [
         ("0 1 2 3", 0.0, 4.0),
         ("4 5 6 7", 4.0, 8.0),
     ]
-    assert align([Cue(0.0, 1.0, "", words[:1])], 4.08, 3)[1:] == [None, None]
+    assert align([Cue(0.0, 1.0, "", words[:1])], [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)])[1:] == [None, None]

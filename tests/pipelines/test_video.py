@@ -99,10 +99,9 @@ def test_a_variable_frame_rate_shows_the_frame_on_screen(tmp_path: Path, ffmpeg:
 
 def test_a_clock_that_does_not_start_at_zero_changes_nothing(film: Path, tmp_path: Path, ffmpeg: Ffmpeg) -> None:
     path = tmp_path / "late.ts"
-    ffmpeg("-i", film, "-c", "copy", "-output_ts_offset", "100", path)
+    ffmpeg("-i", film, "-c", "copy", "-an", "-output_ts_offset", "100", path)
     (example,) = _examples(path)
     assert [_number(image) for image in example.images] == [20, 61]
-    assert len(example.audio) == 2
 
 
 def test_sound_that_starts_late_is_preceded_by_silence(tmp_path: Path, ffmpeg: Ffmpeg) -> None:
