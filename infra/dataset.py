@@ -3,6 +3,7 @@
 Layout under any fsspec URL::
 
     <root>/<dataset>/commits/<unit>.<state>.json   one unit's outcome; written last, so a unit exists whole or not
+                     commits/<unit>.<state>.<n>.json the same unit done again on demand, for the n-th time
                      shards/<digest>.arrow          rows, named by content
                      quarantine/<digest>.arrow      records that could not be read (`QUARANTINE_SCHEMA`)
                      drops/<digest>.arrow           records and examples that a rule turned down (`DROPS_SCHEMA`)
@@ -21,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from omnimill.config import Config, canonical_json, digest_json
 from omnimill.errors import IntegrityError, OmnimillError
@@ -139,7 +140,10 @@ def total(counts: Iterable[Counts]) -> Counts:
 
 
 class Commit(Config):
-    """What one unit became. Holds nothing that differs between two runs over the same input: no time, host or try."""
+    """What one unit became. Holds nothing that differs between two runs over the same input: no time or host.
+
+    attempt: how often the unit was done again on demand, over the same input with the same recipe; written when not 0.
+    """
 
     unit: str
     source: str
@@ -149,6 +153,14 @@ class Commit(Config):
     quarantine: FileRef | None = None
     drops: FileRef | None = None
     counts: Counts = Counts()
+    attempt: int = 0
+
+    @model_serializer(mode="wrap")
+    def _without_a_first_attempt(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        body: dict[str, Any] = dump(self)
+        if not self.attempt:
+            body.pop("attempt", None)
+        return body
 
     @property
     def state(self) -> str:
@@ -240,7 +252,7 @@ class Dataset:
         storage.publish_bytes(self._commit_url(commit), canonical_json(body))
 
     def committed(self, commit: Commit) -> Commit | None:
-        """The stored commit of the same unit, recipe and inputs; None when the unit has not come that far."""
+        """The stored commit of the same unit, recipe, inputs and attempt; None when it has not come that far."""
         try:
             body = json.loads(storage.read_bytes(self._commit_url(commit)))
         except FileNotFoundError:
@@ -248,7 +260,8 @@ class Dataset:
         return Commit.model_validate(body["commit"])
 
     def _commit_url(self, commit: Commit) -> str:
-        return storage.join(self.url, "commits", f"{commit.unit}.{commit.state}.json")
+        attempt = f".{commit.attempt}" if commit.attempt else ""
+        return storage.join(self.url, "commits", f"{commit.unit}.{commit.state}{attempt}.json")
 
     def commits(self) -> list[tuple[Commit, dict[str, Any]]]:
         """Every commit with what was observed when it was made, of all versions, sorted by file name."""

@@ -7,10 +7,10 @@ import os
 import tempfile
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 import fsspec.core
@@ -22,6 +22,7 @@ from omnimill.infra.ranges import RangeReader
 from omnimill.infra.retry import Truncated
 from omnimill.infra.retry import patiently as _patient
 
+T = TypeVar("T")
 Mark = dict[str, str | int]
 
 _CHUNK = 8 << 20
@@ -137,13 +138,20 @@ def stats(urls: Iterable[str]) -> dict[str, Mark | None]:
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for url in found:
         folders[url.rpartition("/")[0]].append(url)
-    listed = {folder for folder, files in folders.items() if len(files) >= _WORTH_LISTING and not is_local(folder)}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for marks in pool.map(_listed_marks, listed):
-            found.update((url, mark) for url, mark in marks.items() if url in found)
-        single = [url for folder, files in folders.items() if folder not in listed for url in files]
-        found.update(zip(single, pool.map(_mark_or_none, single, chunksize=64), strict=True))
+    listed = [folder for folder, files in folders.items() if len(files) >= _WORTH_LISTING and not is_local(folder)]
+    single = [url for folder, files in folders.items() if folder not in set(listed) for url in files]
+    for marks in _in_threads(_listed_marks, listed):
+        found.update((url, mark) for url, mark in marks.items() if url in found)
+    found.update(zip(single, _in_threads(_mark_or_none, single), strict=True))
     return found
+
+
+def _in_threads(work: Callable[[str], T], urls: Sequence[str]) -> Iterator[T]:
+    if not urls or all(map(is_local, {urls[0], urls[-1]})):  # a local call takes less than handing it to a thread
+        yield from map(work, urls)
+        return
+    with ThreadPoolExecutor(min(_THREADS, len(urls))) as pool:
+        yield from pool.map(work, urls)
 
 
 def _listed_marks(folder: str) -> dict[str, Mark]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,6 @@ from omnimill.infra.dataset import Commit, Dataset, Unit
 from omnimill.pipelines.dag import Dag, Pipeline
 from omnimill.pipelines.process import Marks, input_marks
 from omnimill.pipelines.recipe import recipe_digest
-
-_STAT_THREADS = 16
 
 Stored = Mapping[str, Sequence[tuple[Commit, Mapping[str, Any]]]]
 
@@ -26,6 +23,7 @@ class SourcePlan:
     taken: commits that still hold: same recipe, and every input file as it was when the unit was done.
     todo: the other units. Those whose input turns out to have the same content are not done again either, but that
         takes a worker to find out.
+    attempts: of units to do that were done again on demand before, or are to be now: see `process_unit`.
     input_bytes, todo_bytes: size of the files of all units and of those to do; a file of several units counts once.
     """
 
@@ -33,12 +31,17 @@ class SourcePlan:
     units: tuple[Unit, ...]
     taken: tuple[Commit, ...]
     todo: tuple[Unit, ...]
+    attempts: Mapping[str, Sequence[int]]
     input_bytes: int
     todo_bytes: int
 
 
-def plan(dag: Dag, dataset: Dataset) -> list[SourcePlan]:
+def plan(dag: Dag, dataset: Dataset, again: Mapping[str, int] | None = None, verify: bool = False) -> list[SourcePlan]:
     """Compare what the sources hold with what the dataset has.
+
+    Args:
+        again: units to do again although they are committed, by id, with the number of the attempt.
+        verify: take over no unit before its files were hashed again, whatever their marks say.
 
     Raises:
         OmnimillError: a source lists no units, or two units of the same id.
@@ -46,32 +49,57 @@ def plan(dag: Dag, dataset: Dataset) -> list[SourcePlan]:
     stored: defaultdict[str, list[tuple[Commit, Mapping[str, Any]]]] = defaultdict(list)
     for commit, observed in dataset.commits():
         stored[commit.unit].append((commit, observed))
-    return [plan_source(pipeline, stored) for pipeline in dag.sources]
+    return [plan_source(pipeline, stored, again or {}, verify) for pipeline in dag.sources]
 
 
-def plan_source(pipeline: Pipeline, stored: Stored) -> SourcePlan:
+def plan_source(pipeline: Pipeline, stored: Stored, again: Mapping[str, int], verify: bool = False) -> SourcePlan:
     """The plan of one source; `stored` has the dataset's commits, with what was observed, by unit id."""
-    source = pipeline.source
-    units = tuple(source.units())
-    if not units:
-        raise OmnimillError(f"source {describe(pipeline)} lists no units: nothing there fits its settings")
-    doubled = [unit for unit, count in Counter(unit.id for unit in units).items() if count > 1]
-    if doubled:
-        raise OmnimillError(f"source {describe(pipeline)} lists unit {doubled[0]} more than once")
-    recipe = recipe_digest(source, pipeline.operators)
-    with ThreadPoolExecutor(_STAT_THREADS) as pool:
-        marks = list(pool.map(lambda unit: input_marks(unit.files), units))
-        candidates = ([item for item in stored.get(unit.id, ()) if item[0].recipe == recipe] for unit in units)
-        taken = list(pool.map(_still_good, candidates, marks))
-    todo = [i for i, commit in enumerate(taken) if commit is None]
+    units = _units(pipeline)
+    recipe = recipe_digest(pipeline.source, pipeline.operators)
+    marks = input_marks({uri for unit in units.values() for uri in unit.files})
+    candidates = {
+        name: sorted(fitting, key=lambda item: -item[0].attempt)
+        for name in units
+        if (fitting := [item for item in stored.get(name, ()) if item[0].recipe == recipe])
+    }
+    others = {uri for found in candidates.values() for _, observed in found for uri in observed.get("inputs", ())}
+    marks_now = marks if others <= marks.keys() else marks | input_marks(others - marks.keys())
+    taken: list[Commit] = []
+    todo: list[str] = []
+    attempts: dict[str, Sequence[int]] = {}
+    for name, unit in units.items():
+        found = candidates.get(name, ())
+        commit = None if verify else _still_good(found, unit, marks_now)
+        if commit is not None and commit.attempt >= again.get(name, 0):
+            taken.append(commit)
+            continue
+        todo.append(name)
+        if commit is not None:
+            attempts[name] = (again[name],)
+        elif found and found[0][0].attempt:
+            attempts[name] = range(found[0][0].attempt, -1, -1)
     return SourcePlan(
         pipeline=pipeline,
-        units=units,
-        taken=tuple(commit for commit in taken if commit is not None),
-        todo=tuple(units[i] for i in todo),
-        input_bytes=_size(marks),
-        todo_bytes=_size(marks[i] for i in todo),
+        units=tuple(units.values()),
+        taken=tuple(taken),
+        todo=tuple(units[name] for name in todo),
+        attempts=attempts,
+        input_bytes=_size(marks, units.values()),
+        todo_bytes=_size(marks, (units[name] for name in todo)),
     )
+
+
+def _units(pipeline: Pipeline) -> dict[str, Unit]:
+    """The source's units by id, which takes a digest to work out."""
+    units: dict[str, Unit] = {}
+    for unit in pipeline.source.units():
+        name = unit.id
+        if name in units:
+            raise OmnimillError(f"source {describe(pipeline)} lists unit {name} more than once")
+        units[name] = unit
+    if not units:
+        raise OmnimillError(f"source {describe(pipeline)} lists no units: nothing there fits its settings")
+    return units
 
 
 def describe(pipeline: Pipeline) -> str:
@@ -81,18 +109,16 @@ def describe(pipeline: Pipeline) -> str:
     return f"{pipeline.name!r} (type: {pipeline.source.type}{', ' if told else ''}{told})"
 
 
-def _still_good(candidates: Sequence[tuple[Commit, Mapping[str, Any]]], marks: Marks) -> Commit | None:
-    """The commit whose inputs are what they were: the unit's own files, and others that reading it turned up."""
-    for commit, observed in candidates:
+def _still_good(found: Sequence[tuple[Commit, Mapping[str, Any]]], unit: Unit, marks: Marks) -> Commit | None:
+    """The latest commit whose inputs are what they were: the unit's own files, and others that reading it turned up."""
+    for commit, observed in found:
         before: Marks = observed.get("inputs", {})
-        if not commit.inputs or any(before.get(uri) != mark or mark is None for uri, mark in marks.items()):
-            continue
-        others = [uri for uri in before if uri not in marks]
-        if all(mark == before[uri] for uri, mark in input_marks(others).items()):
+        own = all(before.get(uri) == marks[uri] is not None for uri in unit.files)
+        if commit.inputs and own and all(marks[uri] == mark for uri, mark in before.items()):
             return commit
     return None
 
 
-def _size(marks: Iterable[Marks]) -> int:
-    files = {uri: mark for unit in marks for uri, mark in unit.items()}
-    return sum(int(mark["bytes"]) for mark in files.values() if mark is not None)
+def _size(marks: Marks, units: Iterable[Unit]) -> int:
+    found = (marks[uri] for uri in {uri for unit in units for uri in unit.files})
+    return sum(int(mark["bytes"]) for mark in found if mark is not None)

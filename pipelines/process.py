@@ -34,7 +34,7 @@ SHARD_BYTES = 256 << 20
 # A bad record's own bytes are kept in quarantine up to this size; beyond it the pointer has to do.
 QUARANTINE_BYTES = 1 << 20
 
-Marks = dict[str, dict[str, str | int] | None]
+Marks = dict[str, storage.Mark | None]
 
 
 def process_unit(
@@ -46,6 +46,7 @@ def process_unit(
     threads: int = 4,
     walk: Walk | None = None,
     shard_bytes: int = SHARD_BYTES,
+    attempts: Sequence[int] = (0,),
 ) -> Commit:
     """Read, decode, judge and write one unit, and commit it; a unit that is committed already is left as it is.
 
@@ -53,6 +54,7 @@ def process_unit(
         threads: decoders running at once; no influence on the result.
         walk: another way to go through the records than with so many threads.
         shard_bytes: a shard is closed when its rows reach this size.
+        attempts: commits that are looked for, in this order; when none of them is there the last one is made.
 
     Raises:
         OmnimillError: an input changed while it was being read, or an operator broke its contract.
@@ -66,13 +68,14 @@ def process_unit(
         return abandon_unit(source, operators, unit, dataset, quarantined(error, "read", "unreadable_input"))
     marks |= input_marks({ref.uri for ref in inputs} - set(marks))
     commit = _commit(source, operators, unit, inputs)
-    stored = dataset.committed(commit)
+    tried = [commit.model_copy(update={"attempt": attempt}) for attempt in attempts]
+    stored = next((found for one in tried if (found := dataset.committed(one)) is not None), None)
     if stored is None:
         sink = _Sink(dataset, unit, shard_bytes)
         walk = walk or ThreadedWalk(threads)
         for batch in walk.judged(sink.count(walk.read(source, unit)), operators):
             sink.write(batch)
-        commit = sink.close(commit)
+        commit = sink.close(tried[-1])
         if input_marks(marks) != marks:
             raise OmnimillError(f"source {source.name}: an input of unit {unit.id} changed while it was being read")
     dataset.commit(stored or commit, _observed(marks, time.monotonic() - started))
@@ -95,14 +98,7 @@ def abandon_unit(
 
 def input_marks(uris: Iterable[str]) -> Marks:
     """Size and change mark of files; None for a file that is not there or not readable."""
-    return {uri: _mark(uri) for uri in uris}
-
-
-def _mark(uri: str) -> dict[str, str | int] | None:
-    try:
-        return storage.stat(uri)
-    except OSError:
-        return None
+    return storage.stats(uris)
 
 
 def _commit(source: Source, operators: Sequence[Operator], unit: Unit, inputs: tuple[InputRef, ...]) -> Commit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from omnimill.errors import OmnimillError
@@ -19,12 +19,21 @@ from omnimill.progress import console, progress
 _FAULTS_SHOWN = 5
 
 
-def ingest(dag: Dag, root: str, num_cpus: int | None = None) -> IngestResult:
+def ingest(
+    dag: Dag,
+    root: str,
+    num_cpus: int | None = None,
+    *,
+    again: Mapping[str, int] | None = None,
+    verify_inputs: bool = False,
+) -> IngestResult:
     """Bring the dataset of a DAG up to date and publish its manifest.
 
     Args:
         root: fsspec URL or path that holds datasets, runs and the tracking store.
         num_cpus: cores of a local Ray; all when None. Ignored on a cluster and inside a session.
+        again: units to do again although they are committed, see `plan`.
+        verify_inputs: hash all input files again, also those that look as they did when they were read.
 
     Raises:
         OmnimillError: a source is empty or above its quarantine budget, or units failed. What was committed stays, and
@@ -33,7 +42,7 @@ def ingest(dag: Dag, root: str, num_cpus: int | None = None) -> IngestResult:
     started = time.monotonic()
     dataset = Dataset(root, dag.dataset)
     with command_run(root, "ingest", dag.model_dump(mode="json"), name=f"ingest {dag.dataset}") as run:
-        plans = plan(dag, dataset)
+        plans = plan(dag, dataset, again, verify_inputs)
         units, todo = sum(len(item.units) for item in plans), sum(len(item.todo) for item in plans)
         console.print(
             f"{dag.dataset}: {units - todo} of {units} units already committed{'' if todo else ', nothing to do'}"
@@ -75,7 +84,13 @@ def _run_source(item: SourcePlan, dag: Dag, dataset: Dataset, faults: list[str])
     in_a_row = 0
     label = f"ingest {name}"
     work = UnitWork(
-        item.pipeline, dataset.root, dataset.name, dag.decode_threads, dag.worker_memory_bytes, WORKER_TRIES
+        pipeline=item.pipeline,
+        root=dataset.root,
+        name=dataset.name,
+        threads=dag.decode_threads,
+        memory_bytes=dag.worker_memory_bytes,
+        tries=WORKER_TRIES,
+        attempts=item.attempts,
     )
     started = time.monotonic()
     with (

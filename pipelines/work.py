@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from omnimill.infra.dataset import Commit, Dataset, Unit
@@ -18,7 +19,7 @@ class UnitWork:
     """What a worker needs to do a unit of one source.
 
     threads: decoders at once. memory_bytes: a worker that takes more is killed. tries: of a unit before it is
-    done with care.
+    done with care. attempts: of units that were done again before, or shall be now, see `process_unit`.
     """
 
     pipeline: Pipeline
@@ -27,6 +28,7 @@ class UnitWork:
     threads: int
     memory_bytes: int
     tries: int
+    attempts: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __call__(self, unit: Unit) -> Commit:
         MemoryLimit.set(self.memory_bytes)
@@ -35,8 +37,9 @@ class UnitWork:
     def do(self, unit: Unit, walk: Walk | None) -> Commit:
         """Read, judge, write and commit a unit, in this process."""
         source, operators = self.pipeline.source, self.pipeline.operators
+        attempts = self.attempts.get(unit.id, (0,))
         dataset = Dataset(self.root, self.name)
-        return process_unit(source, operators, unit, dataset, threads=self.threads, walk=walk)
+        return process_unit(source, operators, unit, dataset, threads=self.threads, walk=walk, attempts=attempts)
 
     def carefully(self, unit: Unit) -> Commit:
         """Do a unit that killed its workers: only the records at fault are given up, or else the unit as a whole."""

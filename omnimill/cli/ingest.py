@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from omnimill.pipelines.summary import IngestResult
 
 DagFile = Annotated[str, typer.Argument(metavar="DAG", help="YAML file with sources and operators.")]
+Verify = Annotated[
+    bool, typer.Option("--verify-inputs", help="Hash every input file again, also those that look unchanged.")
+]
 Plan = Annotated[bool, typer.Option("--plan", help="Show the graph and what is left to do; run nothing.")]
 
 
@@ -21,7 +24,14 @@ def register(app: typer.Typer) -> None:
     app.command("ingest")(ingest)
 
 
-def ingest(dag: DagFile, root: Root = DEFAULT_ROOT, cpus: Cpus = None, plan: Plan = False, json: Json = False) -> None:
+def ingest(
+    dag: DagFile,
+    root: Root = DEFAULT_ROOT,
+    cpus: Cpus = None,
+    plan: Plan = False,
+    verify_inputs: Verify = False,
+    json: Json = False,
+) -> None:
     """Ingest raw sources into clean examples: read, decode, judge, write, commit, unit by unit.
 
     Units that are committed are not done again, so the same command goes on where a stopped run was.
@@ -35,11 +45,15 @@ def ingest(dag: DagFile, root: Root = DEFAULT_ROOT, cpus: Cpus = None, plan: Pla
         from omnimill.infra.dataset import Dataset
         from omnimill.pipelines.plan import plan as make_plan
 
-        _show_plan(config.dataset, make_plan(config, Dataset(root, config.dataset)), json)
+        _show_plan(config.dataset, make_plan(config, Dataset(root, config.dataset), verify=verify_inputs), json)
         return
     from omnimill.pipelines.run import ingest as run
 
-    result = run(config, root, cpus)
+    answer(run(config, root, cpus, verify_inputs=verify_inputs), json)
+
+
+def answer(result: IngestResult, json: bool) -> None:
+    """Print what an ingestion came to."""
     if json:
         print_json(result.as_json())
     else:

@@ -48,11 +48,11 @@ class Film:
             return self._info
 
     def _bring(self) -> str:
-        fs, path = storage.filesystem(self.url)
+        _, path = storage.filesystem(self.url)
         if storage.is_local(self.url):
             return str(Path(path).absolute())
         folder = tempfile.mkdtemp()
         weakref.finalize(self, partial(shutil.rmtree, folder, ignore_errors=True))
         copy = Path(folder) / path.rsplit("/", 1)[-1]
-        fs.get_file(path, str(copy))
+        storage.download(self.url, copy)
         return str(copy)

@@ -60,6 +60,8 @@ class Script(Source):
     def _decode(self, unit: Unit, key: str, where: Provenance, verb: str, argument: str) -> list[Example]:
         if verb == "bad":
             raise BadRecord(argument, f"{key} is bad")
+        if verb == "needs" and not Path(argument).exists():
+            raise BadRecord("site_away", f"{argument} is not there")
         if verb == "drop":
             raise RecordDropped(argument)
         if verb == "raise":

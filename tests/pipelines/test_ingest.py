@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from omnimill.errors import OmnimillError
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.infra.dataset import Dataset
+from omnimill.pipelines.process import process_unit
+from omnimill.pipelines.replay import replay
 from omnimill.pipelines.run import ingest
 
 Write = Callable[[dict[str, str]], str]
@@ -118,3 +120,67 @@ def test_empty_sources_are_errors(write: Write, script: Any, make_dag: Any, root
         ingest(make_dag(script(path="/nowhere")), root)
     with pytest.raises(OmnimillError, match=r"'script'.*holds no record at all in 2 units"):
         ingest(make_dag(script(path=write({"one": "", "two": ""}))), root)
+
+
+def test_replay_does_again_what_was_quarantined_and_keeps_the_commits(
+    write: Write, script: Any, make_dag: Any, root: str, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    folder = write({**FILES, "part9": f"a9 good x\nb9 needs {site}\n"})
+    dag = make_dag(script(path=folder))
+    first = ingest(dag, root)
+    assert first.manifest.counts.quarantined == {"image_truncated": 4, "site_away": 1}
+    before = {path: path.read_bytes() for path in Path(root, "made", "commits").glob("*.json")}
+    assert replay(dag, root, "http_503") is None
+
+    site.touch()
+    assert ingest(dag, root).digest == first.digest, "nothing tells that a record can be read now"
+    again = replay(dag, root, "site_away")
+    assert again is not None
+    assert done(again) == (1, 5)
+    assert again.manifest.counts.quarantined == {"image_truncated": 4}
+    assert [commit.attempt for commit in again.manifest.commits if commit.attempt] == [1]
+    assert before.items() <= {path: path.read_bytes() for path in Path(root, "made", "commits").glob("*.json")}.items()
+    assert Dataset(root, "made").manifest(first.digest)[1] == first.manifest
+
+    assert ingest(dag, root).digest == again.digest, "what came of it stays"
+    os.utime(f"{folder}/part9.txt", (1, 1))
+    assert ingest(dag, root).digest == again.digest, "also when the file was touched"
+    assert replay(dag, root, "site_away") is None
+    twice = replay(dag, root, source="script")
+    assert twice is not None
+    assert done(twice) == (4, 5)
+    assert sorted(commit.attempt for commit in twice.manifest.commits) == [1, 1, 1, 1, 1]
+    assert twice.manifest.counts == again.manifest.counts
+    with pytest.raises(ConfigError, match="no source 'other'; it has script"):
+        replay(dag, root, source="other")
+
+
+def test_a_replay_that_was_stopped_goes_on(write: Write, script: Any, make_dag: Any, root: str, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    dag = make_dag(script(path=write({f"part{i}": f"a{i} good x\nb{i} needs {site}\n" for i in range(3)})))
+    ingest(dag, root)
+    site.touch()
+    source = dag.sources[0].source
+    process_unit(source, (), next(source.units()), Dataset(root, "made"), attempts=(1,))
+    result = replay(dag, root)
+    assert result is not None
+    assert done(result) == (2, 3)
+    assert result.manifest.counts.kept == 6
+
+
+def test_content_that_changed_behind_its_name_size_and_time(
+    write: Write, script: Any, make_dag: Any, root: str
+) -> None:
+    folder = write(FILES)
+    dag = make_dag(script(path=folder))
+    first = ingest(dag, root)
+    assert done(ingest(dag, root, verify_inputs=True)) == (4, 4)
+    assert Dataset(root, "made").manifest()[0] == first.digest
+
+    file = Path(folder, "part1.txt")
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_text(FILES["part1"].replace("hello", "other"))
+    os.utime(file, ns=times)
+    assert done(changed := ingest(dag, root)) == (1, 4), "the file's record says so"
+    assert changed.digest != first.digest

@@ -72,3 +72,23 @@ def test_files_that_reading_turned_up_are_watched_too(write: Write, script: Any,
     texture.write_text("new")
     os.utime(texture, (1, 1))
     assert len(plan(dag, dataset)[0].todo) == 1
+
+
+def test_verifying_takes_nothing_over_by_its_marks(
+    write: Write, script: Any, make_dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store whose marks do not show a change: the content does, when it is asked for."""
+    monkeypatch.setattr(storage, "_local_mark", lambda path: {"bytes": Path(path).stat().st_size, "mark": "same"})
+    folder = write({"one": "a good x\n", "two": "b good y\n"})
+    dag, dataset = make_dag(script(path=folder)), Dataset(str(tmp_path), "made")
+    for unit in plan(dag, dataset)[0].todo:
+        process_unit(dag.sources[0].source, (), unit, dataset)
+    Path(folder, "two.txt").write_text("b good z\n")
+    assert plan(dag, dataset)[0].todo == ()
+    found = [process_unit(dag.sources[0].source, (), unit, dataset) for unit in plan(dag, dataset, verify=True)[0].todo]
+    assert len(dataset.commits()) == 3
+    assert [text for commit in found for ref in commit.shards for text in texts(dataset, ref)] == ["x", "z"]
+
+
+def texts(dataset: Dataset, ref: Any) -> list[str]:
+    return [row["text"][0]["text"] for row in dataset.read(ref).to_pylist()]
