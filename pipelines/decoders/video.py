@@ -8,56 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
-from blake3 import blake3
 
 from omnimill.errors import BadRecord
 from omnimill.pipelines.decoders import ffmpeg
+from omnimill.pipelines.decoders.pictures import jpeg
 from omnimill.pipelines.decoders.probe import VideoTrack
 from omnimill.schema import Image
 
-JPEG_QUALITY = 90
 # Picking frames writes two dozen characters per frame into one argument of the command line, which may have 128 KiB.
 _PICKED_PER_PASS = 2000
 # Seconds before a wanted frame at which a pass begins to look for the key frame that it needs.
 _SEEK_MARGIN = 0.5
-
-
-def frames_on_grid(
-    path: str,
-    demuxer: str,
-    track: VideoTrack,
-    first: Fraction,
-    period: Fraction,
-    count: int,
-    max_side: int,
-    timeout: float,
-) -> list[Image]:
-    """The frames on screen at ``first + k * period`` seconds, k = 0 … count - 1, as JPEG.
-
-    Args:
-        path: local file; `demuxer` and `track` are what :func:`~omnimill.pipelines.decoders.probe.probe` found.
-        max_side: longer side in pixels at most; pictures are never scaled up.
-        timeout: seconds of wall-clock time.
-
-    Returns:
-        As many of them as there are before the video ends.
-
-    Raises:
-        BadRecord: ``video_timeout``, ``video_undecodable``.
-    """
-    # With rounding up, frame k of this filter is the last one that is shown no later than its time.
-    grid = _stream(path, demuxer, track).filter("fps", fps=str(1 / period), start_time=float(first), round="up")
-    images: list[Image] = []
-    with ffmpeg.piped(_portable_pixmaps(grid, max_side), "video", timeout) as stream:
-        while len(images) < count and (rgb := _read_pixmap(stream)) is not None:
-            images.append(_image(rgb, float(first + len(images) * period)))
-    return images or _first_frame(path, demuxer, track, float(first), max_side, timeout)
 
 
 def frames_at(
@@ -74,7 +39,9 @@ def frames_at(
     Args:
         times: seconds, not empty.
         tolerance: seconds that a frame's time may be off.
-        path, demuxer, track, max_side, timeout: as in :func:`frames_on_grid`.
+        path: local file; `demuxer` and `track` are what :func:`~omnimill.pipelines.decoders.probe.probe` found.
+        max_side: longer side in pixels at most; pictures are never scaled up.
+        timeout: seconds of wall-clock time.
 
     Raises:
         BadRecord: ``video_timestamp_missing`` when no frame lies near enough to a time, ``video_timeout``,
@@ -105,15 +72,8 @@ def _frames_with(
     output = _portable_pixmaps(chosen, max_side, "-copyts", frames=len(ticks))
     with ffmpeg.piped(output, "video", timeout) as stream:
         while (rgb := _read_pixmap(stream)) is not None:
-            images.append(_image(rgb, None))
+            images.append(jpeg(rgb, None))
     return images
-
-
-def _first_frame(path: str, demuxer: str, track: VideoTrack, time: float, max_side: int, timeout: float) -> list[Image]:
-    """The frame of a video so short that no point of a grid falls on it."""
-    with ffmpeg.piped(_portable_pixmaps(_stream(path, demuxer, track), max_side), "video", timeout) as stream:
-        rgb = _read_pixmap(stream)
-    return [] if rgb is None else [_image(rgb, time)]
 
 
 def _nearest(track: VideoTrack, wanted: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.int64]:
@@ -171,10 +131,3 @@ def _read_pixmap(stream: IO[bytes]) -> npt.NDArray[np.uint8] | None:
     size = width * height * 3
     data = stream.read(size)
     return np.frombuffer(data, dtype=np.uint8).reshape(height, width, 3) if len(data) == size else None
-
-
-def _image(rgb: npt.NDArray[np.uint8], time: float | None) -> Image:
-    """A frame as JPEG; its digest is that of the JPEG, as a frame has no file of its own."""
-    data = simplejpeg.encode_jpeg(rgb, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420")
-    height, width = rgb.shape[:2]
-    return Image(data=data, format="jpeg", width=width, height=height, digest=blake3(data).hexdigest(), time=time)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ import pytest
 from omnimill.errors import BadRecord
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.decoders.audio import decode_clip
-from omnimill.pipelines.decoders.images import load_rgb
+from omnimill.pipelines.decoders.pixels import load_rgb
 from omnimill.pipelines.decoders.probe import MediaLimits, VideoTrack, probe
-from omnimill.pipelines.decoders.video import frames_at, frames_on_grid
+from omnimill.pipelines.decoders.video import frames_at
 from omnimill.pipelines.sources.video import VideoSettings, VideoSource, video_examples
 from omnimill.schema import Example, Image, Provenance
 
@@ -212,7 +211,7 @@ def _track(path: Path) -> tuple[str, VideoTrack]:
 def test_decoding_ends_at_its_time_limit(film: Path) -> None:
     demuxer, track = _track(film)
     with pytest.raises(BadRecord) as caught:
-        frames_on_grid(str(film), demuxer, track, Fraction(1), Fraction(1), 8, 64, timeout=0.0001)
+        frames_at(str(film), demuxer, track, [1.0, 8.0], 0.1, 64, timeout=0.0001)
     assert caught.value.reason == "video_timeout"
 
 
