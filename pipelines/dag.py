@@ -9,11 +9,13 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from omnimill.config import Config
 from omnimill.pipelines.base import Operator, Source
-from omnimill.pipelines.operators.audio import AudioClipping, AudioDuration, AudioSilence
+from omnimill.pipelines.operators.audio import AudioClipping, AudioDuration, AudioSampleRate, AudioSilence
+from omnimill.pipelines.operators.audio_character import AudioCharacter
 from omnimill.pipelines.operators.image import ImageAspect, ImageBlur, ImageResize, ImageSize, ImageUniform
 from omnimill.pipelines.operators.scenes import TrajectoryStatic, ViewsEmpty
 from omnimill.pipelines.operators.text import TextBlocklist, TextLength, TextQuality, TextRepetition
-from omnimill.pipelines.operators.video import TranscriptDensity, VideoBorders, VideoStatic
+from omnimill.pipelines.operators.video import TranscriptDensity, VideoBorders, VideoShape, VideoStatic
+from omnimill.pipelines.operators.video_text import VideoText
 from omnimill.pipelines.sources.assets3d import Assets3dSource
 from omnimill.pipelines.sources.audio_files import AudioFilesSource
 from omnimill.pipelines.sources.files import FilesSource
@@ -41,8 +43,10 @@ SOURCE_TYPES: tuple[type[Source], ...] = (
     WebDatasetSource,
 )
 OPERATOR_TYPES: tuple[type[Operator], ...] = (
+    AudioCharacter,
     AudioClipping,
     AudioDuration,
+    AudioSampleRate,
     AudioSilence,
     ImageAspect,
     ImageBlur,
@@ -56,7 +60,9 @@ OPERATOR_TYPES: tuple[type[Operator], ...] = (
     TrajectoryStatic,
     TranscriptDensity,
     VideoBorders,
+    VideoShape,
     VideoStatic,
+    VideoText,
     ViewsEmpty,
 )
 

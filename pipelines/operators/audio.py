@@ -1,4 +1,4 @@
-"""Filters of sound. Every one passes examples without sound."""
+"""Filters of sound. Every one passes examples without sound; a bound of None only measures."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ class AudioSilence(Operator):
     quietest (`any`) is its score ``audio_dbfs``.
     """
 
+    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("audio",)
     writes: ClassVar[tuple[str, ...]] = ("meta",)
 
     op: Literal["audio_silence"]
-    min_dbfs: float = Field(-60.0, le=0)
+    min_dbfs: float | None = Field(-60.0, le=0)
     when: Literal["all", "any"] = "all"
 
     def __call__(self, examples: Sequence[Example]) -> list[str | None]:
@@ -39,7 +40,7 @@ class AudioSilence(Operator):
         levels = [_dbfs(decode_clip(clip)) for clip in example.audio]
         level = max(levels) if self.when == "all" else min(levels)
         example.meta.scores["audio_dbfs"] = level
-        return "audio_silent" if level < self.min_dbfs else None
+        return "audio_silent" if self.min_dbfs is not None and level < self.min_dbfs else None
 
 
 class AudioClipping(Operator):
@@ -48,11 +49,12 @@ class AudioClipping(Operator):
     The share of the worst clip is its score ``audio_clipped``.
     """
 
+    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("audio",)
     writes: ClassVar[tuple[str, ...]] = ("meta",)
 
     op: Literal["audio_clipping"]
-    max_share: float = Field(0.01, ge=0, le=1)
+    max_share: float | None = Field(0.01, ge=0, le=1)
     full_scale: float = Field(0.999, gt=0, le=1)
 
     def __call__(self, examples: Sequence[Example]) -> list[str | None]:
@@ -63,7 +65,7 @@ class AudioClipping(Operator):
             return None
         shares = [float((np.abs(decode_clip(clip)) >= self.full_scale).mean()) for clip in example.audio]
         example.meta.scores["audio_clipped"] = max(shares)
-        return "audio_clipped" if max(shares) > self.max_share else None
+        return "audio_clipped" if self.max_share is not None and max(shares) > self.max_share else None
 
 
 class AudioDuration(Operator):
@@ -72,6 +74,7 @@ class AudioDuration(Operator):
     The sum over its clips is its score ``audio_seconds``.
     """
 
+    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("audio",)
     writes: ClassVar[tuple[str, ...]] = ("meta",)
 
@@ -96,6 +99,32 @@ class AudioDuration(Operator):
         if seconds < self.min_seconds:
             return "audio_too_short"
         return "audio_too_long" if self.max_seconds is not None and seconds > self.max_seconds else None
+
+
+class AudioSampleRate(Operator):
+    """Drops an example whose recording was sampled below `min_hz` or above `max_hz` before it became 16 kHz.
+
+    The rate is the score ``source_sample_rate`` that the sources of films and recordings note; without it an example
+    passes. Telephone sound at 8 kHz has nothing in the upper half of a 16 kHz clip.
+    """
+
+    per_example: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("audio", "meta")
+
+    op: Literal["audio_sample_rate"]
+    min_hz: float | None = Field(16_000.0, gt=0)
+    max_hz: float | None = Field(None, gt=0)
+
+    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
+        return [self._judge(example) for example in examples]
+
+    def _judge(self, example: Example) -> str | None:
+        rate = example.meta.scores.get("source_sample_rate")
+        if rate is None or not example.audio:
+            return None
+        if self.min_hz is not None and rate < self.min_hz:
+            return "audio_low_rate"
+        return "audio_high_rate" if self.max_hz is not None and rate > self.max_hz else None
 
 
 def _dbfs(waveform: Waveform) -> float:

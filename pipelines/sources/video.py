@@ -133,6 +133,8 @@ def video_examples(
                 video=_video(provenance, info.video, film, settings, number, len(run)),
                 meta=meta_of(words, piece.note, own, info.others),
             )
+            if info.audio is not None:
+                example.meta.scores["source_sample_rate"] = float(info.audio.sample_rate)
             examples.append(example)
             number += len(run)
     return examples
