@@ -128,45 +128,43 @@ class RowStep(Step):
         return ()
 
 
-class GroupStep(Step):
-    """Decides among all rows that share a key.
+class KeyedStep(Step):
+    """Base of the steps that bring rows with the same key together."""
 
-    row_bytes: of one row of `keyed` in memory. keys: how many of these an example has on average, for planning.
-    """
+    @property
+    def keys(self) -> int:
+        """How many keys a row has: the most, or the average where that is not bounded."""
+        return 1
 
-    row_bytes: ClassVar[int]
-    keys: ClassVar[int] = 1
+    @property
+    def row_bytes(self) -> int:
+        """The size in memory of one row of `keyed`."""
+        raise NotImplementedError
 
     def keyed(self, rows: pa.Table) -> pa.Table:
-        """`NODE`, a column ``key`` (uint64) and what else `decide` needs; a row has one key, several or none.
+        """`NODE`, a column ``key`` (uint64) and what else the decision needs, a row for every key of each row.
 
         Args:
             rows: as in `RowStep.judge`.
         """
         raise NotImplementedError
 
+
+class GroupStep(KeyedStep):
+    """Decides among all rows that share a key."""
+
     def decide(self, keyed: pa.Table) -> pa.Table:
         """The verdicts (`VERDICTS`) on all rows of some keys; whatever the order of the rows, the same verdicts."""
         raise NotImplementedError
 
 
-class NearStep(Step):
+class NearStep(KeyedStep):
     """Links pairs of rows that share a key; of each connected component of links one row is kept.
 
-    row_bytes: as in `GroupStep`. keys: how many each row has.
     reason: of the verdicts.
     """
 
-    row_bytes: ClassVar[int]
     reason: ClassVar[str]
-
-    @property
-    def keys(self) -> int:
-        raise NotImplementedError
-
-    def keyed(self, rows: pa.Table) -> pa.Table:
-        """`NODE`, a column ``key`` (uint64) and what `link` needs to compare rows."""
-        raise NotImplementedError
 
     def link(self, keyed: pa.Table) -> pa.Table:
         """Pairs (`EDGES`) among rows of the same key that are near; whatever the order of the rows, the same pairs."""

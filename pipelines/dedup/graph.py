@@ -6,7 +6,7 @@ Nothing but what is left out of each shard, by digest, comes back to the driver.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import ceil
@@ -23,7 +23,9 @@ from omnimill.infra.dataset import Dataset
 from omnimill.infra.selections import LeftOut
 from omnimill.infra.units import WORKER_RETRIES
 from omnimill.pipelines.dedup import features
-from omnimill.pipelines.dedup.base import GroupStep, RowStep, ScoreStep, Step, Workers
+from omnimill.pipelines.dedup.base import GroupStep, KeyedStep, NearStep, RowStep, ScoreStep, Step, Workers
+from omnimill.pipelines.dedup.components import cluster
+from omnimill.pipelines.dedup.stars import spread_cluster
 from omnimill.pipelines.dedup.verdicts import leave_out
 from omnimill.pipelines.dedup.view import Shard, View
 
@@ -45,20 +47,26 @@ def run_step(view: View, shards: Sequence[Shard], partition_bytes: int) -> dict[
             _measure(step, shards, dataset)
         if isinstance(step, RowStep):
             return _collect(_blocks(shards).map_batches(partial(_judge, view=view), **_TASK))
-        if isinstance(step, GroupStep):
+        if isinstance(step, KeyedStep):
             partitions = count_partitions(step, shards, partition_bytes)
             keyed = _blocks(shards).map_batches(partial(_keyed, view=view), **_TASK)
+            leave = partial(_leave, step=step, dataset=dataset, shards=by_index)
             if partitions == 1:
                 # All in one place: one task decides and stores.
-                decide = partial(_decide_and_leave, step=step, dataset=dataset, shards=by_index)
-                return _collect(keyed.repartition(1).map_batches(decide, **_TASK))
-            verdicts = keyed.repartition(partitions, keys=["key"]).map_batches(partial(_decide, step=step), **_TASK)
-            leave = partial(_leave, step=step, dataset=dataset, shards=by_index)
+                alone = partial(_decide_alone, step=step, leave=leave)
+                return _collect(keyed.repartition(1).map_batches(alone, **_TASK))
+            spread = keyed.repartition(partitions, keys=["key"])
+            if isinstance(step, GroupStep):
+                verdicts = spread.map_batches(partial(_decide, step=step), **_TASK)
+            else:
+                assert isinstance(step, NearStep)
+                edges = spread.map_batches(partial(_link, step=step), **_TASK)
+                verdicts = spread_cluster(edges, step.reason, partition_bytes)
             return _collect(verdicts.repartition(partitions, keys=["shard"]).map_batches(leave, **_TASK))
     return {}
 
 
-def count_partitions(step: GroupStep, shards: Sequence[Shard], partition_bytes: int) -> int:
+def count_partitions(step: KeyedStep, shards: Sequence[Shard], partition_bytes: int) -> int:
     """How many partitions the keyed rows of shards are cut into."""
     rows = sum(shard.file.rows for shard in shards)
     return max(1, ceil(rows * step.keys * step.row_bytes / partition_bytes))
@@ -104,12 +112,16 @@ def _judge(block: pa.Table, view: View) -> pa.Table:
 
 
 def _keyed(block: pa.Table, view: View) -> pa.Table:
-    assert isinstance(view.step, GroupStep)
+    assert isinstance(view.step, KeyedStep)
     return pa.concat_tables(view.step.keyed(view.rows(shard)) for shard in _shards(block))
 
 
 def _decide(block: pa.Table, step: GroupStep) -> pa.Table:
     return step.decide(block)
+
+
+def _link(block: pa.Table, step: NearStep) -> pa.Table:
+    return step.link(block)
 
 
 def _leave(block: pa.Table, step: Step, dataset: Dataset, shards: Mapping[int, Shard]) -> pa.Table:
@@ -120,8 +132,11 @@ def _leave(block: pa.Table, step: Step, dataset: Dataset, shards: Mapping[int, S
     return pa.Table.from_pylist(rows, _LEFT_OUT)
 
 
-def _decide_and_leave(block: pa.Table, step: GroupStep, dataset: Dataset, shards: Mapping[int, Shard]) -> pa.Table:
-    return _leave(step.decide(block), step, dataset, shards)
+def _decide_alone(block: pa.Table, step: KeyedStep, leave: Callable[[pa.Table], pa.Table]) -> pa.Table:
+    if isinstance(step, GroupStep):
+        return leave(step.decide(block))
+    assert isinstance(step, NearStep)
+    return leave(cluster(step.link(block), step.reason))
 
 
 def _blocks(shards: Sequence[Shard]) -> ray.data.Dataset:

@@ -14,6 +14,7 @@ from omnimill.infra.dataset import Commit, Counts, Dataset
 from omnimill.infra.selections import left_out, load_selection
 from omnimill.pipelines.dedup.config import Dedup
 from omnimill.pipelines.dedup.run import DedupResult, dedup
+from omnimill.rng import generator
 from omnimill.schema import Example, Meta, Provenance, Text, example_id, to_table
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -95,3 +96,39 @@ def test_a_changed_threshold_reads_no_shard_again(root: str) -> None:
     shutil.rmtree(Path(dataset.url) / "shards")
     result = run(root, [{"step": "threshold", "score": "s", "max": 0.6}, {"step": "exact", "of": "text"}])
     assert result.selection.dropped == {"exact_text": 3, "score_high": 3}
+
+
+def same_groups(result: DedupResult) -> list[dict[str, Any]]:
+    """What is left out, without the places of rows."""
+    found = [{key: value for key, value in row.items() if key != "row"} for row in verdicts(result).values()]
+    return sorted(found, key=lambda row: row["id"])
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Example]:
+    """Rows of two sources with texts that repeat each other exactly, nearly, over a third text, and not at all."""
+    random = generator("rows")
+    texts = [" ".join(f"w{i}" for i in random.integers(0, 500, 80)) for _ in range(12)]
+    near = [f"{text} and more" for text in texts[1:5]]
+    chain = texts[0]
+    made = [*texts, *near, texts[5].upper(), texts[6]]
+    for i in range(4):
+        chain = " ".join(word if place % 20 != 5 * i else f"x{i}" for place, word in enumerate(chain.split()))
+        made.append(chain)
+    return [make_row("ab"[i % 2], f"{i}", text, scores={"s": random.random()}) for i, text in enumerate(made)]
+
+
+STEPS = [{"step": "exact", "of": "text"}, {"step": "text_near", "threshold": 0.6}]
+
+
+def test_the_result_does_not_depend_on_shards_or_partitions(root: str, tmp_path: Path, rows: list[Example]) -> None:
+    publish(root, rows)
+    first = run(root, STEPS, prefer={"sources": ["b"], "score": "s"})
+    assert first.selection.dropped["exact_text"] == 2 and first.selection.dropped["text_near"] >= 6
+    publish(str(tmp_path / "other"), list(reversed(rows)), shard_rows=7)
+    second = run(str(tmp_path / "other"), STEPS, prefer={"sources": ["b"], "score": "s"})
+    assert same_groups(first) == same_groups(second)
+    # Partitions as small as these take the ways that data take which do not fit in one place.
+    publish(str(tmp_path / "many"), rows, shard_rows=9)
+    third = run(str(tmp_path / "many"), STEPS, prefer={"sources": ["b"], "score": "s"}, partition_bytes=20_000)
+    assert same_groups(first) == same_groups(third)

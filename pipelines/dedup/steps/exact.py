@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar, Literal
+from typing import Literal
 
 import polars as pl
 import pyarrow as pa
@@ -30,10 +30,12 @@ class Exact(GroupStep):
         Rows without text or pictures are nobody's twins.
     """
 
-    row_bytes: ClassVar[int] = 56
-
     step: Literal["exact"]
     of: Literal["record", "text", "images"]
+
+    @property
+    def row_bytes(self) -> int:
+        return 56
 
     def reads(self) -> tuple[str, ...]:
         return () if self.of == "record" else (self.of,)
