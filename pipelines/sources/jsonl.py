@@ -63,10 +63,10 @@ class JsonlSource(TextRows):
             data = line.data if line.length <= files.SMALL_BYTES else None
             try:
                 row = self._row(line)
+                key = self.key(name, row, line.offset)
             except BadRecord as fault:
                 yield Record(self.key(name, {}, line.offset), provenance, refusal(fault), data)
                 continue
-            key = self.key(name, row, line.offset)
             yield Record(key, provenance, partial(self.example, unit, key, provenance, row), data)
 
     def _lines(self, unit: Unit) -> Iterator[files.Line]:
