@@ -11,9 +11,18 @@ from omnimill.config import Config
 from omnimill.pipelines.base import Operator, Source
 from omnimill.pipelines.operators.audio import AudioClipping, AudioDuration, AudioSampleRate, AudioSilence
 from omnimill.pipelines.operators.audio_character import AudioCharacter
+from omnimill.pipelines.operators.captions import CaptionPlaceholder
 from omnimill.pipelines.operators.image import ImageAspect, ImageBlur, ImageResize, ImageSize, ImageUniform
 from omnimill.pipelines.operators.scenes import TrajectoryStatic, ViewsEmpty
-from omnimill.pipelines.operators.text import TextBlocklist, TextLength, TextQuality, TextRepetition
+from omnimill.pipelines.operators.text import TextBlocklist, TextLength
+from omnimill.pipelines.operators.text_c4 import TextC4
+from omnimill.pipelines.operators.text_code import CodeQuality
+from omnimill.pipelines.operators.text_gopher import TextQuality
+from omnimill.pipelines.operators.text_language import TextLanguage
+from omnimill.pipelines.operators.text_pii import TextPii
+from omnimill.pipelines.operators.text_repetition import TextRepetition
+from omnimill.pipelines.operators.text_web import TextBoilerplate, TextFineWeb, TextRefinedWeb
+from omnimill.pipelines.operators.urls import DomainBlocklist
 from omnimill.pipelines.operators.video import TranscriptDensity, VideoBorders, VideoShape, VideoStatic
 from omnimill.pipelines.operators.video_text import VideoText
 from omnimill.pipelines.sources.assets3d import Assets3dSource
@@ -27,6 +36,7 @@ from omnimill.pipelines.sources.rlds import RldsSource
 from omnimill.pipelines.sources.source_tree import SourceTreeSource
 from omnimill.pipelines.sources.video import VideoSource
 from omnimill.pipelines.sources.webdataset_tars import WebDatasetSource
+from omnimill.pipelines.sources.patches import PatchesSource
 
 # Every source and operator that a DAG can name; adding one is a line here.
 SOURCE_TYPES: tuple[type[Source], ...] = (
@@ -67,14 +77,23 @@ OPERATOR_TYPES: tuple[type[Operator], ...] = (
 )
 
 if TYPE_CHECKING:
+    CaptionPlaceholder,
+    CodeQuality,
+    DomainBlocklist,
     AnySource = Source
     AnyOperator = Operator
 else:
     AnySource = SerializeAsAny[Annotated[Union[SOURCE_TYPES], Field(discriminator="type")]]  # noqa: UP007
     AnyOperator = SerializeAsAny[Annotated[Union[OPERATOR_TYPES], Field(discriminator="op")]]  # noqa: UP007
 
+    TextBoilerplate,
+    TextC4,
+    TextFineWeb,
+    TextLanguage,
 
+    TextPii,
 class Pipeline(Config):
+    TextRefinedWeb,
     """One entry of ``sources``: the source's own settings, what its examples pass, and when to give up on it.
 
     In YAML the source's settings stand beside the others, not below ``source``.
