@@ -128,8 +128,9 @@ class View:
 class Annotation:
     """A label on an image. box: y1, x1, y2, x2 and points: y, x, … as shares of the image's height and width.
 
-    kind: what it marks: object, region (a mask of no class), prompt (a point or box that asks for a mask).
-    mask: a one-channel PNG of the image's size, 255 inside and 0 outside.
+    kind: what it marks: box, points, region (a mask of no class, whose box and points are prompts that ask for it).
+    mask: a PNG of one bit per pixel that covers the whole image, at the size that the image was annotated at; white
+        inside. score: how good its maker thinks it is, 0..1.
     """
 
     kind: str
@@ -138,6 +139,7 @@ class Annotation:
     box: list[float] | None = None
     points: list[float] | None = None
     mask: bytes | None = None
+    score: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -265,6 +267,7 @@ _ANNOTATION = pa.struct(
         ("box", pa.list_(pa.float64())),
         ("points", pa.list_(pa.float64())),
         ("mask", pa.large_binary()),
+        ("score", pa.float64()),
     ]
 )
 _META = pa.struct(

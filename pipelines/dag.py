@@ -28,28 +28,47 @@ from omnimill.pipelines.operators.video_text import VideoText
 from omnimill.pipelines.sources.assets3d import Assets3dSource
 from omnimill.pipelines.sources.audio_files import AudioFilesSource
 from omnimill.pipelines.sources.files import FilesSource
+from omnimill.pipelines.sources.html_pages import HtmlPagesSource
 from omnimill.pipelines.sources.image_folder import ImageFolderSource
+from omnimill.pipelines.sources.interleaved_pairs import InterleavedPairsSource
+from omnimill.pipelines.sources.interleaved_parquet import InterleavedParquetSource
 from omnimill.pipelines.sources.jsonl import JsonlSource
 from omnimill.pipelines.sources.lerobot import LeRobotSource
+from omnimill.pipelines.sources.objaverse import ObjaverseSource
 from omnimill.pipelines.sources.parquet_text import ParquetTextSource
-from omnimill.pipelines.sources.rlds import RldsSource
-from omnimill.pipelines.sources.source_tree import SourceTreeSource
-from omnimill.pipelines.sources.video import VideoSource
-from omnimill.pipelines.sources.webdataset_tars import WebDatasetSource
 from omnimill.pipelines.sources.patches import PatchesSource
+from omnimill.pipelines.sources.rlds import RldsSource
+from omnimill.pipelines.sources.scene_pairs import ScenePairsSource
+from omnimill.pipelines.sources.segment_anything import SegmentAnythingSource
+from omnimill.pipelines.sources.source_tree import SourceTreeSource
+from omnimill.pipelines.sources.url_list import UrlListSource
+from omnimill.pipelines.sources.video import VideoSource
+from omnimill.pipelines.sources.view_pairs import ViewPairsSource
+from omnimill.pipelines.sources.warc import WarcSource
+from omnimill.pipelines.sources.webdataset_tars import WebDatasetSource
 
 # Every source and operator that a DAG can name; adding one is a line here.
 SOURCE_TYPES: tuple[type[Source], ...] = (
     Assets3dSource,
     AudioFilesSource,
     FilesSource,
+    HtmlPagesSource,
     ImageFolderSource,
+    InterleavedPairsSource,
+    InterleavedParquetSource,
     JsonlSource,
     LeRobotSource,
+    ObjaverseSource,
     ParquetTextSource,
+    PatchesSource,
     RldsSource,
+    ScenePairsSource,
+    SegmentAnythingSource,
     SourceTreeSource,
+    UrlListSource,
     VideoSource,
+    ViewPairsSource,
+    WarcSource,
     WebDatasetSource,
 )
 OPERATOR_TYPES: tuple[type[Operator], ...] = (
@@ -58,14 +77,23 @@ OPERATOR_TYPES: tuple[type[Operator], ...] = (
     AudioDuration,
     AudioSampleRate,
     AudioSilence,
+    CaptionPlaceholder,
+    CodeQuality,
+    DomainBlocklist,
     ImageAspect,
     ImageBlur,
     ImageResize,
     ImageSize,
     ImageUniform,
     TextBlocklist,
+    TextBoilerplate,
+    TextC4,
+    TextFineWeb,
+    TextLanguage,
     TextLength,
+    TextPii,
     TextQuality,
+    TextRefinedWeb,
     TextRepetition,
     TrajectoryStatic,
     TranscriptDensity,
@@ -77,23 +105,14 @@ OPERATOR_TYPES: tuple[type[Operator], ...] = (
 )
 
 if TYPE_CHECKING:
-    CaptionPlaceholder,
-    CodeQuality,
-    DomainBlocklist,
     AnySource = Source
     AnyOperator = Operator
 else:
     AnySource = SerializeAsAny[Annotated[Union[SOURCE_TYPES], Field(discriminator="type")]]  # noqa: UP007
     AnyOperator = SerializeAsAny[Annotated[Union[OPERATOR_TYPES], Field(discriminator="op")]]  # noqa: UP007
 
-    TextBoilerplate,
-    TextC4,
-    TextFineWeb,
-    TextLanguage,
 
-    TextPii,
 class Pipeline(Config):
-    TextRefinedWeb,
     """One entry of ``sources``: the source's own settings, what its examples pass, and when to give up on it.
 
     In YAML the source's settings stand beside the others, not below ``source``.

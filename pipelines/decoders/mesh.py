@@ -41,7 +41,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Surface:
-    """Triangles in a sphere of radius 1 around the origin, y up.
+    """Triangles in a sphere of radius 1 around the origin, y up; `radius` is that of the asset, in its own unit.
 
     corners, normals: [faces, 3 corners, 3]. uv: [faces, 3, 2], v upwards. colours: [faces, 3, 3], sRGB 0..1.
     parts: material of every face, an index into `materials`.
@@ -53,6 +53,7 @@ class Surface:
     colours: Floats
     parts: npt.NDArray[np.int32]
     materials: tuple[Part, ...]
+    radius: float
 
 
 def load_surface(data: bytes, form: MeshFormat, attachments: Mapping[str, bytes], limits: MeshLimits) -> Surface:
@@ -87,6 +88,7 @@ def load_surface(data: bytes, form: MeshFormat, attachments: Mapping[str, bytes]
         colours=np.concatenate([piece[3] for piece in pieces]).astype(np.float32),
         parts=np.repeat(np.arange(len(pieces), dtype=np.int32), [len(piece[0]) for piece in pieces]),
         materials=tuple(piece[4] for piece in pieces),
+        radius=radius,
     )
 
 

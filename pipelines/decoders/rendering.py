@@ -18,7 +18,7 @@ from omnimill.pipelines.decoders.mesh import Floats, MeshLimits, Surface, load_s
 from omnimill.pipelines.decoders.mesh_files import MeshFormat
 
 JPEG_QUALITY = 90
-_SAMPLES = 2  # per pixel and axis
+SAMPLES = 2  # per pixel and axis
 # Shares of the colour that are seen edge-on, and that are added head-on; white stays apart from a white background.
 _AMBIENT, _DIFFUSE = 0.42, 0.5
 
@@ -68,11 +68,11 @@ def render_asset(
         ImportError: the extra is not installed.
     """
     surface = load_surface(data, form, attachments, limits)
-    tracer = _tracer(surface)
+    tracer = ray_tracer(surface)
     pictures, coverage = [], []
     for pose in poses:
-        rgb, share = _view(surface, tracer, pose, camera)
-        pictures.append(simplejpeg.encode_jpeg(rgb, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"))
+        picture, share = render_view(surface, tracer, *camera_rays(pose, camera), camera)
+        pictures.append(picture)
         coverage.append(share)
     return Rendering(tuple(pictures), tuple(coverage), len(surface.corners))
 
@@ -89,19 +89,30 @@ def camera_rays(pose: Pose, camera: Camera) -> tuple[Floats, Floats]:
     back = eye / np.linalg.norm(eye)
     # Horizontal by construction, so that straight up and down are no special case.
     right = np.array([math.cos(pose.azimuth), 0.0, -math.sin(pose.azimuth)])
-    up = np.cross(back, right)
-    count = camera.size * _SAMPLES
+    return eye.astype(np.float32), directions(np.stack([right, np.cross(back, right), back]), camera, SAMPLES)
+
+
+def directions(axes: npt.NDArray[np.float64], camera: Camera, samples: int) -> Floats:
+    """Unit directions [rays, 3] of the samples of a picture, row by row from the top left.
+
+    Args:
+        axes: right, up and backwards of the camera, [3, 3].
+        samples: per pixel and axis.
+    """
+    right, up, back = axes
+    count = camera.size * samples
     reach = math.tan(math.radians(camera.field_of_view) / 2)
     steps = (((np.arange(count) + 0.5) / count * 2 - 1) * reach).astype(np.float32)
-    directions = np.empty((count, count, 3), np.float32)
+    found = np.empty((count, count, 3), np.float32)
     length = np.sqrt(1 + steps[None, :] ** 2 + steps[:, None] ** 2)
     for axis in range(3):
         across, down, ahead = np.float32(right[axis]), np.float32(up[axis]), np.float32(back[axis])
-        directions[..., axis] = (steps[None, :] * across - steps[:, None] * down - ahead) / length
-    return eye.astype(np.float32), directions.reshape(-1, 3)
+        found[..., axis] = (steps[None, :] * across - steps[:, None] * down - ahead) / length
+    return found.reshape(-1, 3)
 
 
-def _tracer(surface: Surface) -> Any:
+def ray_tracer(surface: Surface) -> Any:
+    """Embree's scene of a surface."""
     from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415 - optional extra
     from embreex.rtcore_scene import EmbreeScene  # noqa: PLC0415
 
@@ -111,10 +122,13 @@ def _tracer(surface: Surface) -> Any:
     return scene
 
 
-def _view(surface: Surface, tracer: Any, pose: Pose, camera: Camera) -> tuple[npt.NDArray[np.uint8], float]:
-    """One picture, uint8 [size, size, 3], and the share of it that the object covers."""
-    eye, directions = camera_rays(pose, camera)
-    found = tracer.run(np.broadcast_to(eye, directions.shape).copy(), directions, output=True)
+def render_view(surface: Surface, tracer: Any, eye: Floats, rays_from: Floats, camera: Camera) -> tuple[bytes, float]:
+    """One picture as JPEG, and the share of it that the surface covers.
+
+    Args:
+        eye: [3]. rays_from: what :func:`camera_rays` gives with it, [rays, 3].
+    """
+    found = tracer.run(np.broadcast_to(eye, rays_from.shape).copy(), rays_from, output=True)
     rays = np.flatnonzero(found["primID"] >= 0)
     face = found["primID"][rays]
     u, v = found["u"][rays], found["v"][rays]
@@ -123,13 +137,16 @@ def _view(surface: Surface, tracer: Any, pose: Pose, camera: Camera) -> tuple[np
     normal = _blend(surface.normals[face], weights)
     length = np.sqrt(np.einsum("hi,hi->h", normal, normal))
     # The lamp stands at the camera; surfaces are seen from both sides, as open meshes are common.
-    light = np.abs(np.einsum("hi,hi->h", normal, directions[rays])) / np.maximum(length, 1e-9)
-    samples = np.full((len(directions), 3), camera.background, np.float32)
+    light = np.abs(np.einsum("hi,hi->h", normal, rays_from[rays])) / np.maximum(length, 1e-9)
+    samples = np.full((len(rays_from), 3), camera.background, np.float32)
     samples[rays] = 255 * np.clip(colour * (_AMBIENT + _DIFFUSE * light)[:, None], 0, 1)
-    grid = samples.reshape(camera.size, _SAMPLES, camera.size, _SAMPLES, 3)
-    corners = [grid[:, row, :, column] for row in range(_SAMPLES) for column in range(_SAMPLES)]
+    grid = samples.reshape(camera.size, SAMPLES, camera.size, SAMPLES, 3)
+    corners = [grid[:, row, :, column] for row in range(SAMPLES) for column in range(SAMPLES)]
     rgb = np.rint(sum(corners[1:], corners[0]) / len(corners)).astype(np.uint8)
-    return np.ascontiguousarray(rgb), len(rays) / len(directions)
+    data = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(rgb), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
+    )
+    return data, len(rays) / len(rays_from)
 
 
 def _blend(corners: Floats, weights: Floats) -> Floats:

@@ -86,7 +86,7 @@ class Assets3dSource(ViewSettings, SidecarSource):
     label_from_name: bool = True
 
     def units(self) -> Iterator[Unit]:
-        _require_extra()
+        require_extra()
         yield from super().units()
 
     def templates(self) -> tuple[tuple[str, ...], ...]:
@@ -134,7 +134,7 @@ def asset_examples(
         BadRecord: ``mesh_*``, ``texture_*``, ``empty_file``, ``file_too_large``.
         ConfigError: the extra is not installed.
     """
-    _require_extra()
+    require_extra()
     data = files.read_file(url, settings.max_bytes)
     form = mesh_format(data, url)
     attachments = read_attachments(url, data, form, settings.max_bytes)
@@ -234,7 +234,7 @@ def _render(
     return isolated("mesh", settings.timeout_seconds, render_asset, data, form, attachments, poses, camera, limits)
 
 
-def _require_extra() -> None:
+def require_extra() -> None:
     missing = [name for name in ("trimesh", "embreex") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"3D assets need {' and '.join(missing)}: pip install 'omnimill[assets3d]'")
