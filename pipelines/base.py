@@ -38,10 +38,13 @@ class Operator(Config):
     """Base of operators; a subclass narrows `op` to ``Literal["its_name"]`` and adds its settings.
 
     version: raised when the operator's outcome changes for the same settings, so that units are done again.
+    per_example: says the same about an example whatever stands beside it, and is called from several threads at once:
+        then it is asked in the thread that decoded the example, while the pixels are at hand.
     reads, writes: example columns that the operator looks at and changes.
     """
 
     version: ClassVar[int] = 1
+    per_example: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
 
@@ -53,6 +56,13 @@ class Operator(Config):
         May change columns named in `writes` in place (scores, re-encoded media); nothing else.
         """
         raise NotImplementedError
+
+    def looks_at(self, width: int, height: int) -> tuple[int, int]:  # noqa: ARG002 - subclasses use them
+        """How large (width, height) a picture of this size has to be at hand for it; (0, 0) if it sees no pixels.
+
+        A hint that saves work: an operator that asks for more gets it.
+        """
+        return 0, 0
 
 
 class Source(Config):

@@ -27,7 +27,18 @@ from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Commit, Unit
 from omnimill.infra.memory import resident_bytes
 from omnimill.pipelines.base import Operator, Source
-from omnimill.pipelines.verdicts import Outcome, Rejection, Walk, batches, decode, judge, read_records, unread
+from omnimill.pipelines.verdicts import (
+    Outcome,
+    Rejection,
+    Walk,
+    batches,
+    by_example,
+    decode,
+    judge,
+    read_records,
+    settle_batch,
+    unread,
+)
 
 MAX_CULPRITS = 16
 # So often a child has to die at the same place: one that something else killed is not held against the record.
@@ -80,22 +91,33 @@ class CarefulWalk:
                 return
             if verdict is not None:
                 outcome.rejection = verdict
-            yield self._decoded(outcome, number)
+            outcome.number = number
+            yield outcome
             number += 1
 
-    def _decoded(self, outcome: Outcome, number: int) -> Outcome:
-        outcome.number = number
-        self._tell(Place("decode", number))
-        return decode(outcome)
-
     def judged(self, records: Iterable[Outcome], operators: Sequence[Operator]) -> Iterator[list[Outcome]]:
-        for batch in batches(records):
+        first, rest = by_example(operators)
+        for batch in batches(self._decoded(records, operators, first)):
             for outcome in batch:
-                for operator in operators:
-                    self._tell(Place(operator.op, outcome.number))
-                    judge([outcome], [operator])
+                self._judge(outcome, rest)
+                settle_batch([outcome])
             self._tell(Place("write", None))
             yield batch
+
+    def _decoded(
+        self, records: Iterable[Outcome], operators: Sequence[Operator], first: Sequence[Operator]
+    ) -> Iterator[Outcome]:
+        for outcome in records:
+            self._tell(Place("decode", outcome.number))
+            self._judge(decode(outcome, operators), first)
+            if len(first) == len(operators):
+                settle_batch([outcome])
+            yield outcome
+
+    def _judge(self, outcome: Outcome, operators: Sequence[Operator]) -> None:
+        for operator in operators:
+            self._tell(Place(operator.op, outcome.number))
+            judge([outcome], [operator])
 
 
 def do_carefully(work: CarefulWork, memory_bytes: int, tries: int) -> Commit | None:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, Protocol
 
 from omnimill.errors import (
@@ -20,6 +21,7 @@ from omnimill.errors import (
 )
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Operator, Record, Source
+from omnimill.pipelines.decoders.pixels import Picture, settle, wanting
 from omnimill.schema import Example, Provenance
 
 BATCH_EXAMPLES = 256
@@ -78,7 +80,7 @@ class Walk(Protocol):
 
 @dataclass(frozen=True)
 class ThreadedWalk:
-    """The way units are done: decoding in a pool of threads, judging batch by batch."""
+    """The way units are done: decoding, and the judgement of single examples, in a pool of threads; then batches."""
 
     threads: int
 
@@ -86,8 +88,10 @@ class ThreadedWalk:
         return read_records(source, unit)
 
     def judged(self, records: Iterable[Outcome], operators: Sequence[Operator]) -> Iterator[list[Outcome]]:
-        for batch in batches(decode_in_order(records, self.threads)):
-            judge(batch, operators)
+        _, rest = by_example(operators)
+        for batch in batches(decode_in_order(records, self.threads, operators)):
+            judge(batch, rest)
+            settle_batch(batch)
             yield batch
 
 
@@ -127,24 +131,45 @@ def read_records(source: Source, unit: Unit) -> Iterator[Outcome]:
         yield Outcome(unread(unit, count), quarantined(error, "read", "unreadable_unit"))
 
 
-def decode_in_order(records: Iterable[Outcome], threads: int) -> Iterator[Outcome]:
-    """Decode in a pool of threads, at most two records per thread ahead, results in the order of `records`."""
+def by_example(operators: Sequence[Operator]) -> tuple[Sequence[Operator], Sequence[Operator]]:
+    """The operators up to the first that wants batches, which are asked about one record at a time; and the rest."""
+    count = next((i for i, operator in enumerate(operators) if not operator.per_example), len(operators))
+    return operators[:count], operators[count:]
+
+
+def decode_in_order(records: Iterable[Outcome], threads: int, operators: Sequence[Operator] = ()) -> Iterator[Outcome]:
+    """Decode in a pool of threads, at most two records per thread ahead, results in the order of `records`.
+
+    The leading operators that judge single examples are asked in the same threads.
+    """
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         ahead: deque[Future[Outcome]] = deque()
         for record in records:
-            ahead.append(pool.submit(decode, record))
+            ahead.append(pool.submit(_decode_and_judge, record, operators))
             if len(ahead) > 2 * threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
 
 
-def decode(outcome: Outcome) -> Outcome:
-    """Decode a record that nothing was held against yet; the same outcome, changed in place."""
+def _decode_and_judge(outcome: Outcome, operators: Sequence[Operator]) -> Outcome:
+    first, rest = by_example(operators)
+    judge([decode(outcome, operators)], first)
+    if not rest:
+        settle_batch([outcome])
+    return outcome
+
+
+def decode(outcome: Outcome, operators: Sequence[Operator]) -> Outcome:
+    """Decode a record that nothing was held against yet; the same outcome, changed in place.
+
+    Pictures bring pixels as the operators, all of those that will be asked, look at them.
+    """
     if outcome.rejection is not None:
         return outcome
     try:
-        outcome.examples = list(outcome.record.decode())
+        with wanting(partial(_wanted_by, operators)):
+            outcome.examples = list(outcome.record.decode())
     except RecordDropped as dropped:
         outcome.rejection = Rejection("dropped", "decode", dropped.reason)
     except Exception as error:  # noqa: BLE001 - see `quarantined`
@@ -153,6 +178,18 @@ def decode(outcome: Outcome) -> Outcome:
         if not outcome.examples:
             outcome.rejection = Rejection("dropped", "decode", "no_examples")
     return outcome
+
+
+def _wanted_by(operators: Sequence[Operator], width: int, height: int) -> tuple[int, int]:
+    sizes = [operator.looks_at(width, height) for operator in operators]
+    return max((wide for wide, _ in sizes), default=0), max((high for _, high in sizes), default=0)
+
+
+def settle_batch(batch: Iterable[Outcome]) -> None:
+    """Encode what is still to be encoded, and let go of pixels."""
+    for outcome in batch:
+        for example in outcome.examples:
+            settle(example)
 
 
 def batches(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
@@ -171,9 +208,9 @@ def batches(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
 
 
 def payload_bytes(example: Example) -> int:
-    """Encoded media and text of an example, in bytes (text counted in characters)."""
-    images, audio = (sum(len(item.data) for item in media) for media in (example.images, example.audio))
-    return images + audio + sum(len(item.text) for item in example.text)
+    """Media and text of an example in memory, in bytes (text counted in characters)."""
+    images = sum(image.held_bytes if isinstance(image, Picture) else len(image.data) for image in example.images)
+    return images + sum(len(clip.data) for clip in example.audio) + sum(len(item.text) for item in example.text)
 
 
 def judge(batch: Sequence[Outcome], operators: Sequence[Operator]) -> None:

@@ -6,26 +6,36 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
-import cv2
 import numpy as np
 import simplejpeg
 from blake3 import blake3
-from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageCms
 from pydantic import Field
 
-from omnimill import schema
 from omnimill.config import Config
 from omnimill.errors import BadRecord, RecordDropped
+from omnimill.pipelines.decoders.jpeg_files import JpegOutline, jpeg_outline, jpeg_scans
+from omnimill.pipelines.decoders.metadata import without_metadata
+from omnimill.pipelines.decoders.pixels import (
+    Encoding,
+    Picture,
+    Pixels,
+    Wanted,
+    encode,
+    encoded_format,
+    everything,
+    held,
+    load_grey,  # noqa: F401 - where others look for it
+    wanted_pixels,
+)
 from omnimill.pipelines.decoders.sniff import HEAD_BYTES, sniff
 from omnimill.pipelines.isolation import isolated
-
-Pixels = NDArray[np.uint8]
 
 # Pillow's own limit, which it also applies to frames and embedded pictures; above it, it is an error here.
 PIXELS_CEILING = 89_478_485
@@ -48,23 +58,22 @@ _PLUGINS: dict[str, str] = {
 # Formats whose decoders (libtiff, OpenJPEG) have a history of crashes run in a child process.
 _ISOLATED = ("tiff", "jp2")
 _ISOLATED_SECONDS = 60.0
-_STORED = ("jpeg", "png", "webp")
-_JPEG_QUALITY = 90
-_GRAPHIC_PIXELS = 128 * 128
 # Baseline files have one scan and progressive ones about ten; each costs a pass over the whole picture.
 _JPEG_SCANS = 100
 
 _ORIENTATION = 0x0112
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
-_UPRIGHT = {
-    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
-    3: Pillow.Transpose.ROTATE_180,
-    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
-    5: Pillow.Transpose.TRANSPOSE,
-    6: Pillow.Transpose.ROTATE_270,
-    7: Pillow.Transpose.TRANSVERSE,
-    8: Pillow.Transpose.ROTATE_90,
+# What makes a picture upright, by EXIF orientation; from 5 on width and height change places.
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: np.swapaxes(pixels, 0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.swapaxes(np.rot90(pixels, 2), 0, 1),
+    8: np.rot90,
 }
+_FIRST_TURNED = 5
 _CUT_OFF = re.compile(r"truncat|premature end|not enough (image )?data|unexpected end|end of file", re.IGNORECASE)
 # libjpeg's words for damage inside the picture, as against junk in the header, which it reads past.
 _DAMAGED = re.compile(r"before marker 0xd[0-9]$|bad Huffman code|Invalid SOS|Unsupported marker", re.IGNORECASE)
@@ -85,12 +94,20 @@ class ImageSettings(Config):
     formats: tuple[ImageFormat, ...] = ("jpeg", "png", "webp", "gif", "tiff", "bmp", "ppm", "jp2", "avif")
 
 
-def decode_image(data: bytes, settings: ImageSettings, uri: str | None = None) -> schema.Image:
-    """Check a picture fully and make it upright 8-bit RGB or grey in JPEG, PNG or WebP.
+def decode_image(data: bytes, settings: ImageSettings, uri: str | None = None, digest: str | None = None) -> Picture:
+    """Check a picture fully and make it upright 8-bit RGB or grey in JPEG, PNG or WebP, without metadata.
 
-    Bytes that are that already are kept as they are. Others are decoded (transparency on white, 16-bit samples by
-    their high byte, CMYK and Lab to RGB) and encoded again: JPEG quality 90 without chroma subsampling, or PNG up to
-    128 x 128 pixels.
+    Files that are that already are kept as they are, but for metadata (EXIF, XMP, comments, …). Others are decoded
+    (transparency on white, 16-bit samples by their high byte, CMYK and Lab to RGB) and encoded again: JPEG quality 90
+    without chroma subsampling, or PNG up to 128 x 128 pixels. Colour profiles stay in kept files and are not applied.
+
+    The picture brings the pixels that the block around wants, see `wanting`.
+
+    Args:
+        data: the file.
+        settings: what is accepted.
+        uri: where the bytes lie.
+        digest: their blake3, where it is known already.
 
     Raises:
         BadRecord: ``empty_file``, ``not_an_image``, ``unsupported_image_format``, ``unsupported_image_mode``,
@@ -100,67 +117,94 @@ def decode_image(data: bytes, settings: ImageSettings, uri: str | None = None) -
     """
     form = _accepted_format(data, settings)
     if form in _ISOLATED:
-        return isolated("image", _ISOLATED_SECONDS, _decode, data, form, settings, uri)
-    return _decode(data, form, settings, uri)
+        return isolated("image", _ISOLATED_SECONDS, _decode, data, form, settings, uri, digest, everything)
+    return _decode(data, form, settings, uri, digest, wanted_pixels())
 
 
-def _decode(data: bytes, form: str, settings: ImageSettings, uri: str | None) -> schema.Image:
+def _decode(
+    data: bytes, form: str, settings: ImageSettings, uri: str | None, digest: str | None, wanted: Wanted
+) -> Picture:
+    facts = {"digest": digest or blake3(data).hexdigest(), "uri": uri}
     with _faults(form):
-        if form == "webp":
-            # Opening allocates the whole canvas, so its size is read from the header first.
-            _check_size(*_webp_size(data), settings)
-        picture = Pillow.open(io.BytesIO(data), formats=[_PLUGINS[form]])
-        _check_size(*picture.size, settings)
-        _check_work(picture, data, form, settings)
-        animated = form in ("gif", "png", "webp", "avif") and bool(getattr(picture, "is_animated", False))
-        if animated and settings.animated == "drop":
-            raise RecordDropped("image_animated")
-        intact = _prove(picture, data, form)
-        orientation = _orientation(picture)
-        stored, stored_form = data, form
-        width, height = picture.size
-        plain = picture.mode in ("RGB", "L") and not picture.has_transparency_data
-        if not (intact and plain and form in _STORED and orientation not in _UPRIGHT and not animated):
-            rgb = _rgb(picture)
-            if orientation in _UPRIGHT:
-                rgb = rgb.transpose(_UPRIGHT[orientation])
-            width, height = rgb.size
-            stored, stored_form = encode_rgb(np.asarray(rgb))
-    return schema.Image(
-        data=stored, format=stored_form, width=width, height=height, digest=blake3(data).hexdigest(), uri=uri
-    )
+        outline = jpeg_outline(data) if form == "jpeg" else None
+        if outline is not None and (found := _jpeg(data, outline, settings, wanted, facts)):
+            return found
+        return _any(data, form, settings, wanted, facts)
 
 
-def load_rgb(image: schema.Image) -> Pixels:
-    """Pixels of a stored picture, uint8 [height, width, 3]."""
-    if image.format == "jpeg":
-        return simplejpeg.decode_jpeg(image.data, "RGB", strict=False)  # type: ignore[no-any-return]
-    with Pillow.open(io.BytesIO(image.data), formats=[_PLUGINS[image.format]]) as picture:
-        return np.asarray(picture.convert("RGB"))
+def _jpeg(
+    data: bytes, outline: JpegOutline, settings: ImageSettings, wanted: Wanted, facts: Mapping[str, Any]
+) -> Picture | None:
+    """An ordinary JPEG file, decoded once and no larger than wanted; None when it bends the format's rules.
+
+    The scale makes no difference to what is proven: the coefficients of the whole picture are read at every scale.
+    """
+    _check_size(outline.width, outline.height, settings)
+    _check_scans(outline.scans)
+    turned = outline.orientation >= _FIRST_TURNED
+    width, height = (outline.height, outline.width) if turned else (outline.width, outline.height)
+    needed = wanted(width, height)
+    grey = outline.components == 1 or not any(needed)
+    min_width, min_height = reversed(needed) if turned else needed
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            data, "GRAY" if grey else "RGB", min_width=max(min_width, 1), min_height=max(min_height, 1), strict=True
+        )
+    except ValueError as fault:
+        if _CUT_OFF.search(str(fault)) or _DAMAGED.search(str(fault)):
+            raise
+        return None
+    kept = held(_upright(pixels[:, :, 0] if grey else pixels, outline.orientation)) if any(needed) else None
+    picture = partial(Picture, pixels=kept, width=width, height=height, **facts)
+    if outline.orientation in _UPRIGHT:
+        return picture(data=partial(_turned, data, outline.orientation), format=encoded_format(width, height))
+    return picture(data=outline.stored, format="jpeg")
 
 
-def load_grey(image: schema.Image, long_side: int) -> Pixels:
-    """Grey pixels of a stored picture, uint8 [height, width], shrunk so that no side is over `long_side`."""
-    scale = min(1.0, long_side / max(image.width, image.height))
-    width, height = (max(1, round(side * scale)) for side in (image.width, image.height))
-    if image.format == "jpeg":
-        grey = simplejpeg.decode_jpeg(image.data, "GRAY", min_height=height, min_width=width, strict=False)[:, :, 0]
-    else:
-        with Pillow.open(io.BytesIO(image.data), formats=[_PLUGINS[image.format]]) as picture:
-            grey = np.asarray(picture.convert("L"))
-    if grey.shape != (height, width):
-        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(grey, np.uint8)
+def _any(data: bytes, form: str, settings: ImageSettings, wanted: Wanted, facts: Mapping[str, Any]) -> Picture:
+    """A picture of any format, decoded as a whole."""
+    if form == "webp":
+        # Opening allocates the whole canvas, so its size is read from the header first.
+        _check_size(*_webp_size(data), settings)
+    opened = Pillow.open(io.BytesIO(data), formats=[_PLUGINS[form]])
+    _check_size(*opened.size, settings)
+    if form == "jpeg":
+        _check_scans(jpeg_scans(data))
+    if form == "tiff":
+        _check_tiles(opened, settings)
+    animated = form in ("gif", "png", "webp", "avif") and bool(getattr(opened, "is_animated", False))
+    if animated and settings.animated == "drop":
+        raise RecordDropped("image_animated")
+    if form == "jpeg":
+        _prove_jpeg(opened, data)
+    opened.load()
+    orientation = _orientation(opened)
+    plain = opened.mode in ("RGB", "L") and not opened.has_transparency_data
+    if plain and form in ("png", "webp") and orientation not in _UPRIGHT and not animated:
+        stored = without_metadata(data, form)
+        if stored is not None:
+            width, height = opened.size
+            pixels = held(np.asarray(opened)) if any(wanted(width, height)) else None
+            return Picture(pixels=pixels, data=stored, format=form, width=width, height=height, **facts)
+    return Picture.of_pixels(_upright(np.asarray(_rgb(opened)), orientation), Encoding(), **facts)
 
 
-def encode_rgb(rgb: Pixels) -> tuple[bytes, str]:
-    """Pixels [height, width, 3] as a stored picture: the bytes and their format."""
-    if rgb.shape[0] * rgb.shape[1] <= _GRAPHIC_PIXELS:
-        stream = io.BytesIO()
-        Pillow.fromarray(rgb).save(stream, "PNG", optimize=True)
-        return stream.getvalue(), "png"
-    rgb = np.ascontiguousarray(rgb)
-    return simplejpeg.encode_jpeg(rgb, quality=_JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"), "jpeg"
+def _prove_jpeg(opened: Pillow.Image, data: bytes) -> None:
+    """Refuse damage that Pillow would read past."""
+    if opened.mode in ("RGB", "L"):
+        try:
+            simplejpeg.decode_jpeg(data, "RGB" if opened.mode == "RGB" else "GRAY", strict=True)
+        except ValueError as fault:
+            if _CUT_OFF.search(str(fault)) or _DAMAGED.search(str(fault)):
+                raise
+
+
+def _turned(data: bytes, orientation: int) -> bytes:
+    return encode(_upright(simplejpeg.decode_jpeg(data, "RGB"), orientation))
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    return np.ascontiguousarray(_UPRIGHT[orientation](pixels)) if orientation in _UPRIGHT else pixels
 
 
 def _accepted_format(data: bytes, settings: ImageSettings) -> str:
@@ -185,30 +229,16 @@ def _check_size(width: int, height: int, settings: ImageSettings) -> None:
         raise BadRecord("image_too_large", f"declares {width} x {height} pixels; {limits}")
 
 
-def _check_work(picture: Pillow.Image, data: bytes, form: str, settings: ImageSettings) -> None:
-    """Refuse files whose decoding costs far more than their picture's size says."""
-    if form == "jpeg" and (scans := data.count(b"\xff\xda")) > _JPEG_SCANS:
+def _check_scans(scans: int) -> None:
+    if scans > _JPEG_SCANS:
         raise BadRecord("image_too_large", f"{scans} scans; at most {_JPEG_SCANS}")
-    if form == "tiff":
-        tags = getattr(picture, "tag_v2", {})
-        if _TILE_WIDTH in tags:
-            _check_size(int(tags[_TILE_WIDTH]), int(tags.get(_TILE_HEIGHT, 1)), settings)
 
 
-def _prove(picture: Pillow.Image, data: bytes, form: str) -> bool:
-    """Decode everything; False when the picture is whole but its file bends the format's rules."""
-    if form == "jpeg" and picture.mode in ("RGB", "L"):
-        try:
-            simplejpeg.decode_jpeg(data, "RGB" if picture.mode == "RGB" else "GRAY", strict=True)
-        except ValueError as fault:
-            if _CUT_OFF.search(str(fault)) or _DAMAGED.search(str(fault)):
-                raise
-        else:
-            return True
-        picture.load()
-        return False
-    picture.load()
-    return True
+def _check_tiles(opened: Pillow.Image, settings: ImageSettings) -> None:
+    """A TIFF's tiles may be far larger than its picture, and are decoded as a whole."""
+    tags = getattr(opened, "tag_v2", {})
+    if _TILE_WIDTH in tags:
+        _check_size(int(tags[_TILE_WIDTH]), int(tags.get(_TILE_HEIGHT, 1)), settings)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

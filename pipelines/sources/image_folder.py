@@ -143,7 +143,7 @@ class ImageFolderSource(Source):
         texts = [Text(role=role, text=text, image=0) for role, text in self._texts(rows)]
         if self.require_caption and not texts:
             raise RecordDropped("no_caption")
-        image = decode_image(data, self.images, provenance.uri)
+        image = decode_image(data, self.images, provenance.uri, provenance.digest)
         meta = Meta(url=self._fact(rows, self.url_field), licence=self._fact(rows, self.licence_field))
         return [make_example(self, unit, name, provenance, text=texts, images=[image], meta=meta)]
 

@@ -160,7 +160,7 @@ class WebDatasetSource(Source):
             facts |= value
         return facts
 
-    def _texts(self, parts: _Parts, facts: dict[str, Any], images: list[Image]) -> list[Text]:
+    def _texts(self, parts: _Parts, facts: dict[str, Any], images: Sequence[Image]) -> list[Text]:
         role = "caption" if images else "body"
         found = [(role, plain_text(data)) for _, data in parts.text]
         if not found and (caption := _fact(facts, self.caption_field)) is not None:

@@ -18,9 +18,9 @@ from PIL import Image as Pillow
 
 from omnimill.errors import BadRecord, ConfigError
 from omnimill.infra.dataset import Unit
-from omnimill.pipelines.decoders.images import load_rgb
 from omnimill.pipelines.decoders.mesh import MeshLimits, load_surface
 from omnimill.pipelines.decoders.mesh_files import check_gltf, references, resolve
+from omnimill.pipelines.decoders.pixels import load_rgb
 from omnimill.pipelines.decoders.rendering import Camera, Pose, camera_rays, render_asset
 from omnimill.pipelines.sources.assets3d import Assets3dSource, ViewSettings, asset_examples, sample_poses
 from omnimill.schema import Example, Provenance

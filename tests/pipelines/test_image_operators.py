@@ -7,14 +7,15 @@ import pytest
 from blake3 import blake3
 from pydantic import ValidationError
 
-from omnimill.pipelines.decoders.images import encode_rgb, load_rgb
+from omnimill.pipelines.decoders.pixels import encode, encoded_format, load_rgb
 from omnimill.pipelines.operators.image import ImageAspect, ImageBlur, ImageResize, ImageSize, ImageUniform
 from omnimill.schema import Example, Image, Provenance
 
 
 def image(rgb: np.ndarray) -> Image:
-    data, form = encode_rgb(rgb.astype(np.uint8))
+    data = encode(rgb.astype(np.uint8))
     height, width = rgb.shape[:2]
+    form = encoded_format(width, height)
     return Image(data=data, format=form, width=width, height=height, digest=blake3(data).hexdigest())
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as Pillow
 
 from omnimill.errors import ConfigError
-from omnimill.pipelines.decoders.images import load_rgb
+from omnimill.pipelines.decoders.pixels import load_rgb
 from omnimill.pipelines.sources.lerobot import LeRobotSource
 from omnimill.schema import Example, Image
 
