@@ -9,8 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from math import ceil
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -25,13 +23,14 @@ from omnimill.infra.units import WORKER_RETRIES
 from omnimill.pipelines.dedup import features
 from omnimill.pipelines.dedup.base import GroupStep, KeyedStep, NearStep, RowStep, ScoreStep, Step, Workers
 from omnimill.pipelines.dedup.components import cluster
+from omnimill.pipelines.dedup.exchange import TASK, WHOLE, count_partitions, spread
 from omnimill.pipelines.dedup.stars import spread_cluster
 from omnimill.pipelines.dedup.verdicts import leave_out
 from omnimill.pipelines.dedup.view import Shard, View
 
 _LEFT_OUT = pa.schema([("shard", pa.uint32()), ("left_out", pa.string())])
-_WHOLE: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
-_TASK: dict[str, Any] = {**_WHOLE, "num_cpus": 1, "max_retries": WORKER_RETRIES}
+# The size in memory of one row of `VERDICTS`.
+VERDICT_BYTES = 96
 
 
 def run_step(view: View, shards: Sequence[Shard], partition_bytes: int) -> dict[int, LeftOut]:
@@ -46,30 +45,27 @@ def run_step(view: View, shards: Sequence[Shard], partition_bytes: int) -> dict[
         if step.workers() is not None or isinstance(step, ScoreStep):
             _measure(step, shards, dataset)
         if isinstance(step, RowStep):
-            return _collect(_blocks(shards).map_batches(partial(_judge, view=view), **_TASK))
+            return _collect(_blocks(shards).map_batches(partial(_judge, view=view), **TASK))
         if isinstance(step, KeyedStep):
-            partitions = count_partitions(step, shards, partition_bytes)
-            keyed = _blocks(shards).map_batches(partial(_keyed, view=view), **_TASK)
+            rows = sum(shard.file.rows for shard in shards)
+            partitions = count_partitions(rows * step.keys, step.row_bytes, partition_bytes)
+            keyed = _blocks(shards).map_batches(partial(_keyed, view=view), **TASK)
             leave = partial(_leave, step=step, dataset=dataset, shards=by_index)
             if partitions == 1:
                 # All in one place: one task decides and stores.
                 alone = partial(_decide_alone, step=step, leave=leave)
-                return _collect(keyed.repartition(1).map_batches(alone, **_TASK))
-            spread = keyed.repartition(partitions, keys=["key"])
+                return _collect(keyed.repartition(1).map_batches(alone, **TASK))
+            parts = keyed.repartition(partitions, keys=["key"])
             if isinstance(step, GroupStep):
-                verdicts = spread.map_batches(partial(_decide, step=step), **_TASK)
+                verdicts = parts.map_batches(partial(_decide, step=step), **TASK)
             else:
                 assert isinstance(step, NearStep)
-                edges = spread.map_batches(partial(_link, step=step), **_TASK)
+                edges = parts.map_batches(partial(_link, step=step), **TASK)
                 verdicts = spread_cluster(edges, step.reason, partition_bytes)
-            return _collect(verdicts.repartition(partitions, keys=["shard"]).map_batches(leave, **_TASK))
+            # Far fewer than rows as a rule, so they are counted before they are spread.
+            verdicts = verdicts.materialize()
+            return _collect(spread(verdicts, ["shard"], VERDICT_BYTES, partition_bytes).map_batches(leave, **TASK))
     return {}
-
-
-def count_partitions(step: KeyedStep, shards: Sequence[Shard], partition_bytes: int) -> int:
-    """How many partitions the keyed rows of shards are cut into."""
-    rows = sum(shard.file.rows for shard in shards)
-    return max(1, ceil(rows * step.keys * step.row_bytes / partition_bytes))
 
 
 def _measure(step: Step, shards: Sequence[Shard], dataset: Dataset) -> None:
@@ -88,7 +84,7 @@ def _measure(step: Step, shards: Sequence[Shard], dataset: Dataset) -> None:
         num_cpus=workers.num_cpus,
         num_gpus=workers.num_gpus or None,
         max_task_retries=WORKER_RETRIES,
-        **_WHOLE,
+        **WHOLE,
     )
     for _ in graph.iter_rows():
         pass

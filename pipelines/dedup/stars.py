@@ -9,24 +9,21 @@ centre of a star is the row that is kept.
 from __future__ import annotations
 
 from functools import partial
-from math import ceil
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import ray.data
 
-from omnimill.infra.units import WORKER_RETRIES
 from omnimill.pipelines.dedup.base import EDGES, NODE
 from omnimill.pipelines.dedup.components import cluster
+from omnimill.pipelines.dedup.exchange import TASK, count_partitions
 from omnimill.pipelines.dedup.shingles import mix
 from omnimill.pipelines.dedup.verdicts import verdicts
 
 # The size in memory of one link, in both directions.
 EDGE_BYTES = 2 * 80
 
-_TASK: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "num_cpus": 1, "max_retries": WORKER_RETRIES}
 _PLACE = ("prefer", "id_hi", "id_lo", "shard", "row")
 _A, _B = ["a_shard", "a_row"], [f"b_{name}" for name in _PLACE]
 # Links of `EDGES`, whose far end and score may be null, and a number of 32 bits that stands for the two rows.
@@ -41,14 +38,14 @@ def spread_cluster(edges: ray.data.Dataset, reason: str, partition_bytes: int) -
         partition_bytes: of the links of one partition; fewer than that are clustered by one task.
     """
     edges = edges.materialize()
-    partitions = max(1, ceil(edges.count() * EDGE_BYTES / partition_bytes))
+    partitions = count_partitions(edges.count(), EDGE_BYTES, partition_bytes)
     if partitions == 1:
-        return edges.repartition(1).map_batches(partial(cluster, reason=reason), **_TASK)
-    best = edges.map_batches(best_scores, **_TASK)
+        return edges.repartition(1).map_batches(partial(cluster, reason=reason), **TASK)
+    best = edges.map_batches(best_scores, **TASK)
     stars, before = edges, None
     while True:
         for prepare, star in ((both_ways, large_star), (later_first, small_star)):
-            stars = stars.map_batches(prepare, **_TASK).repartition(partitions, keys=_A).map_batches(star, **_TASK)
+            stars = stars.map_batches(prepare, **TASK).repartition(partitions, keys=_A).map_batches(star, **TASK)
         stars = stars.materialize()
         # Both rounds leave stars as they are and change any other graph.
         now = stars.count(), stars.sum("check")
@@ -56,7 +53,7 @@ def spread_cluster(edges: ray.data.Dataset, reason: str, partition_bytes: int) -
             break
         before = now
     spread: ray.data.Dataset = stars.union(best).repartition(partitions, keys=_A)
-    return spread.map_batches(partial(star_verdicts, reason=reason), **_TASK)
+    return spread.map_batches(partial(star_verdicts, reason=reason), **TASK)
 
 
 def both_ways(edges: pa.Table) -> pa.Table:
