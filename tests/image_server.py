@@ -40,6 +40,13 @@ def bomb_png(side: int = 20_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+@cache
+def gzip_bomb() -> bytes:
+    """200 MiB of zeros in 200 kB."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join(packer.compress(bytes(1 << 20)) for _ in range(200)) + packer.flush()
+
+
 class ImageServer(ThreadingHTTPServer):
     """Listens on 127.0.0.1 in threads of its own.
 
@@ -174,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(gzip.compress(picture(int(argument.split(".", maxsplit=1)[0]))), Content_Encoding="gzip")
 
     def do_gzipbomb(self, argument: str, query: dict[str, str]) -> None:
-        self.answer(gzip.compress(bytes(200 << 20), 9), Content_Encoding="gzip")
+        self.answer(gzip_bomb(), Content_Encoding="gzip")
 
     def do_brotli(self, argument: str, query: dict[str, str]) -> None:
         self.answer(b"\x0b\x02\x80", Content_Encoding="br")
