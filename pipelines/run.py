@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 
 from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Commit, Counts, Dataset
@@ -68,7 +69,8 @@ def _run(
     # Importing and starting Ray takes seconds: not for a run that has nothing to do.
     from omnimill.infra.ray_session import ray_session  # noqa: PLC0415
 
-    with ray_session(num_cpus):
+    # Ray tells of lost workers on stdout, which is the answer's.
+    with redirect_stdout(sys.stderr), ray_session(num_cpus):
         return [_result(item, _run_source(item, dag, dataset, faults) if item.todo else []) for item in plans]
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -164,6 +165,48 @@ def test_three_kills_and_a_restart_give_the_undisturbed_manifest(
     answer = finish(dag_file, tmp_path)
     assert before >= 3
     assert answer["committed"] <= UNITS - before  # type: ignore[operator]
+    check(tmp_path, answer, undisturbed)
+
+
+def two_nodes(dag_file: Path, root: Path, victim: str, *moments: int) -> dict[str, object]:
+    """Ingest on a cluster of two nodes that loses a victim each time there are so many commits."""
+    command = [sys.executable, "-m", "faults.two_nodes", dag_file, root, victim, *moments]
+    environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    process = subprocess.Popen(
+        list(map(str, command)),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=240)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, err
+    answer: dict[str, object] = json.loads(out.splitlines()[-1])
+    return answer
+
+
+@pytest.mark.ray
+def test_a_node_that_is_lost_costs_nothing(dag_file: Path, undisturbed: str, tmp_path: Path) -> None:
+    answer = two_nodes(dag_file, tmp_path, "node", 8)
+    assert answer["killed"] == ["node"]
+    check(tmp_path, answer, undisturbed)
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("victim", "moments"), [("worker", (2, 5, 9, 14, 20)), ("node", (1,)), ("node", (20,))])
+def test_workers_and_nodes_that_are_lost(
+    dag_file: Path, undisturbed: str, tmp_path: Path, victim: str, moments: tuple[int, ...]
+) -> None:
+    answer = two_nodes(dag_file, tmp_path, victim, *moments)
+    assert len(answer["killed"]) == len(moments)  # type: ignore[arg-type]
     check(tmp_path, answer, undisturbed)
 
 
