@@ -7,7 +7,8 @@ belongs to by its index. Media stay encoded. Absent is None (null in Arrow), nev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -310,13 +311,28 @@ EXAMPLE_SCHEMA = pa.schema(
 
 def to_table(examples: Iterable[Example]) -> pa.Table:
     """Examples as an Arrow table in :data:`EXAMPLE_SCHEMA`, in the given order."""
-    rows = []
-    for example in examples:
-        row = asdict(example)
-        row["meta"]["scores"] = sorted(example.meta.scores.items())
-        row["meta"]["tags"] = sorted(example.meta.tags.items())
-        rows.append(row)
-    return pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA)
+    rows = list(examples)
+    columns = [_array([getattr(row, name.name) for row in rows], name.type) for name in EXAMPLE_SCHEMA]
+    return pa.Table.from_arrays(columns, schema=EXAMPLE_SCHEMA)
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Objects of this module, and plain values in them, as an Arrow array; None is null."""
+    if pa.types.is_struct(kind):
+        parts = [kind.field(i) for i in range(kind.num_fields)]
+        absent = [value is None for value in values]
+        if any(absent):
+            children = [_array([value and getattr(value, part.name) for value in values], part.type) for part in parts]
+            return pa.StructArray.from_arrays(children, fields=parts, mask=pa.array(absent))
+        children = [_array([getattr(value, part.name) for value in values], part.type) for part in parts]
+        return pa.StructArray.from_arrays(children, fields=parts)
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        offsets = pa.array(accumulate(map(len, values), initial=0), pa.int32())
+        flat = _array([item for value in values for item in value], kind.value_type)
+        return pa.ListArray.from_arrays(offsets, flat, type=kind)
+    if pa.types.is_map(kind):
+        return pa.array([None if value is None else sorted(value.items()) for value in values], kind)
+    return pa.array(values, kind)
 
 
 def from_row(row: Mapping[str, Any]) -> Example:

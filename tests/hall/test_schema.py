@@ -1,6 +1,6 @@
 """Examples survive Arrow, and a reader refuses a version that it does not know."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pyarrow as pa
 import pytest
@@ -55,6 +55,18 @@ def test_round_trip_through_arrow() -> None:
     table = schema.to_table(examples)
     assert [schema.from_row(row) for row in table.to_pylist()] == examples
     assert table.column("video").null_count == 1
+
+
+def test_tables_are_what_arrow_makes_of_the_same_rows() -> None:
+    short = schema.Example(id="0", source="s", unit="u", key="k", provenance=schema.Provenance(uri="x", digest="y"))
+    short.text = [schema.Text(role="body", text="a"), schema.Text(role="body", text="b", audio=3)]
+    for examples in ([], [short], [full_example(), short, full_example()]):
+        rows = [asdict(example) for example in examples]
+        for row in rows:
+            row["meta"] |= {name: sorted(row["meta"][name].items()) for name in ("scores", "tags")}
+        table = schema.to_table(examples)
+        table.validate(full=True)
+        assert table.equals(pa.Table.from_pylist(rows, schema=schema.EXAMPLE_SCHEMA), check_metadata=True)
 
 
 def test_dataclasses_and_arrow_name_the_same_columns() -> None:
