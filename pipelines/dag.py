@@ -25,6 +25,7 @@ from omnimill.pipelines.operators.text_web import TextBoilerplate, TextFineWeb, 
 from omnimill.pipelines.operators.urls import DomainBlocklist
 from omnimill.pipelines.operators.video import TranscriptDensity, VideoBorders, VideoShape, VideoStatic
 from omnimill.pipelines.operators.video_text import VideoText
+from omnimill.pipelines.sources.alfred import AlfredSource
 from omnimill.pipelines.sources.assets3d import Assets3dSource
 from omnimill.pipelines.sources.audio_files import AudioFilesSource
 from omnimill.pipelines.sources.files import FilesSource
@@ -34,6 +35,7 @@ from omnimill.pipelines.sources.interleaved_pairs import InterleavedPairsSource
 from omnimill.pipelines.sources.interleaved_parquet import InterleavedParquetSource
 from omnimill.pipelines.sources.jsonl import JsonlSource
 from omnimill.pipelines.sources.lerobot import LeRobotSource
+from omnimill.pipelines.sources.navigation import NavigationSource
 from omnimill.pipelines.sources.objaverse import ObjaverseSource
 from omnimill.pipelines.sources.parquet_text import ParquetTextSource
 from omnimill.pipelines.sources.patches import PatchesSource
@@ -49,6 +51,7 @@ from omnimill.pipelines.sources.webdataset_tars import WebDatasetSource
 
 # Every source and operator that a DAG can name; adding one is a line here.
 SOURCE_TYPES: tuple[type[Source], ...] = (
+    AlfredSource,
     Assets3dSource,
     AudioFilesSource,
     FilesSource,
@@ -58,6 +61,7 @@ SOURCE_TYPES: tuple[type[Source], ...] = (
     InterleavedParquetSource,
     JsonlSource,
     LeRobotSource,
+    NavigationSource,
     ObjaverseSource,
     ParquetTextSource,
     PatchesSource,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -18,6 +17,7 @@ from omnimill.pipelines import files
 from omnimill.pipelines.base import Record
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.masks import decode_rle, mask_png
+from omnimill.pipelines.decoders.numbers import is_finite_number
 from omnimill.pipelines.decoders.tars import Member, read_members
 from omnimill.pipelines.decoders.text import parse_json
 from omnimill.pipelines.sources.examples import make_example
@@ -142,13 +142,13 @@ def _annotation(told: Any, image: Image) -> Annotation:
         box=_shares([top, left, top + height, left + width], image),
         points=_shares(points, image) or None,
         mask=mask_png(mask),
-        score=float(score) if isinstance(score, int | float) and math.isfinite(score) else None,
+        score=float(score) if is_finite_number(score) else None,
     )
 
 
 def _numbers(value: Any, name: str, count: int) -> list[float]:
     right = isinstance(value, list) and len(value) == count
-    if not right or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+    if not right or not all(map(is_finite_number, value)):
         raise BadRecord("mask_malformed", f"{name!r} is not {count} numbers")
     return [float(v) for v in value]
 
