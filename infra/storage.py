@@ -9,6 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -28,6 +29,9 @@ Mark = dict[str, str | int]
 _CHUNK = 8 << 20
 _BUFFER = 256 << 10
 _THREADS = 16
+# Small files of a remote folder that are read at once, and how many are read ahead of who uses them.
+_READERS = 64
+_AHEAD = 4096
 # Files of one folder from which on listing it is cheaper than asking for each.
 _WORTH_LISTING = 32
 # Larger files go to S3 in parts; so many are in memory at once.
@@ -36,11 +40,18 @@ _PARTS = {"chunksize": 16 << 20, "max_concurrency": 4}
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a URL or plain path, and the path on it."""
+    if "://" not in url and "::" not in url:  # what fsspec does with a plain path, without its search for a protocol
+        return _local_files(), LocalFileSystem._strip_protocol(url)
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise OmnimillError(f"cannot open {url!r}: {error}") from None
     return fs, path
+
+
+@cache
+def _local_files() -> LocalFileSystem:
+    return fsspec.filesystem("file")  # type: ignore[no-any-return]
 
 
 def _fresh(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -83,7 +94,7 @@ def open_read(url: str) -> BinaryIO:
     """A binary reader; the caller closes it. One of a remote store checks lengths and tries again what fails."""
     fs, path = filesystem(url)
     if _is_local(fs):
-        return fs.open(path, "rb")  # type: ignore[no-any-return]
+        return Path(path).open("rb")
     size = _patient(f"looking up {url}", lambda: fs.info(path))["size"]
     if size is None:  # a web server that does not say
         return fs.open(path, "rb")  # type: ignore[no-any-return]
@@ -91,6 +102,9 @@ def open_read(url: str) -> BinaryIO:
 
 
 def read_bytes(url: str) -> bytes:
+    fs, path = filesystem(url)
+    if _is_local(fs):
+        return Path(path).read_bytes()
     with open_read(url) as stream:
         return stream.read()
 
@@ -113,8 +127,39 @@ def list_files(url: str) -> list[str]:
 def list_folder(url: str) -> list[str]:
     """Names of the files directly in a folder, sorted; empty when the folder does not exist."""
     fs, path = _fresh(url)
+    if _is_local(fs):
+        return _local_names(path)
     entries = _patient(f"listing {url}", lambda: fs.ls(path, detail=True) if fs.exists(path) else [])
     return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
+
+
+def _local_names(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def read_folder(url: str, ending: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files directly in a folder whose names end so, sorted by name; some read ahead."""
+    fs, path = _fresh(url)
+    if _is_local(fs):
+        for name in list_folder(url):
+            if name.endswith(ending):
+                yield name, Path(path, name).read_bytes()
+        return
+    entries = _patient(f"listing {url}", lambda: fs.ls(path, detail=True) if fs.exists(path) else [])
+    sizes = {entry["name"]: int(entry["size"] or 0) for entry in entries if entry["type"] == "file"}
+    names = sorted(name for name in sizes if name.endswith(ending))
+
+    def read(name: str) -> tuple[str, bytes]:
+        short = name.rsplit("/", 1)[-1]
+        return short, RangeReader(fs, name, sizes[name], join(url, short)).readall()
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        for start in range(0, len(names), _AHEAD):
+            yield from pool.map(read, names[start : start + _AHEAD])
 
 
 def stat(url: str) -> Mark:
@@ -184,6 +229,11 @@ def digest_file(url: str) -> str:
         for chunk in chunks(stream):
             hasher.update(chunk)
     return hasher.hexdigest()
+
+
+def digest_files(urls: Sequence[str]) -> list[str]:
+    """:func:`digest_file` of many files, several at a time where they are remote."""
+    return list(_in_threads(digest_file, urls))
 
 
 def chunks(stream: BinaryIO) -> Iterator[bytes]:

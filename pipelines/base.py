@@ -87,9 +87,11 @@ class Source(Config):
 
     def inputs(self, unit: Unit) -> list[InputRef]:
         """What the unit depends on, by content; on a worker. A source that reads a slice of a file hashes the slice."""
+        digests = storage.digest_files(unit.files)
+        sizes = storage.stats(unit.files)
         return [
-            InputRef(uri=uri, digest=storage.digest_file(uri), bytes=int(storage.stat(uri)["bytes"]))
-            for uri in unit.files
+            InputRef(uri=uri, digest=digest, bytes=int((sizes[uri] or storage.stat(uri))["bytes"]))
+            for uri, digest in zip(unit.files, digests, strict=True)
         ]
 
     def read(self, unit: Unit) -> Iterator[Record]:

@@ -93,12 +93,10 @@ class ImageFolderSource(Source):
         lines: dict[str, list[Mapping[str, Any]]] = {files.relative(uri, self.path): [] for uri in pictures}
         if self.captions is not None:
             yield from self._sort_captions(unit, lines)
-        for uri in pictures:
+        for uri, data in zip(pictures, files.read_files(pictures, self.images.max_bytes), strict=True):
             name = files.relative(uri, self.path)
-            try:
-                data = files.read_file(uri, self.images.max_bytes)
-            except BadRecord as fault:
-                yield Record(name, Provenance(uri=uri, digest=storage.digest_file(uri)), refusal(fault))
+            if isinstance(data, BadRecord):
+                yield Record(name, Provenance(uri=uri, digest=storage.digest_file(uri)), refusal(data))
                 continue
             provenance = Provenance(uri=uri, digest=blake3(data).hexdigest())
             small = data if len(data) <= files.SMALL_BYTES else None
