@@ -11,6 +11,20 @@ from typing import Any
 from omnimill.errors import BadRecord
 
 _META_CHARSET = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:-]{2,40})", re.IGNORECASE)
+# What browsers take these names for.
+_BROWSER_CODECS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "tis-620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+# One damaged character is borne with among so many.
+_INTACT = 1000
 _UNSEEN = {"head", "script", "style", "noscript", "template", "svg", "math", "iframe", "object", "select", "button"}
 _BLOCKS = {"address", "article", "aside", "blockquote", "br", "caption", "dd", "details", "div", "dl", "dt", "figure"}
 _BLOCKS |= {"figcaption", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav"}
@@ -77,22 +91,47 @@ def html_text(data: bytes) -> str:
         BadRecord: ``invalid_utf8`` when it is neither UTF-8 nor in the encoding that it declares.
     """
     parser = _Readable()
-    parser.feed(_html_source(data))
+    parser.feed(html_source(data))
     parser.close()
     return parser.text()
 
 
-def _html_source(data: bytes) -> str:
-    declared = _META_CHARSET.search(data[:4096])
+def html_source(data: bytes, charset: str | None = None) -> str:
+    """The text of an HTML file.
+
+    UTF-8 where it is that, else by a UTF-16 mark, the charset that HTTP names or the one that the file declares, under
+    the names that browsers use (Encoding Standard, section 4.2). One character in a thousand may be damaged, and
+    becomes U+FFFD.
+
+    Raises:
+        BadRecord: ``invalid_utf8`` when it is none of these.
+    """
     try:
         return utf8(data)
-    except BadRecord:
-        if declared is None:
-            raise
+    except BadRecord as fault:
+        strict = fault
+    declared = _META_CHARSET.search(data[:4096])
+    labels = ["utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else None, charset]
+    labels += [declared.group(1).decode() if declared else None, "utf-8"]
+    for label in labels:
+        codec = _codec(label)
+        if codec is not None:
+            text = data.decode(codec, "replace")
+            if text.count("\ufffd") * _INTACT <= len(text):
+                return text
+    said = ", ".join(repr(label) for label in labels[1:3] if label)
+    raise BadRecord("invalid_utf8", f"neither UTF-8 nor what is declared ({said or 'nothing'}): {strict.message}")
+
+
+def _codec(label: str | None) -> str | None:
+    if label is None:
+        return None
     try:
-        return data.decode(codecs.lookup(declared.group(1).decode()).name)
-    except (LookupError, UnicodeError) as fault:
-        raise BadRecord("invalid_utf8", f"neither UTF-8 nor what the page declares: {fault}") from None
+        name = codecs.lookup(label.strip().strip("\"'")).name
+    except (LookupError, ValueError):
+        return None
+    # Codecs from bytes to bytes have names, too.
+    return _BROWSER_CODECS.get(name, name) if getattr(codecs.lookup(name), "_is_text_encoding", True) else None
 
 
 class _Readable(HTMLParser):
