@@ -10,12 +10,14 @@ from omnimill.config import Config
 from omnimill.pipelines.dedup.base import Step
 from omnimill.pipelines.dedup.prefer import Prefer
 from omnimill.pipelines.dedup.steps.exact import Exact
+from omnimill.pipelines.dedup.steps.image_near import ImageNear
 from omnimill.pipelines.dedup.steps.text_near import TextNear
 from omnimill.pipelines.dedup.steps.threshold import Threshold
 
 # Every step that a configuration can name; adding one is a line here.
 STEP_TYPES: tuple[type[Step], ...] = (
     Exact,
+    ImageNear,
     TextNear,
     Threshold,
 )

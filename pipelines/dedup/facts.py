@@ -9,23 +9,13 @@ from numpy.typing import NDArray
 
 from omnimill.config import digest_json
 from omnimill.errors import IntegrityError
-from omnimill.rng import digest64
 from omnimill.schema import EXAMPLE_SCHEMA, SCHEMA_VERSION
 
 FACTS_VERSION = 1
-READS = ("id", "source", "provenance", "meta")
+READS = ("id", "meta")
 DIGEST = pa.binary(16)
 
-# id: of the example. record: first 16 bytes of the digest of the record that it was read from.
-# origin: a number for where that record lies: rows that were read from one record have it in common.
-FACTS = pa.schema(
-    [
-        pa.field("id", DIGEST, nullable=False),
-        pa.field("record", DIGEST, nullable=False),
-        pa.field("origin", pa.uint64(), nullable=False),
-        EXAMPLE_SCHEMA.field("meta"),
-    ]
-)
+FACTS = pa.schema([pa.field("id", DIGEST, nullable=False), EXAMPLE_SCHEMA.field("meta")])
 
 
 def facts_recipe() -> str:
@@ -37,17 +27,9 @@ def facts(table: pa.Table) -> pa.Table:
     """`FACTS` of a shard's rows.
 
     Raises:
-        IntegrityError: an id or a digest is not hexadecimal or too short.
+        IntegrityError: an id is not hexadecimal or too short.
     """
-    where = table.column("provenance").combine_chunks()
-    places = zip(*(column.to_pylist() for column in (table.column("source"), *where.flatten())), strict=True)
-    columns = [
-        _from_hex(table.column("id"), "id"),
-        _from_hex(where.field("digest"), "provenance.digest"),
-        pa.array([digest64(*map(str, place)) for place in places], pa.uint64()),
-        table.column("meta"),
-    ]
-    return pa.table(columns, schema=FACTS)
+    return pa.table([from_hex(table.column("id"), "id"), table.column("meta")], schema=FACTS)
 
 
 def halves(column: pa.ChunkedArray) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -73,13 +55,12 @@ def tag(meta: pa.ChunkedArray, name: str) -> pa.Array:
     return _entry(meta, "tags", name, pa.string())
 
 
-def _entry(meta: pa.ChunkedArray, field: str, name: str, kind: pa.DataType) -> pa.Array:
-    values = pc.map_lookup(pc.struct_field(meta, field), pa.scalar(name), "first")
-    return pc.cast(values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values, kind)
+def from_hex(column: pa.ChunkedArray, what: str) -> pa.Array:
+    """The first 16 bytes of hexadecimal digests.
 
-
-def _from_hex(column: pa.ChunkedArray, what: str) -> pa.Array:
-    """The first 16 bytes of hexadecimal digests."""
+    Raises:
+        IntegrityError: a value is not hexadecimal or too short; `what` names the column.
+    """
     try:
         values = b"".join(bytes.fromhex(text[:32]) for text in column.to_pylist())
     except ValueError:
@@ -87,3 +68,8 @@ def _from_hex(column: pa.ChunkedArray, what: str) -> pa.Array:
     if len(values) != 16 * len(column):
         raise IntegrityError(f"column {what} holds a value of fewer than 32 hexadecimal digits")
     return pa.Array.from_buffers(DIGEST, len(column), [None, pa.py_buffer(values)])
+
+
+def _entry(meta: pa.ChunkedArray, field: str, name: str, kind: pa.DataType) -> pa.Array:
+    values = pc.map_lookup(pc.struct_field(meta, field), pa.scalar(name), "first")
+    return pc.cast(values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values, kind)

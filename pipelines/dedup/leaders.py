@@ -48,13 +48,18 @@ def linked(keyed: pa.Table, what: str, similarity: Similarity, least: float) -> 
         if not len(member):
             break
         found = similarity(values[member], values[leader])
-        near = found >= least
+        # A row may have several values: it is not linked with itself, nor does it lead itself.
+        near = (found >= least) | (rank[member] == rank[leader])
         pairs.append(np.stack([member[near], leader[near]], axis=1))
         scores.append(found[near])
         left = member[~near]
     pair, score = np.concatenate(pairs), np.concatenate(scores)
-    # The same pair may share several keys.
-    _, once = np.unique(rank[pair[:, 0]] * len(first) + rank[pair[:, 1]], return_index=True)
+    # The same pair may share several keys, with several values: the best counts.
+    best = np.lexsort([-score, rank[pair[:, 1]], rank[pair[:, 0]]])
+    pair, score = pair[best], score[best]
+    both = rank[pair]
+    once = np.flatnonzero(np.append(True, np.any(both[1:] != both[:-1], axis=1))[: len(pair)])
+    once = once[both[once, 0] != both[once, 1]]
     ends = [take_table(node, pair[once, i]) for i in (0, 1)]
     columns = [column for end in ends for column in end.columns]
     return pa.table([*columns, pa.array(score[once])], schema=EDGES)

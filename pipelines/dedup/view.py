@@ -43,7 +43,7 @@ class View:
         dataset = Dataset(self.root, self.dataset)
         facts = features.load(dataset, shard.file, features.FACTS)
         columns = {field.name: column for field, column in zip(NODE, self._node(dataset, shard, facts), strict=True)}
-        columns |= {name: facts.column(name) for name in ("record", "origin", "meta")}
+        columns["meta"] = facts.column("meta")
         if self.step.reads():
             measured = features.load(dataset, shard.file, features.measure_of(self.step))
             columns |= {name: measured.column(name) for name in measured.column_names}

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from blake3 import blake3
 
 from omnimill.pipelines.dedup.base import NODE, Featurizer, GroupStep
-from omnimill.pipelines.dedup.facts import DIGEST, halves
+from omnimill.pipelines.dedup.facts import DIGEST, from_hex, halves
 from omnimill.pipelines.dedup.texts import flat_texts
 from omnimill.pipelines.dedup.verdicts import keep_first
+from omnimill.rng import digest64
 
 _LOWER = bytes(range(256)).lower()
 _WHITE_SPACE = b" \t\n\r\x0b\x0c"
@@ -38,22 +39,29 @@ class Exact(GroupStep):
         return 56
 
     def reads(self) -> tuple[str, ...]:
-        return () if self.of == "record" else (self.of,)
+        return ("source", "provenance") if self.of == "record" else (self.of,)
 
     def featurizer(self) -> Featurizer:
-        return _texts if self.of == "text" else _images
+        return {"record": _records, "text": _texts, "images": _images}[self.of]
 
     def keyed(self, rows: pa.Table) -> pa.Table:
-        name = "record" if self.of == "record" else "digest"
-        rows = rows.filter(pc.is_valid(rows.column(name)))
-        key, check = halves(rows.column(name))
-        columns = [*rows.select(NODE.names).columns, pa.array(key), pa.array(check), rows.column("origin")]
-        return pa.table(columns, names=[*NODE.names, "key", "check", "origin"])
+        rows = rows.filter(pc.is_valid(rows.column("digest")))
+        key, check = halves(rows.column("digest"))
+        keyed = rows.select([*NODE.names, "origin"] if self.of == "record" else NODE.names)
+        return keyed.append_column("key", pa.array(key)).append_column("check", pa.array(check))
 
     def decide(self, keyed: pa.Table) -> pa.Table:
         frame = pl.from_arrow(keyed)
         assert isinstance(frame, pl.DataFrame)
         return keep_first(frame, f"exact_{self.of}", ["key", "check"], "origin" if self.of == "record" else None)
+
+
+def _records(table: pa.Table) -> pa.Table:
+    """The digest of each row's record, and a number for where that lies, which rows of one record have in common."""
+    where = table.column("provenance").combine_chunks()
+    places = zip(table.column("source").to_pylist(), *(column.to_pylist() for column in where.flatten()), strict=True)
+    origin = pa.array([digest64(*map(str, place)) for place in places], pa.uint64())
+    return pa.table({"digest": from_hex(where.field("digest"), "provenance.digest"), "origin": origin})
 
 
 def _texts(table: pa.Table) -> pa.Table:

@@ -1,0 +1,104 @@
+"""Near-duplicate pictures: perceptual hashes, bands, links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from omnimill.pipelines.dedup.base import NODE
+from omnimill.pipelines.dedup.image_hash import BITS, distances, hash_bands, hash_picture
+from omnimill.pipelines.dedup.steps.image_near import ImageNear
+from omnimill.rng import generator
+from omnimill.schema import Example, Image, Provenance, to_table
+
+Pixels = NDArray[np.uint8]
+SAME: dict[str, Callable[[Pixels], Pixels]] = {
+    "half the size": lambda rgb: cv2.resize(rgb, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "stretched": lambda rgb: cv2.resize(rgb, (300, 300), interpolation=cv2.INTER_LINEAR),
+    "grey": lambda rgb: np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2),
+    "brighter": lambda rgb: cv2.convertScaleAbs(rgb, alpha=1.1, beta=8),
+    "mirrored": lambda rgb: np.ascontiguousarray(rgb[:, ::-1]),
+}
+
+
+def photo(*keys: object) -> Pixels:
+    """A picture with the spectrum of photographs: random patches at every scale, uint8 [240, 320, 3]."""
+    random = generator("photo", *map(str, keys))
+    total = np.zeros((240, 320, 3))
+    for scale in (3, 6, 12, 24, 48, 96):
+        patch = random.normal(size=(scale, scale * 4 // 3, 3)).astype(np.float32)
+        total += cv2.resize(patch, (320, 240), interpolation=cv2.INTER_CUBIC) * 60 / scale**0.5
+    return np.clip(total + 128, 0, 255).astype(np.uint8)
+
+
+def stored(rgb: Pixels, quality: int = 92) -> Image:
+    data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    digest = blake3(data).hexdigest()
+    return Image(data=data, format="jpeg", width=rgb.shape[1], height=rgb.shape[0], digest=digest)
+
+
+def table_of(*rows: list[Image]) -> pa.Table:
+    where = Provenance(uri="u", digest="0" * 64)
+    return to_table(
+        Example(id=f"{i:032x}", source="s", unit="u", key=str(i), provenance=where, images=images)
+        for i, images in enumerate(rows)
+    )
+
+
+def links(step: ImageNear, table: pa.Table) -> set[tuple[int, int]]:
+    count = table.num_rows
+    zeros, index = np.zeros(count, np.uint64), np.arange(count)
+    node = [zeros.astype(np.uint32), index.astype(np.uint32), zeros, zeros, index.astype(np.uint64)]
+    features = step.featurizer()(table.select(["images"]))
+    edges = step.link(step.keyed(pa.table([*node, features.column("hash")], names=[*NODE.names, "hash"])))
+    return set(zip(edges.column("b_row").to_pylist(), edges.column("a_row").to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_copies_are_linked_with_their_original_and_with_nothing_else(change: str) -> None:
+    photos = [photo(i) for i in range(40)]
+    copies = [stored(SAME[change](rgb), quality=60) for rgb in photos]
+    table = table_of(*([stored(rgb)] for rgb in photos), *([copy] for copy in copies))
+    assert links(ImageNear(step="image_near"), table) == {(i, 40 + i) for i in range(40)}
+
+
+def test_mirror_images_are_copies_only_when_asked_for() -> None:
+    rgb = photo("mirror")
+    table = table_of([stored(rgb)], [stored(SAME["mirrored"](rgb))])
+    assert links(ImageNear(step="image_near", mirrored=True), table) == {(0, 1)}
+    assert links(ImageNear(step="image_near", mirrored=False), table) == set()
+
+
+def test_rows_with_several_pictures_or_a_plain_one_have_no_twins() -> None:
+    rgb, plain = stored(photo("several")), stored(np.full((64, 64, 3), 200, np.uint8))
+    broken = Image(data=b"\xff\xd8\xff", format="jpeg", width=8, height=8, digest="0" * 64)
+    table = table_of([rgb], [rgb, rgb], [], [plain], [plain], [broken], [broken])
+    assert links(ImageNear(step="image_near"), table) == set()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(4, 32), st.data())
+def test_hashes_closer_than_the_number_of_bands_share_a_band(bands: int, data: st.DataObject) -> None:
+    flips = data.draw(st.sets(st.integers(0, BITS - 1), max_size=bands - 1))
+    bits = generator("bits", bands).integers(0, 2, (2, BITS)).astype(np.uint8)
+    bits[1] = bits[0]
+    bits[1, list(flips)] ^= 1
+    hashes = np.packbits(bits, axis=1)
+    assert distances(hashes[:1], hashes[1:]).tolist() == [len(flips)]
+    keys = hash_bands(hashes, bands)
+    assert np.any(keys[0] == keys[1])
+
+
+def test_the_hash_of_the_mirror_image_comes_with_the_hash() -> None:
+    rgb = photo("both")
+    straight, turned = hash_picture(stored(rgb, 100)), hash_picture(stored(SAME["mirrored"](rgb), 100))
+    assert straight is not None and turned is not None
+    assert distances(straight, turned[::-1]).max() <= 8
