@@ -18,7 +18,7 @@ from urllib.parse import urljoin
 from omnimill import rng
 from omnimill.errors import BadRecord, RecordDropped
 from omnimill.pipelines.fetching.addresses import networks
-from omnimill.pipelines.fetching.connections import Deadline, network_faults, open_connection
+from omnimill.pipelines.fetching.connections import Deadline, Resolver, network_faults, open_connection
 from omnimill.pipelines.fetching.hosts import MAX_WAIT_SECONDS, Hosts, budget_spent
 from omnimill.pipelines.fetching.robots import opts_out
 from omnimill.pipelines.fetching.settings import FetchSettings
@@ -73,6 +73,7 @@ class Client(urllib.request.OpenerDirector):
         self._allowed = networks(settings.allow_networks)
         self._ends = time.monotonic() + settings.unit_seconds
         self._hosts = Hosts(settings.max_per_host, self._ends)
+        self._resolver = Resolver()
         self._context = ssl.create_default_context()
         self._lock = threading.Lock()
         self._bytes_left = settings.unit_bytes
@@ -134,7 +135,7 @@ class Client(urllib.request.OpenerDirector):
 
     def _get(self, target: Target, deadline: Deadline) -> urllib.response.addinfourl | str:
         """The response, or where it redirects to."""
-        connection = open_connection(target, deadline, self._allowed, self._context)
+        connection = open_connection(target, deadline, self._resolver, self._allowed, self._context)
         try:
             headers = {
                 "User-Agent": self._settings.user_agent,

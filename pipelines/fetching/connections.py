@@ -16,6 +16,7 @@ from omnimill.errors import BadRecord
 from omnimill.pipelines.fetching.addresses import Network, permitted
 from omnimill.pipelines.fetching.urls import Target
 
+_REMEMBERED_SECONDS = 300.0
 # What the resolver says when asking again may help.
 _TRY_AGAIN = (socket.EAI_AGAIN,)
 # Failures of this machine, which say nothing about the other one.
@@ -36,13 +37,39 @@ class Deadline:
         return seconds
 
 
+Address = tuple[int, Any]
+
+
+class Resolver:
+    """Names to addresses, remembered for a while: lists name the same hosts again and again. Used by many threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], tuple[float, list[Address] | BadRecord]] = {}
+
+    def addresses(self, target: Target) -> list[Address]:
+        """Families and socket addresses of a host.
+
+        Raises:
+            BadRecord: ``dns_failure``, ``dns_unavailable``.
+        """
+        name = (target.host, target.port)
+        until, found = self._known.get(name, (0.0, []))
+        if time.monotonic() > until:
+            found = _resolve(target)
+            if not isinstance(found, BadRecord) or found.reason == "dns_failure":
+                self._known[name] = (time.monotonic() + _REMEMBERED_SECONDS, found)
+        if isinstance(found, BadRecord):
+            raise BadRecord(found.reason, found.message)
+        return found
+
+
 def open_connection(
-    target: Target, deadline: Deadline, allowed: Sequence[Network], context: ssl.SSLContext
+    target: Target, deadline: Deadline, resolver: Resolver, allowed: Sequence[Network], context: ssl.SSLContext
 ) -> http.client.HTTPConnection:
     """A connection of which every operation ends at the deadline.
 
-    The host's name is resolved once, its addresses are checked, and the socket is connected to one of those that
-    passed: a name that answers differently the next time gains nothing. Certificates are checked for the name.
+    The host's name is resolved, its addresses are checked, and the socket is connected to one of those that passed: a
+    name that answers differently the next time gains nothing. Certificates are checked for the name.
 
     Raises:
         BadRecord: ``dns_failure``, ``dns_unavailable``, ``address_refused``, ``connect_failed`` and, while it is used
@@ -52,7 +79,7 @@ def open_connection(
     kind = _TlsConnection if target.scheme == "https" else _Connection
     options: dict[str, Any] = {"context": context} if target.scheme == "https" else {}
     connection = kind(target.host, target.port, **options)
-    connection.connected = _connect(target, deadline, allowed)
+    connection.connected = _connect(target, deadline, resolver, allowed)
     connection.response_class = lambda sock, *args, **named: http.client.HTTPResponse(  # type: ignore[assignment]
         _Timed(sock, deadline),  # type: ignore[arg-type]
         *args,
@@ -90,8 +117,8 @@ def network_faults() -> Iterator[None]:
         raise BadRecord("connection_broken", _words(fault)) from fault
 
 
-def _connect(target: Target, deadline: Deadline, allowed: Sequence[Network]) -> socket.socket:
-    addresses = _resolve(target)
+def _connect(target: Target, deadline: Deadline, resolver: Resolver, allowed: Sequence[Network]) -> socket.socket:
+    addresses = resolver.addresses(target)
     accepted = [address for address in addresses if permitted(str(address[1][0]), allowed)]
     if not accepted:
         found = ", ".join(sorted({str(address[1][0]) for address in addresses})[:3])
@@ -114,14 +141,14 @@ def _connect(target: Target, deadline: Deadline, allowed: Sequence[Network]) -> 
     raise BadRecord("connect_failed", _words(last))
 
 
-def _resolve(target: Target) -> list[tuple[int, Any]]:
+def _resolve(target: Target) -> list[Address] | BadRecord:
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except socket.gaierror as fault:
         reason = "dns_unavailable" if fault.errno in _TRY_AGAIN else "dns_failure"
-        raise BadRecord(reason, f"{target.host}: {fault.strerror}") from None
+        return BadRecord(reason, f"{target.host}: {fault.strerror}")
     except UnicodeError:
-        raise BadRecord("dns_failure", f"{target.host}: no valid name") from None
+        return BadRecord("dns_failure", f"{target.host}: no valid name")
     return list(dict.fromkeys((entry[0], entry[4]) for entry in found))
 
 

@@ -11,7 +11,6 @@ import importlib.util
 import os
 import tarfile
 import threading
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -71,12 +70,13 @@ def run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings) 
     """Fetch URLs into ``0.tar`` and ``0.parquet`` in `folder`; in a process made for that."""
     # Its import would ask a package registry whether there is a newer version of albumentations.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    # glibc's resolver would try each of its servers for longer than a fetch may take.
+    os.environ.setdefault("RES_OPTIONS", "timeout:3 attempts:2")
     from img2dataset.downloader import Downloader  # noqa: PLC0415 - optional extra, takes seconds
     from img2dataset.resizer import Resizer  # noqa: PLC0415
     from img2dataset.writer import WebDatasetSampleWriter  # noqa: PLC0415
 
     threading.stack_size(_STACK_BYTES)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     urllib.request.install_opener(Client(settings))
     order = _by_turns(urls)
     table = pa.table({"url": [urls[row] for row in order], "row": pa.array(order, pa.int64())})
@@ -101,7 +101,8 @@ def run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings) 
         user_agent_token=None,
         disallowed_header_directives=None,  # the client asks, and before the body is fetched
     )
-    downloader.download_shard((0, str(rows)))
+    with _ending_with_parent():
+        downloader.download_shard((0, str(rows)))
 
 
 def _by_turns(urls: Sequence[str]) -> list[int]:
@@ -118,11 +119,21 @@ def _by_turns(urls: Sequence[str]) -> list[int]:
     return [row for _, row in sorted(turns)]
 
 
-def _end_with_parent(parent: int) -> None:
-    """A child in the middle of a call does not see that its parent was killed; it must not go on fetching."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+@contextmanager
+def _ending_with_parent() -> Iterator[None]:
+    """A child in the middle of a call does not see that its parent was killed; in this block it ends with it."""
+    parent, over = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(1):
+            if os.getppid() != parent:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _read_back(count: int, folder: Path) -> Iterator[Fetched]:

@@ -272,7 +272,9 @@ def test_a_name_that_changes_its_address_gains_nothing(server: ImageServer, monk
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     url = f"http://rebind.example:{port}/picture/1.jpg"
-    assert client().fetch(url).read() == picture(1)
+    fetching = client()
+    for _ in range(2):
+        assert fetching.fetch(url).read() == picture(1)
     assert asked == ["rebind.example"]  # once: what was checked is what was connected to
     assert client().fetch(url).read() == picture(1)  # only the address that is permitted
     assert reason(client(), url) == "address_refused"
