@@ -12,7 +12,7 @@ import pytest
 from omnimill import locations
 from omnimill.locations import spherical_views
 from omnimill.rng import generator
-from omnimill.schema import Annotation, Example
+from omnimill.schema import Annotation, Example, Text
 from omnimill.tokenizers import audio, image, sparse
 from omnimill.tokenizers.encode import encode
 from omnimill.tokenizers.store import Tokenizers
@@ -138,6 +138,16 @@ def test_what_cannot_be_tokenized_has_a_reason(samples: SimpleNamespace, tokeniz
     assert [item.bad.reason for item in rejected] == list(cases)
     assert [item.example.id for item in rejected] == [example.id for example in cases.values()]
     assert table.column("id").to_pylist() == [good.id]
+
+
+def test_a_trajectory_in_words_needs_no_ranges(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:
+    path = replace(samples.trajectory(0), states=[], actions=[], step_images=[0, 1])
+    words = [Text(role="step", text=word, image=i) for i, word in enumerate(("forward", "left"))]
+    pictures = [samples.picture(1), samples.picture(2)]
+    table, rejected = encode([samples.example("house", 0, text=words, trajectory=path, images=pictures)], tokenizers)
+    assert rejected == []
+    (row,) = table.to_pylist()
+    assert (row["text_roles"], row["text_images"]) == (["step", "step"], [0, 1])
 
 
 def test_the_same_example_gives_the_same_row_in_any_company(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:
