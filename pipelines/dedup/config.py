@@ -13,6 +13,7 @@ from omnimill.pipelines.dedup.steps.exact import Exact
 from omnimill.pipelines.dedup.steps.image_near import ImageNear
 from omnimill.pipelines.dedup.steps.text_near import TextNear
 from omnimill.pipelines.dedup.steps.threshold import Threshold
+from omnimill.pipelines.dedup.steps.model_scorer import ModelScorer
 
 # Every step that a configuration can name; adding one is a line here.
 STEP_TYPES: tuple[type[Step], ...] = (
@@ -22,6 +23,7 @@ STEP_TYPES: tuple[type[Step], ...] = (
     Threshold,
 )
 
+    ModelScorer,
 if TYPE_CHECKING:
     AnyStep = Step
 else:

@@ -154,7 +154,7 @@ def texts(node: ast.expr | None, function: ast.FunctionDef, given: set[str]) -> 
 
 def test_the_dag_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "web.yaml"
-    path.write_text(block("yaml"))
+    path.write_text(block("yaml", "image_folder"))
     dag = load_config(path, Dag)
     assert [pipeline.source.type for pipeline in dag.sources] == ["image_folder", "jsonl"]
     assert all(pipeline.operators for pipeline in dag.sources)
