@@ -11,19 +11,19 @@ from omnimill.pipelines.dedup.base import Step
 from omnimill.pipelines.dedup.prefer import Prefer
 from omnimill.pipelines.dedup.steps.exact import Exact
 from omnimill.pipelines.dedup.steps.image_near import ImageNear
+from omnimill.pipelines.dedup.steps.model_scorer import ModelScorer
 from omnimill.pipelines.dedup.steps.text_near import TextNear
 from omnimill.pipelines.dedup.steps.threshold import Threshold
-from omnimill.pipelines.dedup.steps.model_scorer import ModelScorer
 
 # Every step that a configuration can name; adding one is a line here.
 STEP_TYPES: tuple[type[Step], ...] = (
     Exact,
     ImageNear,
+    ModelScorer,
     TextNear,
     Threshold,
 )
 
-    ModelScorer,
 if TYPE_CHECKING:
     AnyStep = Step
 else:
