@@ -27,6 +27,7 @@ _NOTHING = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202f\u2
 _UNSEEN = {"head", "script", "style", "template", "iframe", "object", "embed", "select", "button", "textarea", "svg"}
 _UNSEEN |= {"math", "canvas", "audio", "video", "nav", "footer"}
 _DESCRIPTOR = re.compile(r"([^\s,]\S*[^\s,])(?:\s+(\d{1,6}(?:\.\d{1,3})?)[wx])?\s*(?:,|$)")
+_FILE = re.compile(r"\.(?:avif|gif|jpe?g|png|webp)$", re.IGNORECASE)
 _LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-full-src", "data-actualsrc")
 _LAZY_SETS = ("data-srcset", "data-lazy-srcset", "srcset")
 
@@ -149,7 +150,10 @@ def _picture(image: Any) -> PictureRef | None:
         above = above.getparent()
     if above is not None and above.tag == "picture":
         sets += [source.get(name) for source in above.iter("source") for name in _LAZY_SETS]
-    single = [image.get(name) for name in _LAZY]
+    # A thumbnail that leads to a picture is a small copy of it.
+    link = next(image.iterancestors("a"), None)
+    target = link.get("href") if link is not None else None
+    single = [target if target is not None and _FILE.search(target) else None, *(image.get(name) for name in _LAZY)]
     found = [*_clean(single), *(url for value in sets for url in _largest_first(value)), *_clean([image.get("src")])]
     # An inline picture is often what a lazy page shows until the real one is there.
     found.sort(key=lambda url: url[:5].lower() == "data:")

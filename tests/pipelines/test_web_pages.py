@@ -85,10 +85,10 @@ def test_pictures_inside_links_tables_and_lazy_tags_are_found() -> None:
     lazy = "<img src='data:image/gif;base64,R0lGODlhAQABAAAAACw=' data-src='lazy.jpg'>"
     lazy += "<noscript><img src='lazy.jpg'></noscript>"
     responsive = "<picture><source srcset='big.webp 1200w, small.webp 300w'><img src='fallback.jpg'></picture>"
-    linked = "<a href='large.jpg'><img src='linked.jpg'></a>"
+    linked = "<a href='large.JPG'><img src='thumbnail.jpg'></a><a href='page.html'><img src='linked.jpg'></a>"
     page = extract_page(article(p("a"), lazy, p("b"), responsive, p("c"), linked, p("d")))
     pictures = [item.candidates for item in page.items if isinstance(item, PictureRef)]
-    assert [candidates[0] for candidates in pictures] == ["lazy.jpg", "big.webp", "linked.jpg"]
+    assert [candidates[0] for candidates in pictures] == ["lazy.jpg", "big.webp", "large.JPG", "linked.jpg"]
     assert pictures[1] == ("big.webp", "small.webp", "fallback.jpg")
 
 
