@@ -227,6 +227,9 @@ def test_what_cannot_be_a_checkpoint_is_refused_at_once(models: Path, tmp_path: 
     refused("needs labels", models, "image_classifier", "vit")
     refused("float16 needs gpus", models, "clip_similarity", "clip", dtype="float16")
     refused("needs weights", models, "clip_similarity", "clip", framework="open_clip")
+    open_clip = {"framework": "open_clip", "weights": str(models / "head.safetensors")}
+    with pytest.raises(ValidationError, match="not the name of an architecture"):
+        ModelScorer(step="model_scorer", name="s", kind="clip_similarity", model="hf-hub:owner/name", **open_clip)
     pickled = tmp_path / "head.pth"
     torch.save({"weight": torch.zeros(1, 8)}, pickled)
     refused("not a safetensors file", models, "image_regression_head", "clip", head=str(pickled))
@@ -243,7 +246,7 @@ def test_what_does_not_fit_is_said_when_the_model_is_loaded(models: Path, tmp_pa
     with pytest.raises(ConfigError, match="no label scary; it has: normal, nsfw"):
         step(models, "image_classifier", "vit", labels=("scary",)).featurizer()
     BertModel.from_pretrained(models / "bert").save_pretrained(tmp_path / "headless")
-    with pytest.raises(ConfigError, match="has no weights of 2 parts .* classifier.bias, classifier.weight"):
+    with pytest.raises(ConfigError, match=r"has no weights of 2 parts .*: classifier\.bias, classifier\.weight"):
         step(tmp_path, "text_classifier", "headless", labels=("LABEL_0",)).featurizer()
     partial = shutil.copytree(models / "clip", tmp_path / "partial")
     (partial / "preprocessor_config.json").unlink()

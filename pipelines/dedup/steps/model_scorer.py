@@ -7,6 +7,7 @@ A score is a feature of a shard: measured once per checkpoint, kept beside the d
 from __future__ import annotations
 
 import io
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -101,8 +102,11 @@ class ModelScorer(ScoreStep):
         for path in (self.weights, self.head):
             if path is not None and not path.endswith(".safetensors"):
                 raise ValueError(f"{path} is not a safetensors file; other formats can run code and are not read")
-        if self.framework == "open_clip" and self.kind not in _EMBEDDING:
-            raise ValueError(f"framework open_clip has no kind {self.kind}")
+        if self.framework == "open_clip":
+            if self.kind not in _EMBEDDING:
+                raise ValueError(f"framework open_clip has no kind {self.kind}")
+            if not re.fullmatch(r"[\w.-]+", self.model):
+                raise ValueError(f"{self.model!r} is not the name of an architecture of open_clip")
         if self.dtype == "float16" and not self.gpus_per_actor:
             raise ValueError("dtype float16 needs gpus_per_actor")
         if len(set(self.scores())) < len(self.scores()):
