@@ -15,14 +15,13 @@ Nothing is ever overwritten except ``manifest.json``: a retry writes files of th
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from blake3 import blake3
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
 
 from omnimill.config import Config, canonical_json, digest_json
 from omnimill.errors import IntegrityError, OmnimillError
@@ -168,6 +167,13 @@ class Commit(Config):
         return digest_json([self.recipe, [ref.digest for ref in self.inputs]])[:16]
 
 
+class _Stored(Config):
+    """A commit's file."""
+
+    commit: Commit
+    observed: dict[str, Any]
+
+
 class Manifest(Config):
     """One version of a dataset: its commits in a fixed order, and the versions it was made from.
 
@@ -188,6 +194,12 @@ class Manifest(Config):
     @property
     def rows(self) -> int:
         return sum(shard.rows for commit in self.commits for shard in commit.shards)
+
+
+class _Version(BaseModel):
+    """What can be read of a manifest of any version."""
+
+    version: Any = None
 
 
 def published_json(digest: str, manifest: Manifest, committed: int, seconds: float) -> dict[str, Any]:
@@ -254,10 +266,9 @@ class Dataset:
     def committed(self, commit: Commit) -> Commit | None:
         """The stored commit of the same unit, recipe, inputs and attempt; None when it has not come that far."""
         try:
-            body = json.loads(storage.read_bytes(self._commit_url(commit)))
+            return _Stored.model_validate_json(storage.read_bytes(self._commit_url(commit))).commit
         except FileNotFoundError:
             return None
-        return Commit.model_validate(body["commit"])
 
     def _commit_url(self, commit: Commit) -> str:
         attempt = f".{commit.attempt}" if commit.attempt else ""
@@ -265,11 +276,9 @@ class Dataset:
 
     def commits(self) -> list[tuple[Commit, dict[str, Any]]]:
         """Every commit with what was observed when it was made, of all versions, sorted by file name."""
-        folder = storage.join(self.url, "commits")
-        names = [name for name in storage.list_folder(folder) if name.endswith(".json")]
-        with ThreadPoolExecutor(16) as pool:
-            bodies = list(pool.map(lambda name: json.loads(storage.read_bytes(storage.join(folder, name))), names))
-        return [(Commit.model_validate(body["commit"]), body["observed"]) for body in bodies]
+        files = storage.read_folder(storage.join(self.url, "commits"), ".json")
+        stored = (_Stored.model_validate_json(data) for _, data in files)
+        return [(body.commit, body.observed) for body in stored]
 
     def publish_manifest(
         self,
@@ -293,8 +302,8 @@ class Dataset:
             attributes=dict(attributes or {}),
             commits=tuple(sorted(commits, key=lambda commit: (commit.source, commit.unit))),
         )
-        digest = manifest.content_digest()
         body = canonical_json(manifest.model_dump(mode="json"))
+        digest = blake3(body).hexdigest()
         storage.publish_bytes(storage.join(self.url, "manifests", f"{digest}.json"), body)
         if current:
             storage.publish_bytes(storage.join(self.url, "manifest.json"), body)
@@ -309,15 +318,13 @@ class Dataset:
         """
         url = storage.join(self.url, "manifest.json" if digest is None else f"manifests/{digest}.json")
         try:
-            body = json.loads(storage.read_bytes(url))
+            body = storage.read_bytes(url)
         except FileNotFoundError:
             raise OmnimillError(f"no dataset {self.name!r} under {self.root}: {url} does not exist") from None
-        if body.get("version") != MANIFEST_VERSION:
-            raise IntegrityError(
-                f"{url}: manifest version {body.get('version')!r}; this omnimill reads {MANIFEST_VERSION}"
-            )
-        manifest = Manifest.model_validate(body)
-        found = manifest.content_digest()
+        found = blake3(body).hexdigest()
         if digest is not None and found != digest:
             raise IntegrityError(f"{url}: content hashes to {found}")
-        return found, manifest
+        version = _Version.model_validate_json(body).version
+        if version != MANIFEST_VERSION:
+            raise IntegrityError(f"{url}: manifest version {version!r}; this omnimill reads {MANIFEST_VERSION}")
+        return found, Manifest.model_validate_json(body)

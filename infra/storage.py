@@ -183,9 +183,9 @@ def stats(urls: Iterable[str]) -> dict[str, Mark | None]:
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for url in found:
         folders[url.rpartition("/")[0]].append(url)
-    listed = [folder for folder, files in folders.items() if len(files) >= _WORTH_LISTING and not is_local(folder)]
-    single = [url for folder, files in folders.items() if folder not in set(listed) for url in files]
-    for marks in _in_threads(_listed_marks, listed):
+    by_listing = {folder for folder, files in folders.items() if len(files) >= _WORTH_LISTING and not is_local(folder)}
+    single = [url for folder, files in folders.items() if folder not in by_listing for url in files]
+    for marks in _in_threads(_listed_marks, sorted(by_listing)):
         found.update((url, mark) for url, mark in marks.items() if url in found)
     found.update(zip(single, _in_threads(_mark_or_none, single), strict=True))
     return found

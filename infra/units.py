@@ -1,4 +1,4 @@
-"""Units on Ray Data: a block per unit, worked on by one task or actor from read to commit.
+"""Units on Ray Data: a block of one or a few units, worked on by one task or actor from read to commit.
 
 Commit records are all that comes back; nothing that was read or decoded enters the object store. A worker that dies is
 replaced and its unit tried again, a bounded number of times.
@@ -25,6 +25,12 @@ from omnimill.infra.dataset import Commit, Unit
 WORKER_RETRIES = 3
 WORKER_TRIES = 1 + WORKER_RETRIES
 
+# A block costs the driver about 50 kB and 8 ms, so small units share one: as long as every core gets so many blocks,
+# and a block's input stays so small that it takes seconds.
+_BLOCKS_PER_CORE = 32
+_BLOCK_BYTES = 64 << 20
+_BLOCK_UNITS = 64
+
 Work = Callable[[Unit], Commit]
 
 _BLOCK = pa.schema([("unit", pa.string()), ("commit", pa.string()), ("error", pa.string())])
@@ -43,10 +49,21 @@ class Done:
         return self.commit is None and self.error is None
 
 
-def run_as_tasks(units: Sequence[Unit], work: Work) -> Generator[Done, None, None]:
-    """Do units as Ray tasks of one core, in the order they finish; every unit comes back once."""
+def units_per_block(units: int, mean_bytes: int, cores: int) -> int:
+    """How many units a task gets at a time. mean_bytes: of input per unit."""
+    by_share = units // (max(cores, 1) * _BLOCKS_PER_CORE)
+    return max(1, min(by_share, _BLOCK_BYTES // max(mean_bytes, 1), _BLOCK_UNITS))
+
+
+def run_as_tasks(units: Sequence[Unit], work: Work, per_block: int = 1) -> Generator[Done, None, None]:
+    """Do units as Ray tasks of one core, in the order they finish; every unit comes back once.
+
+    Args:
+        per_block: units that a task does one after the other. They share its fate: when its worker dies on every try,
+            none of them comes back with a commit, although some may have been committed.
+    """
     with _bounded_retries():
-        graph = _blocks(units).map_batches(
+        graph = _blocks(units, per_block).map_batches(
             partial(_do_block, work=work),
             batch_size=None,
             batch_format="pyarrow",
@@ -105,8 +122,10 @@ def _bounded_retries() -> Iterator[None]:
         yield
 
 
-def _blocks(units: Sequence[Unit]) -> ray.data.Dataset:
-    blocks = ray.data.from_arrow([pa.table({"unit": [unit.model_dump_json()]}) for unit in units])
+def _blocks(units: Sequence[Unit], per_block: int = 1) -> ray.data.Dataset:
+    texts = [unit.model_dump_json() for unit in units]
+    tables = [pa.table({"unit": texts[start : start + per_block]}) for start in range(0, len(texts), per_block)]
+    blocks = ray.data.from_arrow(tables)
     # A block is lost only when its worker died on every try; the other units go on.
     blocks.context.max_errored_blocks = -1
     return blocks

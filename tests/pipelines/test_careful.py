@@ -12,6 +12,7 @@ import pytest
 from omnimill.errors import OmnimillError
 from omnimill.infra import memory
 from omnimill.infra.dataset import Commit, Dataset, Unit
+from omnimill.infra.units import units_per_block
 from omnimill.pipelines import careful
 from omnimill.pipelines.dag import Pipeline
 from omnimill.pipelines.process import process_unit
@@ -94,13 +95,25 @@ def test_resident_memory_leaves_out_mapped_files() -> None:
     assert memory.resident_bytes(2**22 + 1) == 0
 
 
+def test_small_units_share_a_block_as_long_as_cores_get_their_share() -> None:
+    assert units_per_block(100_000, 1000, cores=2) == 64
+    assert units_per_block(100_000, 1000, cores=640) == 4
+    assert units_per_block(100_000, 16 * MIB, cores=2) == 4
+    assert units_per_block(100_000, 300 * MIB, cores=2) == 1
+    assert units_per_block(60, 1000, cores=2) == 1
+
+
 @pytest.mark.ray
 def test_a_record_that_kills_its_worker_costs_itself_only(
-    write: Write, script: Any, make_dag: Any, root: str, ray_local: None
+    write: Write, script: Any, make_dag: Any, root: str, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write({"0": "a0 good x\nb0 kill\nc0 good y\n", "1": "a1 good x\nb1 grow 4000\n", "2": "a2 good x\n"})
+    """Also when the unit shares a block with others."""
+    monkeypatch.setattr("omnimill.pipelines.graph.units_per_block", lambda *_: 2)
+    bad = {"0": "a0 good x\nb0 kill\nc0 good y\n", "3": "a3 good x\nb3 grow 4000\n"}
+    folder = write({f"{i}": f"a{i} good x\n" for i in range(6)} | bad)
     dag = make_dag(script(path=folder), of_dag={"worker_memory_bytes": 700 * MIB})
     result = ingest(dag, root)
-    assert result.manifest.counts.kept == 4
+    assert result.manifest.counts.kept == 7
     assert result.manifest.counts.quarantined == {"worker_crashed": 1, "worker_memory": 1}
-    assert ingest(dag, root).digest == result.digest
+    again = ingest(dag, root)
+    assert (again.digest, again.committed) == (result.digest, 0)
