@@ -348,3 +348,23 @@ def test_real_pages_are_read(realdata: Path, read_source: Any) -> None:
     birds = next(example for example in examples if "birds" in example.key)
     assert len(birds.images) == 5
     assert [text.image for text in birds.text if text.role == "body"] == [0]
+
+
+@pytest.mark.parametrize("spelling", ["remote", "relative", "slash", "file"])
+def test_pictures_are_found_whatever_the_path_is_called(
+    tmp_path: Path, read_source: Any, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    import fsspec
+
+    save(tmp_path / "site" / "sub", article(p("a"), img("../1.jpg"), p("b"), img("x/2.jpg")), "../1.jpg", "x/2.jpg")
+    monkeypatch.chdir(tmp_path)
+    path = {"relative": "site", "slash": f"{tmp_path}/site/", "file": "site/sub/page.html"}.get(spelling)
+    if path is None:
+        path = f"memory://{tmp_path.name}/site"
+        fsspec.filesystem("memory").put(str(tmp_path / "site"), f"/{tmp_path.name}/", recursive=True)
+    pages = HtmlPagesSource(type="html_pages", name="pages", path=path)
+    (example,), _ = read_source(pages)
+    # A single file is a folder of its own: what lies above it is out of reach.
+    assert len(example.images) == (1 if spelling == "file" else 2)
+    (unit,) = pages.units()
+    assert len(pages.inputs(unit)) == len(example.images) + 1
