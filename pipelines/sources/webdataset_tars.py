@@ -79,9 +79,8 @@ class WebDatasetSource(Source):
         uri = unit.files[0]
         name = files.relative(uri, self.path)
         taken: set[str] = set()
-        for sample in _samples(read_members(uri, self.max_member_bytes)):
-            key = f"{name}/{sample.pop('__key__')}"
-            members: dict[str, Member] = sample
+        for own, members in _samples(read_members(uri, self.max_member_bytes)):
+            key = f"{name}/{own}"
             ordered = sorted(members.values(), key=lambda member: member.offset)
             digest = blake3()
             for member in ordered:
@@ -177,30 +176,33 @@ class WebDatasetSource(Source):
         return self.classes[int(text)]
 
 
-def _samples(members: Iterator[Member]) -> Iterator[dict[str, Any]]:
-    """Members grouped by webdataset's rule: the key is the path up to the first dot of the file's name."""
-    from webdataset.tariterators import base_plus_ext, group_by_keys  # noqa: PLC0415 - imports torch
+def _samples(members: Iterator[Member]) -> Iterator[tuple[str, dict[str, Member]]]:
+    """Neighbouring members of one key, by their extensions in lower case; a second of the same is a fault."""
+    key, sample = None, dict[str, Member]()
+    for member in members:
+        own, extension = _split(member.name)
+        extension = extension.lower()
+        if own != key:
+            if key is not None:
+                yield key, sample
+            key, sample = own, {}
+        if extension in sample:
+            fault = BadRecord("duplicate_member", "it comes twice")
+            sample[f"{extension}@{member.offset}"] = replace(member, data=None, fault=fault)
+        else:
+            sample[extension] = member
+    if key is not None:
+        yield key, sample
 
-    def split(name: str) -> tuple[str, str]:
-        key, extension = base_plus_ext(name)
-        return (name, "") if key is None else (key, extension)
 
-    def named() -> Iterator[dict[str, Any]]:
-        current, seen = "", set[str]()
-        for member in members:
-            key, extension = split(member.name)
-            if key != current:
-                current, seen = key, set()
-            if extension.lower() in seen:
-                twice = replace(member, data=None, fault=BadRecord("duplicate_member", "it comes twice"))
-                yield {"fname": f"{member.name}@{member.offset}", "data": twice, "__url__": ""}
-                continue
-            seen.add(extension.lower())
-            yield {"fname": member.name, "data": member, "__url__": ""}
+def _split(name: str) -> tuple[str, str]:
+    """Key and extension by the convention: the key ends at the first dot of the file's name.
 
-    for sample in group_by_keys(named(), keys=split):
-        del sample["__url__"]
-        yield sample
+    What has no dot, or nothing before it, is no member of a sample: a key of its own without an extension.
+    """
+    folder, slash, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
+    return (f"{folder}{slash}{stem}", extension) if stem and extension else (name, "")
 
 
 def _fact(facts: dict[str, Any], name: str | None) -> str | None:
