@@ -59,8 +59,8 @@ def run_as_tasks(units: Sequence[Unit], work: Work, per_block: int = 1) -> Gener
     """Do units as Ray tasks of one core, in the order they finish; every unit comes back once.
 
     Args:
-        per_block: units that a task does one after the other. They share its fate: when its worker dies on every try,
-            none of them comes back with a commit, although some may have been committed.
+        per_block: units that a task does one after the other. They share its fate: when its worker dies on both of its
+            two tries, none of them comes back with a commit, although some may have been committed.
     """
     with _bounded_retries():
         graph = _blocks(units, per_block).map_batches(
@@ -68,7 +68,7 @@ def run_as_tasks(units: Sequence[Unit], work: Work, per_block: int = 1) -> Gener
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=1,
-            max_retries=WORKER_RETRIES,
+            max_retries=WORKER_RETRIES if per_block == 1 else 1,
         )
     yield from _collect(units, graph)
 

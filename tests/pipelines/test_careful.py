@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,17 +106,23 @@ def test_small_units_share_a_block_as_long_as_cores_get_their_share() -> None:
     assert units_per_block(60, 1000, cores=2) == 1
 
 
+def test_a_worker_that_takes_too_much_memory_ends() -> None:
+    code = "import time; from omnimill.infra.memory import MemoryLimit; MemoryLimit.set(200 << 20); "
+    code += "held = []\nfor _ in range(3000): held.append(b'x' * (1 << 20)); time.sleep(0.001)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+
+
 @pytest.mark.ray
 def test_a_record_that_kills_its_worker_costs_itself_only(
     write: Write, script: Any, make_dag: Any, root: str, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when the unit shares a block with others."""
     monkeypatch.setattr("omnimill.pipelines.graph.units_per_block", lambda *_: 2)
-    bad = {"0": "a0 good x\nb0 kill\nc0 good y\n", "3": "a3 good x\nb3 grow 4000\n"}
-    folder = write({f"{i}": f"a{i} good x\n" for i in range(6)} | bad)
-    dag = make_dag(script(path=folder), of_dag={"worker_memory_bytes": 700 * MIB})
+    folder = write({f"{i}": f"a{i} good x\n" for i in range(4)} | {"1": "a1 good x\nb1 kill\nc1 good y\n"})
+    dag = make_dag(script(path=folder))
     result = ingest(dag, root)
-    assert result.manifest.counts.kept == 7
-    assert result.manifest.counts.quarantined == {"worker_crashed": 1, "worker_memory": 1}
+    assert result.manifest.counts.kept == 5
+    assert result.manifest.counts.quarantined == {"worker_crashed": 1}
     again = ingest(dag, root)
     assert (again.digest, again.committed) == (result.digest, 0)
