@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pyarrow as pa
 from pydantic import Field
@@ -85,6 +85,14 @@ class Step(Config):
 
     step: str
     sources: tuple[str, ...] | None = Field(None, min_length=1)
+
+    def resolve(self, root: str) -> Self:  # noqa: ARG002 - for those that need it
+        """The step with the content of what it refers to (files, other datasets under `root`) named by digest.
+
+        Raises:
+            OmnimillError: what it refers to is not there.
+        """
+        return self
 
     def feature_recipe(self) -> str:
         """64 hex digits that change whenever features of the same shard could come out differently."""

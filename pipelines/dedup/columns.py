@@ -22,6 +22,14 @@ def fixed_bytes(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     return raw[array.offset * width : (array.offset + len(array)) * width].reshape(-1, width)
 
 
+def contains(known: NDArray[np.uint64], values: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which values are among sorted known ones, bool [values]."""
+    if not len(known):
+        return np.zeros(len(values), np.bool_)
+    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values
+    return found
+
+
 def take_table(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     """Some rows of a table of numbers."""
     return pa.table({name: table.column(name).to_numpy()[rows] for name in table.column_names}, table.schema)

@@ -9,6 +9,8 @@ from pydantic import Field, SerializeAsAny
 from omnimill.config import Config
 from omnimill.pipelines.dedup.base import Step
 from omnimill.pipelines.dedup.prefer import Prefer
+from omnimill.pipelines.dedup.steps.cap import Cap
+from omnimill.pipelines.dedup.steps.decontaminate import Decontaminate
 from omnimill.pipelines.dedup.steps.exact import Exact
 from omnimill.pipelines.dedup.steps.image_near import ImageNear
 from omnimill.pipelines.dedup.steps.model_scorer import ModelScorer
@@ -17,6 +19,8 @@ from omnimill.pipelines.dedup.steps.threshold import Threshold
 
 # Every step that a configuration can name; adding one is a line here.
 STEP_TYPES: tuple[type[Step], ...] = (
+    Cap,
+    Decontaminate,
     Exact,
     ImageNear,
     ModelScorer,

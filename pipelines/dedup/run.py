@@ -67,6 +67,7 @@ def dedup(config: Dedup, root: str, num_cpus: int | None = None) -> DedupResult:
         if manifest.kind != "examples":
             raise OmnimillError(f"dataset {dataset.name!r} under {root} holds {manifest.kind}, not examples")
         run.input(dataset.name, manifest_digest, dataset.url)
+        config = config.model_copy(update={"steps": tuple(step.resolve(root) for step in config.steps)})
         left, steps = _Run(config, dataset, manifest_digest, manifest).left_out(num_cpus)
         selection = Selection(
             name=config.selection,

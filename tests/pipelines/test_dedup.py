@@ -3,66 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from blake3 import blake3
+from made_rows import make_row, publish, verdicts
 
-from omnimill.infra.dataset import Commit, Counts, Dataset
-from omnimill.infra.selections import left_out, load_selection
+from omnimill.infra.selections import load_selection
 from omnimill.pipelines.dedup.config import Dedup
 from omnimill.pipelines.dedup.run import DedupResult, dedup
 from omnimill.rng import generator
-from omnimill.schema import Example, Meta, Provenance, Text, example_id, to_table
+from omnimill.schema import Example
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
-
-MakeRow = Callable[..., Example]
-
-
-def make_row(
-    source: str, key: str, text: str = "", *, record: str | None = None, uri: str = "u", **meta: Any
-) -> Example:
-    digest = blake3((record or key).encode()).hexdigest()
-    return Example(
-        id=example_id(source, key, digest),
-        source=source,
-        unit=source,
-        key=key,
-        provenance=Provenance(uri=uri, digest=digest),
-        text=[Text(role="body", text=text)] if text else [],
-        meta=Meta(**meta),
-    )
-
-
-def publish(root: str, rows: Sequence[Example], shard_rows: int = 3, name: str = "made") -> Dataset:
-    """A dataset of these rows, a unit per source, in shards of so many rows."""
-    dataset = Dataset(root, name)
-    commits = []
-    for source in sorted({row.source for row in rows}):
-        own = [row for row in rows if row.source == source]
-        parts = [own[i : i + shard_rows] for i in range(0, len(own), shard_rows)]
-        shards = tuple(dataset.publish_shard(to_table(part)) for part in parts)
-        counts = Counts(records_in=len(own), kept=len(own), examples_written=len(own))
-        commits.append(Commit(unit=source, source=source, recipe="r", inputs=(), shards=shards, counts=counts))
-    dataset.publish_manifest("examples", commits)
-    return dataset
 
 
 def run(root: str, steps: list[dict[str, Any]], **settings: Any) -> DedupResult:
     return dedup(Dedup.model_validate({"dataset": "made", "selection": "clean", "steps": steps, **settings}), root)
-
-
-def verdicts(result: DedupResult) -> dict[str, dict[str, Any]]:
-    """What is left out, by example id."""
-    tables = [left_out(result.dataset, part.file) for part in result.selection.shards]
-    return {row["id"]: row for table in tables for row in table.to_pylist()}
-
-
-def ids(rows: Sequence[Example]) -> dict[str, str]:
-    return {row.id: row.key for row in rows}
 
 
 def test_steps_see_what_earlier_ones_kept(root: str) -> None:
@@ -77,12 +34,13 @@ def test_steps_see_what_earlier_ones_kept(root: str) -> None:
     result = run(
         root, [{"step": "threshold", "score": "s", "min": 0.3}, {"step": "exact", "of": "text"}], prefer={"score": "s"}
     )
-    found = {ids(rows)[key]: row for key, row in verdicts(result).items()}
+    keys = {row.id: row.key for row in rows}
+    found = {keys[key]: row for key, row in verdicts(result.dataset, result.digest).items()}
     assert {key: (row["step"], row["reason"], row["score"]) for key, row in found.items()} == {
         "bad": ("threshold", "score_low", 0.1),
         "bare": ("exact", "exact_text", None),
     }
-    assert ids(rows)[found["bare"]["twin"]] == "good" and found["bad"]["twin"] is None
+    assert keys[found["bare"]["twin"]] == "good" and found["bad"]["twin"] is None
     answer = result.as_json()
     assert answer["examples"] == {"written": 3, "dropped": {"exact_text": 1, "score_low": 1}}
     assert answer["records"]["in"] == 5 and answer["units"] == 2
@@ -100,7 +58,10 @@ def test_a_changed_threshold_reads_no_shard_again(root: str) -> None:
 
 def same_groups(result: DedupResult) -> list[dict[str, Any]]:
     """What is left out, without the places of rows."""
-    found = [{key: value for key, value in row.items() if key != "row"} for row in verdicts(result).values()]
+    found = [
+        {key: value for key, value in row.items() if key != "row"}
+        for row in verdicts(result.dataset, result.digest).values()
+    ]
     return sorted(found, key=lambda row: row["id"])
 
 

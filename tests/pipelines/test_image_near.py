@@ -8,18 +8,16 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from made_rows import Pixels, make_row, photo, stored
 
 from omnimill.pipelines.dedup.base import NODE
 from omnimill.pipelines.dedup.image_hash import BITS, distances, hash_bands, hash_picture
 from omnimill.pipelines.dedup.steps.image_near import ImageNear
 from omnimill.rng import generator
-from omnimill.schema import Example, Image, Provenance, to_table
+from omnimill.schema import Image, to_table
 
-Pixels = NDArray[np.uint8]
 SAME: dict[str, Callable[[Pixels], Pixels]] = {
     "half the size": lambda rgb: cv2.resize(rgb, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
     "stretched": lambda rgb: cv2.resize(rgb, (300, 300), interpolation=cv2.INTER_LINEAR),
@@ -29,28 +27,8 @@ SAME: dict[str, Callable[[Pixels], Pixels]] = {
 }
 
 
-def photo(*keys: object) -> Pixels:
-    """A picture with the spectrum of photographs: random patches at every scale, uint8 [240, 320, 3]."""
-    random = generator("photo", *map(str, keys))
-    total = np.zeros((240, 320, 3))
-    for scale in (3, 6, 12, 24, 48, 96):
-        patch = random.normal(size=(scale, scale * 4 // 3, 3)).astype(np.float32)
-        total += cv2.resize(patch, (320, 240), interpolation=cv2.INTER_CUBIC) * 60 / scale**0.5
-    return np.clip(total + 128, 0, 255).astype(np.uint8)
-
-
-def stored(rgb: Pixels, quality: int = 92) -> Image:
-    data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-    digest = blake3(data).hexdigest()
-    return Image(data=data, format="jpeg", width=rgb.shape[1], height=rgb.shape[0], digest=digest)
-
-
 def table_of(*rows: list[Image]) -> pa.Table:
-    where = Provenance(uri="u", digest="0" * 64)
-    return to_table(
-        Example(id=f"{i:032x}", source="s", unit="u", key=str(i), provenance=where, images=images)
-        for i, images in enumerate(rows)
-    )
+    return to_table(make_row("s", str(i), images=images) for i, images in enumerate(rows))
 
 
 def links(step: ImageNear, table: pa.Table) -> set[tuple[int, int]]:
