@@ -86,12 +86,12 @@ class _Watched:
         self._stream = stream
         self._place = 0
         self.tail = b""
-        self.fault: OSError | None = None
+        self.fault: Exception | None = None
 
     def read(self, size: int = -1) -> bytes:
         try:
             data = self._stream.read(size)
-        except OSError as fault:
+        except Exception as fault:
             self.fault = fault
             raise
         self._place += len(data)

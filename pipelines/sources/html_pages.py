@@ -104,8 +104,7 @@ class HtmlPagesSource(PageSource):
 
 
 def _is_file(url: str, root: str) -> bool:
-    fs, path = storage.filesystem(url)
     if not storage.is_local(url):
-        return bool(fs.isfile(path))
-    top = Path(storage.filesystem(root)[1]).resolve()
-    return Path(path).is_file() and Path(path).resolve().is_relative_to(top)
+        return storage.exists(url) and int(storage.stat(url)["bytes"]) > 0  # folders have no bytes
+    path, top = (Path(storage.filesystem(name)[1]) for name in (url, root))
+    return path.is_file() and path.resolve().is_relative_to(top.resolve())

@@ -28,7 +28,7 @@ from omnimill.schema import Example, Meta, Provenance
 
 
 class InterleavedParquetSource(ParquetRows):
-    """Parquet files of documents; a unit is a row group, a record is a row. Role ``body``.
+    """Parquet files of documents; a unit is a row group (`row_groups_per_unit`), a record is a row. Role ``body``.
 
     A document is two lists of one length: at each place stands a picture or a text, and null in the other list. A
     picture is a URL, or a struct with its ``bytes``.
@@ -62,7 +62,7 @@ class InterleavedParquetSource(ParquetRows):
         return [self.images_field, self.texts_field]
 
     def units(self) -> Iterator[Unit]:
-        """Row groups; a unit's id also stands for the names of the files that its pictures are looked for in."""
+        """Row groups, or runs of them; a unit's id also stands for the names of the files that may hold its pictures."""
         names: dict[str, str] = {}
         for unit in super().units():
             folder = self._folder(unit)
@@ -77,7 +77,7 @@ class InterleavedParquetSource(ParquetRows):
             yield unit.model_copy(update={"options": {**unit.options, "fetched": names[folder]}})
 
     def inputs(self, unit: Unit) -> list[InputRef]:
-        """The row group, the tables of fetched pictures, and the files that hold pictures of the unit."""
+        """The row groups, the tables of fetched pictures, and the files that hold pictures of the unit."""
         refs = super().inputs(unit)
         folder = self._folder(unit)
         if folder is None or not unit.options:
@@ -92,17 +92,17 @@ class InterleavedParquetSource(ParquetRows):
 
     def read(self, unit: Unit) -> Iterator[Record]:
         uri = unit.files[0]
-        place = f"{files.relative(uri, self.path)}:{unit.options.get('row_group')}"
+        file = files.relative(uri, self.path)
         folder = self._folder(unit)
         found = Found()
         if folder is not None:
             found = fetch_found(folder, self._wanted(unit), self.pictures.images.max_bytes)
         for container, fault in found.faults:
-            key = f"{place}:fetched/{posixpath.basename(container)}"
+            key = f"{file}:fetched/{posixpath.basename(container)}"
             yield Record(key, Provenance(uri=container, digest=""), refusal(fault))
-        for start, batch in self.batches(unit):
+        for group, start, batch in self.batches(unit):
             for i in range(batch.num_rows):
-                yield self._record(unit, place, start + i, batch.slice(i, 1), found)
+                yield self._record(unit, f"{file}:{group}", start + i, batch.slice(i, 1), found)
 
     def _folder(self, unit: Unit) -> str | None:
         if self.fetched is None:
@@ -113,7 +113,7 @@ class InterleavedParquetSource(ParquetRows):
     def _wanted(self, unit: Unit) -> set[str]:
         """The URLs of all pictures of a unit."""
         wanted: set[str] = set()
-        for _, batch in self.batches(unit):
+        for _, _, batch in self.batches(unit):
             for row in batch.select([self.images_field]).to_pylist():
                 values = row[self.images_field]
                 wanted.update(value for value in values or () if isinstance(value, str))

@@ -42,9 +42,9 @@ class ParquetTextSource(ParquetRows, TextRows):
 
     def read(self, unit: Unit) -> Iterator[Record]:
         uri = unit.files[0]
-        place = f"{files.relative(uri, self.path)}:{unit.options.get('row_group')}"
-        for start, batch in self.batches(unit, dictionaries=[self.text_field]):
-            yield from self._rows(batch, unit, uri, place, start)
+        file = files.relative(uri, self.path)
+        for group, start, batch in self.batches(unit, dictionaries=[self.text_field]):
+            yield from self._rows(batch, unit, uri, f"{file}:{group}", start)
 
     def _rows(self, batch: pa.RecordBatch, unit: Unit, uri: str, place: str, start: int) -> Iterator[Record]:
         columns = {name: _Column(batch.column(name)) for name in batch.schema.names}

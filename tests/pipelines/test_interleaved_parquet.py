@@ -113,6 +113,18 @@ def test_each_parquet_file_can_have_its_own_pictures(tmp_path: Path, read_source
     assert [len(example.images) for example in read_source(documents)[0]] == [1, 1]
 
 
+def test_row_groups_of_a_unit_share_the_work_on_pictures(tmp_path: Path, read_source: Any) -> None:
+    rows = [document(f"{SITE}/{i}", (url, None), (None, TEXT)) for i, url in enumerate((ONE, TWO, ONE, GONE, TWO))]
+    write(tmp_path / "a.parquet", *rows, rows_per_group=1)
+    write_fetched(tmp_path / "pictures", "00000", {ONE: jpeg("1"), TWO: jpeg("2")})
+    each, _ = read_source(source(tmp_path))
+    runs = source(tmp_path, row_groups_per_unit=2)
+    assert [unit.options.get("row_groups", 1) for unit in runs.units()] == [2, 2, 1]
+    assert [(example.key, example.id) for example in read_source(runs)[0]] == [(one.key, one.id) for one in each]
+    digests = {ref.digest for unit in runs.units() for ref in runs.inputs(unit) if ref.uri.endswith("a.parquet")}
+    assert len(digests) == 3
+
+
 def test_pictures_that_change_change_the_inputs_of_the_units_that_show_them(tmp_path: Path) -> None:
     rows = [document(SITE, (url, None), (None, TEXT)) for url in (ONE, TWO)]
     write(tmp_path / "a.parquet", *rows, rows_per_group=1)
@@ -141,10 +153,10 @@ def test_damaged_pictures_are_named_and_cost_no_document(tmp_path: Path, read_so
     pq.write_table(pa.table({"path": ["x"]}), pictures / "00003.parquet")
     examples, verdicts = read_source(source(tmp_path))
     assert verdicts == {
-        "a.parquet:0:fetched/00002.parquet": "parquet_unreadable",
-        "a.parquet:0:fetched/00003.parquet": "missing_field",
-        "a.parquet:0:fetched/00000.tar": "archive_truncated",
-        "a.parquet:0:fetched/00001.tar": "missing_file",
+        "a.parquet:fetched/00002.parquet": "parquet_unreadable",
+        "a.parquet:fetched/00003.parquet": "missing_field",
+        "a.parquet:fetched/00000.tar": "archive_truncated",
+        "a.parquet:fetched/00001.tar": "missing_file",
         "a.parquet:0:0": "kept",
     }
     assert examples[0].meta.scores["pictures_missing"] == 2.0

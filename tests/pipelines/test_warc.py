@@ -6,6 +6,8 @@ import base64
 import gzip
 import hashlib
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from hypothesis import strategies as st
 from layouts.pages import jpeg
 from layouts.text import prose
 
-from omnimill.errors import BadRecord
+from omnimill.errors import BadRecord, StoreUnavailable
+from omnimill.pipelines import files
 from omnimill.pipelines.decoders.warc import read_captures
 from omnimill.pipelines.sources.warc import WarcSource
 from omnimill.pipelines.verdicts import read_records
@@ -277,3 +280,26 @@ def test_real_archives_are_read(realdata: Path, read_source: Any) -> None:
         _, verdicts = read_source(WarcSource(type="warc", name="archive", path=str(realdata / "html"), opt_outs=()))
         assert sorted(set(verdicts.values())) == ["kept", "unsupported_type"]
         assert list(verdicts.values()).count("kept") == 24
+
+
+def test_a_store_that_fails_is_no_verdict_on_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.warc", *(response(f"/{i}", page(str(i))) for i in range(400)))
+
+    class Failing:
+        def __init__(self, stream: Any) -> None:
+            self.stream, self.reads = stream, 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.reads += 1
+            if self.reads > 3:
+                raise StoreUnavailable("no answer for minutes")
+            return bytes(self.stream.read(size))
+
+    @contextmanager
+    def failing(url: str) -> Iterator[Failing]:
+        with Path(url).open("rb") as stream:
+            yield Failing(stream)
+
+    monkeypatch.setattr(files, "open_expanded", failing)
+    with pytest.raises(StoreUnavailable):
+        list(read_captures(str(tmp_path / "a.warc"), 1 << 20))
