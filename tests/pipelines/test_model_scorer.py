@@ -266,13 +266,12 @@ def test_what_does_not_fit_is_said_when_the_model_is_loaded(models: Path, tmp_pa
 
 
 def test_open_clip_is_needed_only_where_it_is_asked_for(models: Path) -> None:
-    scorer = step(
-        models, "clip_similarity", "ViT-B-32", framework="open_clip", weights=str(models / "head.safetensors")
-    )
-    assert scorer.digest is not None
+    weights = str(models / "head.safetensors")
+    settings = {"kind": "clip_similarity", "model": "ViT-B-32", "framework": "open_clip", "weights": weights}
+    assert ModelScorer(step="model_scorer", name="s", **settings).digest is not None
     if find_spec("open_clip") is None:
         with pytest.raises(ConfigError, match="needs the package open_clip_torch"):
-            OpenClipImageText(Checkpoint("ViT-B-32", weights=str(models / "head.safetensors")))
+            OpenClipImageText(Checkpoint("ViT-B-32", weights=weights))
 
 
 def test_the_content_of_a_checkpoint_decides_not_its_place(models: Path, tmp_path: Path) -> None:
