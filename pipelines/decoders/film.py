@@ -111,7 +111,8 @@ class _Reader:
             self.audio = self.container.streams[self.info.audio.index]
             self.audio.codec_context.thread_count = 1
         self.scaler = Scaler(self.track, self.wish.max_side)
-        self.clock = (np.asarray(self.track.times, np.int64)) * float(self.track.time_base) - self.origin
+        self.tick = float(self.track.time_base)
+        self.clock = np.asarray(self.track.times, np.int64) * self.tick - self.origin
         self.wanted = 0  # the first of the wanted times that has no frame yet
         self.before: Any = None
         self.before_time = 0.0
@@ -126,7 +127,7 @@ class _Reader:
     def _stretch(self, start: float, end: float) -> Sound:
         """Decode from `start` to `end`; frames and cuts are noted, the sound is returned."""
         self._go_to(start)
-        recorder = Recorder(start, end, self.origin)
+        recorder = Recorder(start, end, self.origin, 0.0 if self.audio is None else float(self.audio.time_base))
         detector = ShotDetector() if self.wish.shots is not None else None
         last = bisect_right(self.wish.times, end)
         needed = self._needed(self.wanted, last)
@@ -180,7 +181,7 @@ class _Reader:
         if frame.pts is None:
             rate = self.track.frame_rate or 25.0
             return self.before_time + 1 / rate if self.before is not None else 0.0
-        return float(frame.pts * self.track.time_base) - self.origin
+        return frame.pts * self.tick - self.origin  # type: ignore[no-any-return]
 
     def _show(self, frame: Any, time: float, last: int) -> None:
         """Note the frame before, which was on screen until `time`, for the wanted times up to then."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -41,18 +42,17 @@ class ShotDetector:
     """Sees the frames of a film in order of time."""
 
     def __init__(self) -> None:
-        self._before: tuple[npt.NDArray[np.int16], ...] | None = None
+        self._before: Planes | None = None
         self._times: list[float] = []
         self._changes: list[float] = []
 
     def see(self, time: float, planes: Planes) -> None:
         """planes: thumbnails of Y, Cb and Cr, uint8 [height, width] each."""
-        now = tuple(plane.astype(np.int16) for plane in planes)
         if self._before is not None:
-            change = sum(float(np.abs(a - b).mean()) for a, b in zip(now, self._before, strict=True))
+            pairs = zip(planes, self._before, strict=True)
             self._times.append(time)
-            self._changes.append(change)
-        self._before = now
+            self._changes.append(sum(cv2.norm(now, before, cv2.NORM_L1) / now.size for now, before in pairs))
+        self._before = planes
 
     def cuts(self, settings: ShotSettings) -> list[float]:
         """Times of the first frames of all shots but the first, in seconds."""

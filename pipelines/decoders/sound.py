@@ -15,6 +15,7 @@ SAMPLE_RATE = 16_000
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 # A jump in time that is shorter is the rounding of timestamps, not a gap (as in ffmpeg's aresample).
 _GAP_SECONDS = 0.1
+_BLOCK_SAMPLES = 1 << 14
 
 Samples = npt.NDArray[np.int16]
 
@@ -41,16 +42,18 @@ class Sound:
 class Recorder:
     """Puts decoded sound in its place between two times.
 
-    origin: start of the file on the clock of its timestamps, in seconds.
+    origin: start of the file on the clock of its timestamps, in seconds. tick: seconds per tick of them.
     """
 
-    def __init__(self, start: float, end: float, origin: float) -> None:
+    def __init__(self, start: float, end: float, origin: float, tick: float) -> None:
         self._start = round(start * SAMPLE_RATE)
         self._end = round(end * SAMPLE_RATE)
         self._origin = origin
+        self._tick = tick
         self._pieces: list[Samples] = []
         self._at = self._start  # of the next sample to keep
         self._resampler: Any = None
+        self._waiting: Any = None  # sound that is not resampled yet: one large frame takes less time than many small
         self._form: tuple[Any, ...] | None = None
         self._begin = 0  # where the resampler's output began
         self._given = 0  # how much of it came
@@ -62,21 +65,24 @@ class Recorder:
         Raises:
             BadRecord: ``audio_not_finite``, ``audio_sample_rate``.
         """
-        if not MIN_SAMPLE_RATE <= frame.sample_rate <= MAX_SAMPLE_RATE:
-            message = f"{frame.sample_rate} samples per second, {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} allowed"
+        rate = frame.sample_rate
+        if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+            message = f"{rate} samples per second, {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} allowed"
             raise BadRecord("audio_sample_rate", message)
-        time = self._due if frame.pts is None else float(frame.pts * frame.time_base) - self._origin
-        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        time = self._due if frame.pts is None else frame.pts * self._tick - self._origin
+        form = (frame.format.name, frame.layout.name, rate)
         if self._resampler is None or form != self._form or abs(time - self._due) > _GAP_SECONDS:
             self._finish()
             self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+            self._waiting = av.AudioFifo()
             self._form = form
             self._begin, self._given, self._due = round(time * SAMPLE_RATE), 0, time
-        self._due += frame.samples / frame.sample_rate
+        self._due += frame.samples / rate
         frame.pts = None
-        for resampled in self._resampler.resample(frame):
-            self._keep(resampled)
-        return self._at < self._end
+        self._waiting.write(frame)
+        if self._waiting.samples >= _BLOCK_SAMPLES:
+            self._resample(self._waiting.read())
+        return self._due * SAMPLE_RATE < self._end
 
     def sound(self) -> Sound:
         """What was heard, up to the end."""
@@ -85,9 +91,16 @@ class Recorder:
 
     def _finish(self) -> None:
         if self._resampler is not None:
-            for resampled in self._resampler.resample(None):
-                self._keep(resampled)
+            if (rest := self._waiting.read()) is not None:
+                self._resample(rest)
+            self._resample(None)
         self._resampler = None
+
+    def _resample(self, frame: Any) -> None:
+        if frame is not None:
+            frame.pts = None
+        for resampled in self._resampler.resample(frame):
+            self._keep(resampled)
 
     def _keep(self, frame: Any) -> None:
         samples = frame.to_ndarray()[0]

@@ -45,7 +45,8 @@ class VideoSettings(SegmentSettings):
     """How films are cut up.
 
     segments: on a ``grid`` of `segment_seconds` from the start (of the film, or of each span of a table), or anew at
-        every cut between ``shots``; a shot shorter than a segment is a segment. shots: what a cut is.
+        every cut between ``shots``; a shot shorter than a segment is a segment, and the score ``shots`` is the number
+        of shots in a run. shots: what a cut is.
     frames_per_segment: at the middles of as many equal parts of each segment. frames_per_second: instead, at the
         middles of periods of that length from the start.
     max_side: longer side of stored frames in pixels. max_pixels: of the video's own frames.
@@ -78,12 +79,17 @@ class VideoSource(VideoSettings, MediaSource):
 
 @dataclass
 class _Piece:
-    """A stretch of film that is cut into segments of its own. note: the row of a table that it comes from."""
+    """A stretch of film that is cut into segments of its own.
+
+    note: the row of a table that it comes from. shots: per segment the number of its shot. times: per segment of its
+        frames.
+    """
 
     start: float
     end: float
     note: Note | None = None
     segments: list[Segment] = field(default_factory=list)
+    shots: list[int] = field(default_factory=list)
     times: list[list[float]] = field(default_factory=list)
 
 
@@ -133,6 +139,8 @@ def video_examples(
                 video=_video(provenance, info.video, film, settings, number, len(run)),
                 meta=meta_of(words, piece.note, own, info.others),
             )
+            if settings.segments == "shots":
+                example.meta.scores["shots"] = float(len(set(piece.shots[run.start : run.stop])))
             if info.audio is not None:
                 example.meta.scores["source_sample_rate"] = float(info.audio.sample_rate)
             examples.append(example)
@@ -200,9 +208,10 @@ def _cut(pieces: Sequence[_Piece], cuts: Sequence[float], settings: VideoSetting
     for piece in pieces:
         marks = [piece.start, *(cut for cut in cuts if piece.start < cut < piece.end), piece.end]
         steady = None if settings.frames_per_second is None else _steady(piece, settings.frames_per_second)
-        for start, end in pairwise(marks):
+        for shot, (start, end) in enumerate(pairwise(marks)):
             for segment in segments_between(start, end, settings.segment_seconds):
                 piece.segments.append(segment)
+                piece.shots.append(shot)
                 if steady is not None:
                     piece.times.append([time for time in steady if segment[0] <= time < segment[1]])
                 else:
