@@ -62,7 +62,7 @@ class InterleavedParquetSource(ParquetRows):
         return [self.images_field, self.texts_field]
 
     def units(self) -> Iterator[Unit]:
-        """Row groups, or runs of them; a unit's id also stands for the names of the files that may hold its pictures."""
+        """Row groups, or runs of them; a unit's id also covers the names of the files that may hold its pictures."""
         names: dict[str, str] = {}
         for unit in super().units():
             folder = self._folder(unit)
