@@ -5,6 +5,7 @@ Nothing but what is left out of each shard, by digest, comes back to the driver.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import ray.data
 import ray.exceptions
 from ray.util.annotations import RayDeprecationWarning
 
+from omnimill import errors
 from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.selections import LeftOut
@@ -29,6 +31,9 @@ from omnimill.pipelines.dedup.verdicts import leave_out
 from omnimill.pipelines.dedup.view import Shard, View
 
 _LEFT_OUT = pa.schema([("shard", pa.uint32()), ("left_out", pa.string())])
+_FAULT = re.compile(
+    r"^omnimill\.errors\.(?P<kind>OmnimillError|ConfigError|IntegrityError): (?P<message>.*)$", re.MULTILINE
+)
 # The size in memory of one row of `VERDICTS`.
 VERDICT_BYTES = 96
 
@@ -149,13 +154,14 @@ def _collect(graph: ray.data.Dataset) -> dict[int, LeftOut]:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Raises what a task raised, and bounds retries without Ray's announcement that their option will change."""
+    """Says what a task raised, and bounds retries without Ray's announcement that their option will change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)
         try:
             yield
         except ray.exceptions.RayError as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, OmnimillError):
-                cause = getattr(cause, "cause", None) or cause.__cause__
-            raise cause or OmnimillError(f"a worker failed:\n{error}") from None
+            # Of what a task raised Ray Data brings the traceback, not the object.
+            found = _FAULT.search(str(error))
+            if found is None:
+                raise OmnimillError(f"a worker failed:\n{error}") from None
+            raise getattr(errors, found["kind"])(found["message"]) from None

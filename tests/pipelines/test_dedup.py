@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 import pytest
 from made_rows import make_row, publish, verdicts
 
+from omnimill.cli.main import main
+from omnimill.errors import IntegrityError, OmnimillError
+from omnimill.infra import lineage
+from omnimill.infra.dataset import Dataset
 from omnimill.infra.selections import load_selection
 from omnimill.pipelines.dedup.config import Dedup
 from omnimill.pipelines.dedup.run import DedupResult, dedup
@@ -104,3 +109,60 @@ def test_so_are_links_and_verdicts(root: str, tmp_path: Path, rows: list[Example
     publish(root, rows)
     publish(str(tmp_path), rows, shard_rows=9)
     assert same_groups(run(root, STEPS)) == same_groups(run(str(tmp_path), STEPS, partition_bytes=1100))
+
+
+def files_below(folder: str) -> dict[str, float]:
+    return {str(path): path.stat().st_mtime for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_a_run_goes_on_where_one_was_stopped_and_a_second_one_does_nothing(root: str, rows: list[Example]) -> None:
+    dataset = publish(root, rows)
+    whole = run(root, STEPS)
+    before = files_below(dataset.url)
+    again = run(root, STEPS)
+    fresh = {path for path, changed in files_below(dataset.url).items() if before.get(path) != changed}
+    assert again.digest == whole.digest
+    # Published once more, under the same names.
+    assert fresh == {f"{dataset.url}/selections/{name}.json" for name in (whole.digest, "clean")}
+    # What a run leaves that is stopped in its second step: no outcome of it, features of some shards, stray files.
+    steps = sorted(Path(dataset.url, "selected", "steps").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    steps[-1].unlink()
+    for path in list(Path(dataset.url, "features").rglob("*.arrow"))[::2]:
+        path.unlink()
+    for path in Path(dataset.url, "selections").glob("*.json"):
+        path.unlink()
+    (Path(dataset.url) / "selected" / ".partial").mkdir(exist_ok=True)
+    (Path(dataset.url) / "selected" / ".partial" / "0123").write_bytes(b"half")
+    assert run(root, STEPS).digest == whole.digest
+
+
+def test_the_command_prints_its_account(root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish(root, [make_row("a", "1", "same"), make_row("a", "2", "same")])
+    config = tmp_path / "dedup.yaml"
+    config.write_text("dataset: made\nselection: clean\nsteps:\n  - step: exact\n    of: text\n")
+    assert main(["dedup", str(config), "--root", root, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["units"] == 1 and answer["records"] == {"in": 2, "kept": 2, "dropped": {}, "quarantined": {}}
+    assert answer["examples"] == {"written": 1, "dropped": {"exact_text": 1}}
+    found, selection = load_selection(Dataset(root, "made"), "clean", answer["manifest"])
+    assert found == answer["selection"] and selection.kept == 1
+    (recorded,) = lineage.runs(root, "dedup")
+    assert [one.digest for one in lineage.references(recorded, "input")] == [answer["manifest"]]
+    assert [one.digest for one in lineage.references(recorded, "output")] == [answer["selection"]]
+
+
+def test_what_cannot_be_judged_is_said(root: str) -> None:
+    dataset = publish(root, [make_row("a", "1", "same")])
+    with pytest.raises(OmnimillError, match="no dataset 'made' under /nowhere"):
+        run("/nowhere", STEPS)
+    dataset.publish_manifest("tokens", [])
+    with pytest.raises(OmnimillError, match="holds tokens, not examples"):
+        run(root, STEPS)
+
+
+def test_a_fault_on_a_worker_is_told_in_its_own_words(root: str) -> None:
+    row = make_row("a", "1", "same")
+    row.id = "not hexadecimal digits, though long enough"
+    publish(root, [row])
+    with pytest.raises(IntegrityError, match="column id holds a value that is not hexadecimal"):
+        run(root, STEPS)

@@ -27,10 +27,10 @@ class Decontaminate(RowStep):
     """Leaves out rows that share text (reason ``text_contaminated``) or a picture (``image_contaminated``) with
     evaluation sets.
 
-    Text is shared when a run of `ngram` words is (13 for GPT-3: Brown et al. 2020, arXiv 2005.14165, appendix C), in
-    one segment: body, caption, transcript, …. An evaluation text of fewer words, but `min_words` at least, is found where a
-    segment consists of just these words. A picture is shared when its file is, or when its perceptual hash differs in
-    at most `max_distance` of 256 bits, mirror images included; see `image_near`.
+    Text is shared when one of its segments (body, caption, transcript, …) has a run of `ngram` words in common with
+    them; GPT-3 took 13 (Brown et al. 2020, arXiv 2005.14165, appendix C). An evaluation text of fewer words, but
+    `min_words` at least, is found where a segment consists of just these words. A picture is shared when its file is,
+    or when its perceptual hash differs in at most `max_distance` of 256 bits, mirror images included; see `image_near`.
 
     against: the evaluation sets. digest: of their content, found out when the step runs.
     least_runs: shared runs (distinct ones) that it takes.
