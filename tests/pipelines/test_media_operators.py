@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import simplejpeg
@@ -10,9 +11,11 @@ from pydantic import ValidationError
 from omnimill.locations import spherical_views
 from omnimill.pipelines.base import Operator
 from omnimill.pipelines.decoders.audio import SAMPLE_RATE, encode_flac
-from omnimill.pipelines.operators.audio import AudioClipping, AudioDuration, AudioSilence
+from omnimill.pipelines.operators.audio import AudioClipping, AudioDuration, AudioSampleRate, AudioSilence
+from omnimill.pipelines.operators.audio_character import AudioCharacter
 from omnimill.pipelines.operators.scenes import TrajectoryStatic, ViewsEmpty
-from omnimill.pipelines.operators.video import TranscriptDensity, VideoBorders, VideoStatic
+from omnimill.pipelines.operators.video import TranscriptDensity, VideoBorders, VideoShape, VideoStatic
+from omnimill.pipelines.operators.video_text import VideoText
 from omnimill.schema import Audio, Example, Image, Meta, Provenance, Text, Trajectory, Video
 
 
@@ -199,3 +202,94 @@ def test_objects_that_are_hardly_seen_are_dropped() -> None:
     assert _verdict(operator, _example(views=views, meta=Meta(scores={"view_coverage": 0.05}))) == "views_empty"
     assert _verdict(operator, _example(views=views, meta=Meta(scores={"view_coverage": 0.2}))) is None
     assert _verdict(operator, _example(meta=Meta(scores={"view_coverage": 0.0}))) is None
+
+
+def _speechlike(seconds: int = 4) -> np.ndarray:
+    """Syllables four times a second, every third missing, tone and hiss in turn."""
+    t = np.arange(seconds * SAMPLE_RATE) / SAMPLE_RATE
+    hiss = np.random.default_rng(0).uniform(-1, 1, len(t))
+    syllable = np.floor(t * 4).astype(int)
+    loud = np.clip(np.sin(8 * np.pi * t), 0, 1) * (syllable % 3 > 0)
+    return 0.5 * loud * np.where(syllable % 2, hiss, np.sin(2 * np.pi * 150 * t))
+
+
+def _musiclike(seconds: int = 4) -> np.ndarray:
+    t = np.arange(seconds * SAMPLE_RATE) / SAMPLE_RATE
+    return sum(0.15 * np.sin(2 * np.pi * pitch * t) for pitch in (220, 277, 330))
+
+
+def test_speech_and_music_are_told_apart() -> None:
+    speech, music = _example(audio=[_clip(_speechlike())]), _example(audio=[_clip(_musiclike())])
+    measure = AudioCharacter(op="audio_character")
+    assert [_verdict(measure, example) for example in (speech, music)] == [None, None]
+    for name in ("audio_low_energy", "audio_4hz", "audio_zcr_std"):
+        assert speech.meta.scores[name] > 2 * music.meta.scores[name] + 0.02, name
+    assert speech.meta.scores["audio_flux"] > music.meta.scores["audio_flux"]
+    wanted = AudioCharacter(op="audio_character", min_low_energy=0.2, min_4hz=0.2)
+    assert [_verdict(wanted, example) for example in (speech, music)] == [None, "audio_character"]
+    assert _verdict(wanted, _example(audio=[SILENCE])) is None
+    assert _verdict(wanted, _example()) is None
+
+
+def test_the_rate_of_the_recording_counts_not_that_of_the_clip() -> None:
+    telephone = _example(audio=[TONE], meta=Meta(scores={"source_sample_rate": 8_000.0}))
+    assert _verdict(AudioSampleRate(op="audio_sample_rate"), telephone) == "audio_low_rate"
+    assert _verdict(AudioSampleRate(op="audio_sample_rate", min_hz=None), telephone) is None
+    assert _verdict(AudioSampleRate(op="audio_sample_rate", min_hz=None, max_hz=4_000), telephone) == "audio_high_rate"
+    assert _verdict(AudioSampleRate(op="audio_sample_rate"), _example(audio=[TONE])) is None
+
+
+def test_writing_in_the_picture_is_measured() -> None:
+    y, x = np.mgrid[0:240, 0:320]
+    view = np.stack([100 + 60 * np.sin(x / 40), 120 + 50 * np.cos(y / 30), 90 + 20 * np.sin((x + y) / 50)], axis=-1)
+    slide, titled = np.full((240, 320, 3), 240, np.uint8), view.astype(np.uint8)
+    for line in range(8):
+        cv2.putText(slide, "the quick brown fox jumps", (8, 24 + 28 * line), 0, 0.7, (0, 0, 0), 2)
+    cv2.putText(titled, "a title below", (60, 220), 0, 0.7, (255, 255, 255), 2)
+    examples = [_example(video=_video(), images=[_frame(picture)]) for picture in (view, titled, slide)]
+    assert [_verdict(VideoText(op="video_text"), example) for example in examples] == [None, None, "video_text"]
+    none, some, much = (example.meta.scores["video_text"] for example in examples)
+    assert none == 0
+    assert 0.02 < some < 0.12
+    assert much > 0.3
+    assert _verdict(VideoText(op="video_text"), _example(images=[_frame(slide)])) is None
+
+
+def test_the_shape_of_films_is_bounded() -> None:
+    example = _example(video=_video())
+    assert _verdict(VideoShape(op="video_shape"), example) is None
+    assert example.meta.scores == {"video_short_side": 48, "video_aspect": pytest.approx(4 / 3), "video_frame_rate": 10}
+    assert _verdict(VideoShape(op="video_shape", min_short_side=49), example) == "video_too_small"
+    assert _verdict(VideoShape(op="video_shape", max_aspect=1.3), example) == "video_aspect"
+    assert _verdict(VideoShape(op="video_shape", min_aspect=1.4), example) == "video_aspect"
+    assert _verdict(VideoShape(op="video_shape", min_frame_rate=11), example) == "video_slow"
+
+
+@pytest.mark.parametrize(
+    ("operator", "score"),
+    [
+        (AudioSilence(op="audio_silence", min_dbfs=None), "audio_dbfs"),
+        (AudioClipping(op="audio_clipping", max_share=None), "audio_clipped"),
+        (AudioDuration(op="audio_duration"), "audio_seconds"),
+        (VideoStatic(op="video_static", min_difference=None), "video_motion"),
+        (VideoBorders(op="video_borders", max_share=None), "video_border"),
+        (VideoText(op="video_text", max_share=None), "video_text"),
+        (
+            TranscriptDensity(op="transcript_density", min_words_per_second=None, max_words_per_second=None),
+            "words_per_second",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_without_bounds_they_only_measure(operator: Operator, score: str) -> None:
+    black = [_frame(np.zeros((48, 64, 3)))] * 2
+    example = _example(video=_video(), images=black, audio=[SILENCE], text=[Text(role="transcript", text="a " * 500)])
+    assert _verdict(operator, example) is None
+    assert score in example.meta.scores
+
+
+def test_density_counts_the_run_that_the_source_noted() -> None:
+    meta = Meta(scores={"start_seconds": 10.0, "end_seconds": 12.0})
+    example = _example(video=_video(), text=[Text(role="transcript", text="one two three four")], meta=meta)
+    assert _verdict(TranscriptDensity(op="transcript_density"), example) is None
+    assert example.meta.scores["words_per_second"] == 2.0

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from omnimill.errors import BadRecord
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.decoders.audio import decode_clip
+from omnimill.pipelines.decoders.film import FilmWish, read_film
 from omnimill.pipelines.decoders.pixels import load_rgb
 from omnimill.pipelines.decoders.probe import MediaLimits, VideoTrack, probe
+from omnimill.pipelines.decoders.shots import ShotSettings, find_cuts
 from omnimill.pipelines.decoders.video import frames_at
 from omnimill.pipelines.sources.video import VideoSettings, VideoSource, video_examples
 from omnimill.schema import Example, Image, Provenance
@@ -268,3 +275,174 @@ def test_transcripts_may_lie_elsewhere(film: Path, tmp_path: Path, read_source: 
     assert [text.text for text in examples[0].text] == ["hello"]
     assert sorted(verdicts.values()) == ["kept", "sidecar"]
     assert [len(unit.files) for unit in source.units()] == [2]
+
+
+COLOURS = ("red", "blue", "green", "white")
+
+
+@pytest.fixture(scope="module")
+def cut_film(tmp_path_factory: pytest.TempPathFactory, ffmpeg: Ffmpeg) -> Path:
+    """Four shots of 3, 6, 1 and 2 s at 25 frames a second, with grain; B-frames; a tone."""
+    path = tmp_path_factory.mktemp("cut") / "cut.mp4"
+    inputs = [
+        part
+        for colour, seconds in zip(COLOURS, (3, 6, 1, 2), strict=True)
+        for part in (
+            "-f",
+            "lavfi",
+            "-i",
+            f"color={colour}:size=160x120:rate=25:duration={seconds},noise=alls=12:allf=t",
+        )
+    ]
+    sound = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=12")
+    joined = "[0:v][1:v][2:v][3:v]concat=n=4[v]"
+    coding = ("-c:v", "libx264", "-preset", "veryfast", "-bf", "3", "-threads", "1", "-c:a", "aac")
+    ffmpeg(*inputs, *sound, "-filter_complex", joined, "-map", "[v]", "-map", "4:a", *coding, path)
+    return path
+
+
+def _colour(image: Image) -> str:
+    bright = tuple(load_rgb(image).mean(axis=(0, 1)) > 100)
+    names = {(True, False, False): "red", (False, True, False): "green", (False, False, True): "blue"}
+    return names.get(bright, "white")
+
+
+def test_segments_begin_anew_at_every_cut(cut_film: Path) -> None:
+    (example,) = _examples(cut_film, segments="shots", segments_per_example=8)
+    assert [(round(clip.start or 0, 2), round(clip.samples / 16_000, 2)) for clip in example.audio] == [
+        (0.0, 3.0),
+        (3.0, 4.08),
+        (9.0, 1.0),
+        (10.0, 2.0),
+    ]
+    assert [(image.time, _colour(image)) for image in example.images] == [
+        (pytest.approx(1.5), "red"),
+        (pytest.approx(5.04), "blue"),
+        (pytest.approx(9.5), "green"),
+        (pytest.approx(11.0), "white"),
+    ]
+    scores = example.meta.scores
+    assert (scores["shots"], scores["start_seconds"], scores["end_seconds"]) == (4, 0, pytest.approx(12, abs=0.05))
+    assert scores["source_sample_rate"] == 48_000
+
+
+def test_frames_at_a_rate_are_shared_out_to_segments(cut_film: Path) -> None:
+    (example,) = _examples(cut_film, segments="shots", frames_per_second=1, segments_per_example=8)
+    times = [image.time for image in example.images]
+    assert times == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 9.5, 10.5, 11.5]  # what is left of the blue shot is no segment
+    assert [_colour(image) for image in example.images] == ["red"] * 3 + ["blue"] * 4 + ["green"] + ["white"] * 2
+    (example,) = _examples(cut_film, frames_per_second=0.5, segment_seconds=4, segments_per_example=3)
+    assert [image.time for image in example.images] == [1.0, 3.0, 5.0, 7.0, 9.0, 11.0]
+
+
+def test_frames_that_are_not_decoded_change_no_picture(cut_film: Path) -> None:
+    info = probe(str(cut_film), "video", MediaLimits())
+    assert info.video is not None
+    times = tuple(0.04 * number + 0.02 for number in range(0, 300, 7))
+    wish = FilmWish(times, ((0.0, 12.0),), sound=True, shots=ShotSettings(), max_side=160)
+    some = read_film(str(cut_film), info, wish, MediaLimits())
+    unknown = replace(info, video=replace(info.video, times=array("q")))
+    every = read_film(str(cut_film), unknown, wish, MediaLimits())
+    assert some.frames == every.frames
+    assert some.cuts == every.cuts == pytest.approx([3.0, 9.0, 10.0])
+    assert all((a == b).all() for a, b in zip(some.sound[0].pieces, every.sound[0].pieces, strict=True))
+
+
+@given(
+    cuts=st.sets(st.integers(20, 280), max_size=6),
+    level=st.floats(0, 12),
+    wobble=st.lists(st.floats(0.8, 1.2), min_size=300, max_size=300),
+)
+def test_cuts_stand_out_from_steady_movement(cuts: set[int], level: float, wobble: list[float]) -> None:
+    changes = [60.0 if number in cuts else level * wobble[number] for number in range(300)]
+    apart = [cut for cut in sorted(cuts) if not any(0 < abs(cut - other) < 20 for other in cuts)]
+    found = find_cuts([number / 25 for number in range(300)], changes, ShotSettings())
+    assert set(found) <= {cut / 25 for cut in cuts}
+    assert {cut / 25 for cut in apart} <= set(found)
+
+
+def test_flicker_is_no_cut() -> None:
+    times = [number / 25 for number in range(100)]
+    assert find_cuts(times, [40.0] * 100, ShotSettings()) == []
+    assert find_cuts([], [], ShotSettings()) == []
+
+
+def _table_source(folder: Path, rows: str) -> VideoSource:
+    (folder / "t.csv").write_text("id,start,end,text\n" + rows)
+    table = {"files": ["t.csv"], "file": "{id}", "start": "start", "end": "end", "caption": "text", "cut": True}
+    return VideoSource.model_validate(
+        {"type": "video", "name": "films", "path": str(folder), "table": table, "segment_seconds": 2}
+    )
+
+
+def test_only_the_spans_of_a_table_are_cut(tmp_path: Path, ffmpeg: Ffmpeg, read_source: ReadSource) -> None:
+    # A frame a second whose number is its time; the spans are far enough apart to jump between them.
+    sound = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=16000:duration=90")
+    slow = CLOCK.format(9).replace("rate=10", "rate=1").replace("duration=9", "duration=90")
+    ffmpeg("-f", "lavfi", "-i", slow, *sound, *H264, "-g", "8", "-bf", "2", "-c:a", "aac", tmp_path / "f.mp4")
+    source = _table_source(tmp_path, "f,70.5,74.5,last\nf,1,5,first\nf,30,33,second\nf,300,310,gone\nf,9,8,wrong\n")
+    examples, verdicts = read_source(source)
+    assert verdicts == {"f.mp4": "kept"}
+    assert [[text.text for text in example.text] for example in examples] == [["first"], ["second"], ["last"]]
+    assert [[(image.time, _number(image)) for image in example.images] for example in examples] == [
+        [(2.0, 2), (4.0, 4)],
+        [(31.0, 31)],
+        [(71.5, 71), (73.5, 73)],
+    ]
+    assert [[(clip.start, clip.samples) for clip in example.audio] for example in examples] == [
+        [(1.0, 32_000), (3.0, 32_000)],
+        [(30.0, 32_000)],
+        [(70.5, 32_000), (72.5, 32_000)],
+    ]
+    assert all(np.abs(decode_clip(clip)).max() > 0.1 for example in examples for clip in example.audio)
+    assert read_source(_table_source(tmp_path, "f,300,310,gone\n"))[1] == {"f.mp4": "span_outside"}
+
+
+def test_streams_can_be_chosen_and_the_others_are_named(tmp_path: Path, ffmpeg: Ffmpeg) -> None:
+    path = tmp_path / "many.mkv"
+    pictures = [("-f", "lavfi", "-i", f"color={c}:size={s}:rate=5:duration=5") for c, s in (("red", 16), ("blue", 64))]
+    sizes = [part.replace("size=16", "size=16x16").replace("size=64", "size=64x32") for p in pictures for part in p]
+    sounds = [("-f", "lavfi", "-i", f"sine=frequency={f}:sample_rate=16000:duration=5") for f in (300, 900)]
+    maps = [part for number in range(4) for part in ("-map", number)]
+    names = ("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fra")
+    ffmpeg(*sizes, *(part for s in sounds for part in s), *maps, *H264, "-c:a", "pcm_s16le", *names, path)
+    (best,) = _examples(path)
+    others = best.meta.tags["other_streams"]
+    assert others.startswith("0: video h264 16 x 16; 3: audio pcm_s16le 1 x 16000 Hz fra")
+    (chosen,) = _examples(path, video_stream=0, audio_stream=1)
+    assert load_rgb(chosen.images[0]).mean(axis=(0, 1)).argmax() == 0
+    for example, pitch in ((best, 300), (chosen, 900)):
+        spectrum = np.abs(np.fft.rfft(decode_clip(example.audio[0])))
+        assert spectrum.argmax() * 16_000 / example.audio[0].samples == pytest.approx(pitch, abs=2)
+    assert _reason(path, audio_stream=2) == "video_no_stream"
+
+
+def test_frames_come_the_way_up_that_players_show_them(tmp_path: Path, ffmpeg: Ffmpeg) -> None:
+    plain = tmp_path / "plain.mp4"
+    ffmpeg("-f", "lavfi", "-i", "smptebars=size=256x192:rate=5:duration=1", *H264, plain)
+    turns = [
+        ("-display_rotation", "90"),
+        ("-display_rotation", "180"),
+        ("-display_rotation", "270"),
+        ("-display_hflip",),
+    ]
+    for number, turn in enumerate([*turns, ("-display_rotation", "90", "-display_vflip")]):
+        path, shown = tmp_path / f"{number}.mp4", tmp_path / f"{number}.png"
+        ffmpeg(*turn, "-i", plain, "-c", "copy", path)
+        ffmpeg("-i", path, "-frames:v", 1, shown)
+        (example,) = _examples(path)
+        with PIL.Image.open(shown) as picture:
+            expected = np.asarray(picture.convert("RGB"), np.int16)
+        assert load_rgb(example.images[0]).shape == expected.shape
+        assert np.abs(load_rgb(example.images[0]) - expected).mean() < 6, turn
+
+
+def test_sound_that_is_longer_or_shorter_than_the_pictures(tmp_path: Path, ffmpeg: Ffmpeg) -> None:
+    for name, seconds in (("long", 20), ("short", 3)):
+        sound = ("-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=16000:duration={seconds}")
+        path = tmp_path / f"{name}.mkv"
+        ffmpeg("-f", "lavfi", "-i", CLOCK.format(9), *sound, *H264, "-c:a", "pcm_s16le", path)
+    (example,) = _examples(tmp_path / "long.mkv")
+    assert [clip.samples for clip in example.audio] == [65_280, 65_280]
+    (example,) = _examples(tmp_path / "short.mkv")
+    assert ([clip.samples for clip in example.audio], len(example.images)) == ([48_000], 2)
