@@ -239,6 +239,10 @@ class Dataset:
         """Store rows of `DROPS_SCHEMA`; None when there are none."""
         return self._publish(pa.Table.from_pylist(list(rows), DROPS_SCHEMA), "drops") if rows else None
 
+    def publish_rejected(self, rows: pa.Table | None, folder: Literal["quarantine", "drops"]) -> FileRef | None:
+        """Store rows of `QUARANTINE_SCHEMA` or `DROPS_SCHEMA`; None when there are none."""
+        return None if rows is None else self._publish(rows, folder)
+
     def _publish(self, table: pa.Table, folder: str) -> FileRef:
         digest, size = arrow_files.publish_table(table, storage.join(self.url, folder))
         return FileRef(digest=digest, rows=table.num_rows, bytes=size)
