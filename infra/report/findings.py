@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
@@ -13,7 +13,11 @@ from omnimill.infra.report.samples import thumbnail
 from omnimill.infra.selections import Selection, current_selections, left_out
 
 _EXAMPLES = 3
+# Facts are shown that sort examples into so many kinds at most, of at least so many examples on average.
 _TAG_VALUES = 12
+_TAG_EXAMPLES = 4
+_MISLABELLED = "mislabelled"
+_MISLABELLED_SHOWN = 20
 _CLUSTERS = 8
 _CLUSTER_PICTURES = 6
 _FILE_PAIRS = 12
@@ -75,9 +79,13 @@ class SelectionCard:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is worth knowing about a version besides its accounts. languages: examples by language, by source."""
+    """What is worth knowing about a version besides its accounts.
+
+    languages: examples by language, by source. mislabelled: files whose content is not what their name says.
+    """
 
     languages: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    mislabelled: list[Tag] = field(default_factory=list)
     tags: list[Tag] = field(default_factory=list)
     selections: list[SelectionCard] = field(default_factory=list)
 
@@ -103,7 +111,8 @@ def findings(dataset: Dataset, digest: str, manifest: Manifest) -> Findings:
             for source, counts in sorted(languages.items())
             if set(counts) - {None}
         },
-        tags=_tags(tagged),
+        mislabelled=[tag for tag in _tags(tagged, _MISLABELLED_SHOWN) if tag.name == _MISLABELLED],
+        tags=[tag for tag in _tags(tagged, _EXAMPLES) if tag.name != _MISLABELLED and _telling(tag, tagged)],
         selections=[
             _selection_card(dataset, manifest, name, selection)
             for name, selection in current_selections(dataset, digest)
@@ -111,14 +120,17 @@ def findings(dataset: Dataset, digest: str, manifest: Manifest) -> Findings:
     )
 
 
-def _tags(tagged: dict[tuple[str, str, str], list[str]]) -> list[Tag]:
-    """Tags that group examples: one with a value of its own for nearly every example tells a reader nothing."""
-    values = Counter((source, name) for source, name, _ in tagged)
+def _tags(tagged: Mapping[tuple[str, str, str], Sequence[str]], shown: int) -> list[Tag]:
     return [
-        Tag(source, name, value, len(keys), sorted(keys)[:_EXAMPLES])
+        Tag(source, name, value, len(keys), sorted(keys)[:shown])
         for (source, name, value), keys in sorted(tagged.items(), key=lambda item: (*item[0][:2], -len(item[1])))
-        if values[source, name] <= _TAG_VALUES
     ]
+
+
+def _telling(tag: Tag, tagged: Mapping[tuple[str, str, str], Sequence[str]]) -> bool:
+    """Whether a tag groups examples: one with a value of its own for nearly every example tells a reader nothing."""
+    counts = [len(keys) for (source, name, _), keys in tagged.items() if (source, name) == (tag.source, tag.name)]
+    return len(counts) <= _TAG_VALUES and sum(counts) >= _TAG_EXAMPLES * len(counts)
 
 
 def _selection_card(dataset: Dataset, manifest: Manifest, digest: str, selection: Selection) -> SelectionCard:

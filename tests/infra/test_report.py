@@ -38,15 +38,19 @@ def picture(shade: int) -> Image:
 
 
 def publish(root: Path) -> tuple[Dataset, str]:
-    """Six examples of two files, of which the second one repeats the first."""
+    """Seven examples of two files, of which the second one repeats the first and adds one."""
     train = [example("robot", f"t{i}", "train.rec", f"episode {i}", language="en") for i in range(3)]
-    val = [example("robot", f"v{i}", "val.rec", f"episode {2 - i}", tags={"split": "val"}) for i in range(3)]
+    train[1].meta.tags["mislabelled"] = "png as .jpg"
+    val = [
+        example("robot", f"v{i}", "val.rec", f"episode {number}", tags={"split": "val", "number": str(i)})
+        for i, number in enumerate((2, 1, 0, 3))
+    ]
     val[0].images.append(picture(40))
     train[2].images.append(picture(200))
     dataset = Dataset(str(root), "corpus")
     commits = []
     for number, rows in enumerate((train, val)):
-        counts = Counts(records_in=3, kept=3, examples_written=3)
+        counts = Counts(records_in=len(rows), kept=len(rows), examples_written=len(rows))
         shard = dataset.publish_shard(to_table(rows))
         commits.append(
             Commit(unit=f"robot-{number}", source="robot", recipe="r", inputs=(), shards=(shard,), counts=counts)
@@ -60,7 +64,7 @@ def publish(root: Path) -> tuple[Dataset, str]:
     ]
     part = publish_left_out(dataset, commits[1].shards[0].digest, left_out)
     publish_selection(
-        dataset, Selection(name="clean", dataset="corpus", manifest=digest, config={}, kept=3, shards=(part,))
+        dataset, Selection(name="clean", dataset="corpus", manifest=digest, config={}, kept=4, shards=(part,))
     )
     return dataset, digest
 
@@ -68,14 +72,15 @@ def publish(root: Path) -> tuple[Dataset, str]:
 def test_a_split_that_repeats_another_is_named(tmp_path: Path) -> None:
     dataset, digest = publish(tmp_path)
     found = findings(dataset, *dataset.manifest())
-    assert found.languages == {"robot": [("en", 3), ("not known", 3)]}
+    assert found.languages == {"robot": [("en", 3), ("not known", 4)]}
     assert [(tag.name, tag.value, tag.count, tag.keys) for tag in found.tags] == [
-        ("split", "val", 3, ["v0", "v1", "v2"])
-    ]
+        ("split", "val", 4, ["v0", "v1", "v2"])
+    ], "what has a value of its own for every example tells nothing"
+    assert [(tag.value, tag.keys) for tag in found.mislabelled] == [("png as .jpg", ["t1"])]
     (card,) = found.selections
-    assert (card.name, card.kept, card.reasons) == ("clean", 3, [("exact", "exact_duplicate", 3)])
+    assert (card.name, card.kept, card.reasons) == ("clean", 4, [("exact", "exact_duplicate", 3)])
     (pair,) = card.pairs
-    assert (pair.file, pair.kept, pair.count, pair.rows) == ("val.rec", "train.rec", 3, 3)
+    assert (pair.file, pair.kept, pair.count, pair.rows) == ("val.rec", "train.rec", 3, 4)
     assert {cluster.kept.key: [member.key for member in cluster.others] for cluster in card.clusters} == {
         "t0": ["v2"],
         "t1": ["v1"],
