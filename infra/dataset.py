@@ -274,6 +274,13 @@ class Dataset:
         except FileNotFoundError:
             return None
 
+    def observed(self, commit: Commit) -> dict[str, Any]:
+        """What was observed when a commit was made; empty when it is not there."""
+        try:
+            return _Stored.model_validate_json(storage.read_bytes(self._commit_url(commit))).observed
+        except FileNotFoundError:
+            return {}
+
     def _commit_url(self, commit: Commit) -> str:
         attempt = f".{commit.attempt}" if commit.attempt else ""
         return storage.join(self.url, "commits", f"{commit.unit}.{commit.state}{attempt}.json")

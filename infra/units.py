@@ -25,12 +25,6 @@ from omnimill.infra.dataset import Commit, Unit
 WORKER_RETRIES = 3
 WORKER_TRIES = 1 + WORKER_RETRIES
 
-# A block costs the driver about 50 kB and 8 ms, so small units share one: as long as every core gets so many blocks,
-# and a block's input stays so small that it takes seconds.
-_BLOCKS_PER_CORE = 32
-_BLOCK_BYTES = 64 << 20
-_BLOCK_UNITS = 64
-
 Work = Callable[[Unit], Commit]
 
 _BLOCK = pa.schema([("unit", pa.string()), ("commit", pa.string()), ("error", pa.string())])
@@ -47,12 +41,6 @@ class Done:
     @property
     def crashed(self) -> bool:
         return self.commit is None and self.error is None
-
-
-def units_per_block(units: int, mean_bytes: int, cores: int) -> int:
-    """How many units a task gets at a time. mean_bytes: of input per unit."""
-    by_share = units // (max(cores, 1) * _BLOCKS_PER_CORE)
-    return max(1, min(by_share, _BLOCK_BYTES // max(mean_bytes, 1), _BLOCK_UNITS))
 
 
 def run_as_tasks(units: Sequence[Unit], work: Work, per_block: int = 1) -> Generator[Done, None, None]:

@@ -6,8 +6,9 @@ from collections.abc import Generator, Sequence
 
 import ray
 
+from omnimill.infra.blocks import units_per_block
 from omnimill.infra.dataset import Unit
-from omnimill.infra.units import Done, run_as_tasks, run_each_alone, units_per_block
+from omnimill.infra.units import Done, run_as_tasks, run_each_alone
 from omnimill.pipelines.work import UnitWork
 
 

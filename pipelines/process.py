@@ -71,8 +71,12 @@ def process_unit(
         commit = sink.close(tried[-1])
         if input_marks(marks) != marks:
             raise OmnimillError(f"source {source.name}: an input of unit {unit.id} changed while it was being read")
-    dataset.commit(stored or commit, _observed(marks, time.monotonic() - started))
-    return stored or commit
+    if stored is not None:
+        # The marks are those of now; what doing the unit took is still true.
+        dataset.commit(stored, {**dataset.observed(stored), "inputs": marks})
+        return stored
+    dataset.commit(commit, _observed(marks, time.monotonic() - started))
+    return commit
 
 
 def abandon_unit(

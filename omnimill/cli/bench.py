@@ -24,6 +24,7 @@ class Benchmark(StrEnum):
     INGEST = "ingest"
     PACKING = "packing"
     SAMPLER = "sampler"
+    SCALE = "scale"
 
 
 def register(app: typer.Typer) -> None:
@@ -37,17 +38,18 @@ def bench(
     page: Annotated[Path | None, typer.Option(help="Also write a Markdown page, with machine and versions.")] = None,
     json: Json = False,
 ) -> None:
-    """Measure ingestion, packing and sampling against named peers on the same input.
+    """Measure ingestion, packing, sampling and bookkeeping against named peers on the same input.
 
     Example: omnimill bench packing --json
     """
-    from omnimill.bench import ingest, packing, sampler
+    from omnimill.bench import ingest, packing, sampler, scale
     from omnimill.bench import page as pages
 
     runs: dict[Benchmark, Callable[[], list[Metric]]] = {
         Benchmark.INGEST: partial(ingest.run, section or ingest.SECTIONS),
         Benchmark.PACKING: packing.run,
         Benchmark.SAMPLER: sampler.run,
+        Benchmark.SCALE: scale.run,
     }
     measured = {name.value: runs[name]() for name in names or list(Benchmark)}
     if page is not None:

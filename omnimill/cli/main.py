@@ -8,7 +8,20 @@ import typer
 from rich.markup import escape
 
 import omnimill
-from omnimill.cli import bench, dedup, demo, generate, ingest, lineage, mixture, quarantine, report, tokenize, train
+from omnimill.cli import (
+    bench,
+    dedup,
+    demo,
+    generate,
+    ingest,
+    lineage,
+    mixture,
+    plan,
+    quarantine,
+    report,
+    tokenize,
+    train,
+)
 from omnimill.errors import OmnimillError
 from omnimill.progress import console
 
@@ -29,7 +42,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 # One module per group of commands; each adds its own with `register(app)`.
-for _module in (ingest, dedup, quarantine, tokenize, mixture, train, generate, report, lineage, demo, bench):
+for _module in (ingest, plan, dedup, quarantine, tokenize, mixture, train, generate, report, lineage, demo, bench):
     _module.register(app)
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from omnimill.errors import OmnimillError
 from omnimill.infra import memory
+from omnimill.infra.blocks import units_per_block
 from omnimill.infra.dataset import Commit, Dataset, Unit
-from omnimill.infra.units import units_per_block
 from omnimill.pipelines import careful
 from omnimill.pipelines.dag import Pipeline
 from omnimill.pipelines.process import process_unit
