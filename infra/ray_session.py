@@ -27,6 +27,15 @@ def ray_session(num_cpus: int | None = None, address: str | None = None, log_to_
     if ray.is_initialized():
         yield
         return
+    start_ray(num_cpus, address, log_to_driver)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def start_ray(num_cpus: int | None = None, address: str | None = None, log_to_driver: bool = True) -> None:
+    """As `ray_session`, for a session that lasts as long as the process, which must have none yet."""
     address = address or os.environ.get("RAY_ADDRESS")
     # Ray asks PyPI-style telemetry questions otherwise; nothing here needs a network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -42,10 +51,6 @@ def ray_session(num_cpus: int | None = None, address: str | None = None, log_to_
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **common)
     quiet_ray_data()
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def quiet_ray_data() -> None:
