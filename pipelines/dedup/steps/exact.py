@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Literal
 
 import polars as pl
@@ -26,13 +27,15 @@ class Exact(GroupStep):
     of: what must be the same.
         record: the bytes that were read from the source (``provenance.digest``). A record is kept or left out with all
         the examples that it was expanded into.
-        text: all text, apart from white space and the case of ASCII letters.
+        text: all text.
         images: all pictures, in order, as they were in the source.
         Rows without text or pictures are nobody's twins.
+    fold: whether white space and the case of ASCII letters make no difference to text.
     """
 
     step: Literal["exact"]
     of: Literal["record", "text", "images"]
+    fold: bool = True
 
     @property
     def row_bytes(self) -> int:
@@ -42,7 +45,9 @@ class Exact(GroupStep):
         return ("source", "provenance") if self.of == "record" else (self.of,)
 
     def featurizer(self) -> Featurizer:
-        return {"record": _records, "text": _texts, "images": _images}[self.of]
+        if self.of == "text":
+            return partial(_texts, fold=self.fold)
+        return _records if self.of == "record" else _images
 
     def keyed(self, rows: pa.Table) -> pa.Table:
         rows = rows.filter(pc.is_valid(rows.column("digest")))
@@ -64,13 +69,16 @@ def _records(table: pa.Table) -> pa.Table:
     return pa.table({"digest": from_hex(where.field("digest"), "provenance.digest"), "origin": origin})
 
 
-def _texts(table: pa.Table) -> pa.Table:
+def _texts(table: pa.Table, fold: bool) -> pa.Table:
     digests: list[bytes | None] = []
     for texts in flat_texts(table.column("text")):
-        data, ends = texts.data.tobytes(), texts.row_bytes.tolist()
-        for start, end in itertools.pairwise(ends):
-            text = data[start:end].translate(_LOWER, _WHITE_SPACE)
-            digests.append(blake3(text).digest(length=16) if text else None)
+        data = texts.data.data
+        each: list[memoryview | bytes] = [
+            data[start:end] for start, end in itertools.pairwise(texts.row_bytes.tolist())
+        ]
+        if fold:
+            each = [bytes(text).translate(_LOWER, _WHITE_SPACE) for text in each]
+        digests += [blake3(text).digest(length=16) if len(text) else None for text in each]
     return pa.table({"digest": pa.array(digests, DIGEST)})
 
 
