@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 # A block costs the driver about 50 kB and 8 ms, so small units share one: as long as every core gets so many blocks,
-# and a block's input stays so small that it takes seconds.
+# and a block takes no longer than it may take to see that something moves.
 _BLOCKS_PER_CORE = 32
-_BLOCK_BYTES = 64 << 20
+_BLOCK_SECONDS = 10.0
 _BLOCK_UNITS = 64
+# So many units of each core show how long one takes.
+_PROBES_PER_CORE = 8
 
 
-def units_per_block(units: int, mean_bytes: int, cores: int) -> int:
-    """How many units a task gets at a time. mean_bytes: of input per unit."""
-    by_share = units // (max(cores, 1) * _BLOCKS_PER_CORE)
-    return max(1, min(by_share, _BLOCK_BYTES // max(mean_bytes, 1), _BLOCK_UNITS))
+def probes(units: int, cores: int) -> int:
+    """How many units to do one by one before blocks are made of the others; all of them when they are few."""
+    return min(units, cores * _PROBES_PER_CORE) if units >= 2 * cores * _BLOCKS_PER_CORE else units
+
+
+def units_per_block(units: int, unit_seconds: float, cores: int) -> int:
+    """How many units a task gets at a time. unit_seconds: what one takes on a core."""
+    by_share = units // (cores * _BLOCKS_PER_CORE)
+    return max(1, min(by_share, int(_BLOCK_SECONDS / max(unit_seconds, 1e-3)), _BLOCK_UNITS))

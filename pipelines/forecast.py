@@ -111,8 +111,8 @@ def forecast(source: str, examples: int, rate: Rate, cluster: Cluster) -> Foreca
     Cores and GPUs work at once, each source by itself; the driver hands out blocks of units, one after the other.
     """
     units = max(1, round(examples / rate.examples_per_unit))
-    mean_bytes = int(rate.input_bytes * rate.examples_per_unit)
-    blocks = -(-units // units_per_block(units, mean_bytes, cluster.cores))
+    per_block = units_per_block(units, rate.core_seconds * rate.examples_per_unit, cluster.cores)
+    blocks = -(-units // per_block)
     core_seconds, gpu_seconds = examples * rate.core_seconds, examples * rate.gpu_seconds
     bounds = {
         "cores": core_seconds / cluster.cores,

@@ -64,7 +64,7 @@ def _metric(name: str, unit: str, value: float) -> Metric:
 def _share(units: int, cores: int) -> int:
     from omnimill.infra.blocks import units_per_block  # noqa: PLC0415
 
-    return units_per_block(units, 1000, cores)
+    return units_per_block(units, 0.01, cores)
 
 
 def _source(folder: str) -> JsonlSource:

@@ -14,7 +14,7 @@ import pytest
 
 from omnimill.errors import OmnimillError
 from omnimill.infra import memory
-from omnimill.infra.blocks import units_per_block
+from omnimill.infra.blocks import probes, units_per_block
 from omnimill.infra.dataset import Commit, Dataset, Unit
 from omnimill.pipelines import careful
 from omnimill.pipelines.dag import Pipeline
@@ -99,11 +99,11 @@ def test_resident_memory_leaves_out_mapped_files() -> None:
 
 
 def test_small_units_share_a_block_as_long_as_cores_get_their_share() -> None:
-    assert units_per_block(100_000, 1000, cores=2) == 64
-    assert units_per_block(100_000, 1000, cores=640) == 4
-    assert units_per_block(100_000, 16 * MIB, cores=2) == 4
-    assert units_per_block(100_000, 300 * MIB, cores=2) == 1
-    assert units_per_block(60, 1000, cores=2) == 1
+    assert units_per_block(100_000, 0.01, cores=2) == 64
+    assert units_per_block(100_000, 0.01, cores=640) == 4
+    assert units_per_block(100_000, 2.0, cores=2) == 5
+    assert units_per_block(100_000, 300.0, cores=2) == 1
+    assert (probes(60, cores=2), probes(1000, cores=2)) == (60, 16)
 
 
 def test_a_worker_that_takes_too_much_memory_ends() -> None:
@@ -118,6 +118,7 @@ def test_a_record_that_kills_its_worker_costs_itself_only(
     write: Write, script: Any, make_dag: Any, root: str, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when the unit shares a block with others."""
+    monkeypatch.setattr("omnimill.pipelines.graph.probes", lambda *_: 1)
     monkeypatch.setattr("omnimill.pipelines.graph.units_per_block", lambda *_: 2)
     folder = write({f"{i}": f"a{i} good x\n" for i in range(4)} | {"1": "a1 good x\nb1 kill\nc1 good y\n"})
     dag = make_dag(script(path=folder))

@@ -39,9 +39,9 @@ def test_hours_units_and_bytes_follow_the_examples() -> None:
     assert (found.input_bytes, found.stored_bytes) == (10**14, 5 * 10**13)
     assert found.core_hours == pytest.approx(1e7 / 3600)
     assert found.manifest_bytes == 4_000_000 * 600
-    assert (found.bound, found.fits) == ("driver", True), "blocks of two units of 25 MB are handed out one by one"
-    assert forecast("s", 10**9, rate(core_seconds=0.1), CLUSTER).bound == "cores"
-    assert forecast("s", 10**9, rate(core_seconds=0.1), CLUSTER).hours == pytest.approx(1e8 / 1000 / 3600)
+    assert (found.bound, found.fits) == ("cores", True)
+    assert found.hours == pytest.approx(1e7 / 1000 / 3600)
+    assert forecast("s", 10**9, rate(core_seconds=1e-6), CLUSTER).bound == "driver"
     assert forecast("s", 10**9, rate(gpu_seconds=0.01), CLUSTER).bound == "gpus"
     assert not forecast("s", 10, rate(worker_bytes=8 << 30), CLUSTER).fits
     both = total([found, forecast("t", 250, rate(), CLUSTER)])

@@ -213,8 +213,8 @@ def test_the_operator_works_and_its_drops_can_be_listed(
     (row,) = dataset.read(commit.shards[0]).to_pylist()
     assert row["text"][0]["text"] == "kept"
     assert commit.counts.examples_dropped == {"licence_not_allowed": 2}
-    run(block("python", "drops"), page)
+    run(block("python", "rejected"), page)
     told = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [(line[0], line[1], *line[3:]) for line in told] == [
-        ("example", "pages", "licence_allowed", "licence_not_allowed")
+        ("dropped", "pages", "licence_allowed", "licence_not_allowed")
     ] * 2
