@@ -199,6 +199,10 @@ class _Handler(BaseHTTPRequestHandler):
         """``/robots/x?value=noai``."""
         self.answer(picture(1), X_Robots_Tag=query["value"])
 
+    def do_reserved(self, argument: str, query: dict[str, str]) -> None:
+        """``/reserved/1/x``."""
+        self.answer(picture(1), TDM_Reservation=argument.split("/", maxsplit=1)[0])
+
     def do_mistyped(self, argument: str, query: dict[str, str]) -> None:
         self.answer(picture(int(argument.split(".", maxsplit=1)[0])), Content_Type="text/plain")
 

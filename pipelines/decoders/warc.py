@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from omnimill.errors import BadRecord
 from omnimill.pipelines import files
 from omnimill.pipelines.decoders.tars import gunzip
+from omnimill.pipelines.fetching.robots import headers_said
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w:.-]{1,40})", re.IGNORECASE)
@@ -151,8 +152,7 @@ def _read_http(record: Any, found: dict[str, Any]) -> str:
         raise BadRecord("http_malformed", str(fault)) from None
     if found["status"] is None:
         raise BadRecord("http_malformed", "no status line")
-    reserved = (http.get("tdm-reservation") or "").strip() == "1"
-    found["robots"] = (*http.get_multiple("X-Robots-Tag"), *(["tdm-reservation"] if reserved else []))
+    found["robots"] = headers_said(http.get_multiple("X-Robots-Tag"), http.get_multiple("tdm-reservation"))
     return http.get("Content-Type") or ""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from omnimill.errors import BadRecord
 from omnimill.pipelines.decoders.outline import Block, PictureRef, interleave, outline
 from omnimill.pipelines.decoders.text import html_source
+from omnimill.pipelines.fetching.robots import TDM_RESERVATION, headers_said
 from omnimill.pipelines.isolation import isolated
 
 # Dates of publication are believed within these bounds; the upper one is fixed so that no clock decides.
@@ -144,8 +145,10 @@ def _said(root: Any) -> dict[str, Any]:
             (url.strip() for url in canonical if url and url.strip().startswith(("http://", "https://"))), None
         ),
         "base": next((base.get("href") for base in root.iter("base") if base.get("href")), None),
-        "robots": tuple(_WORDS.sub(",", said.strip()) for name, said in metas if name == "robots")
-        + tuple(name for name, said in metas if name == "tdm-reservation" and said.strip() == "1"),
+        "robots": headers_said(
+            (_WORDS.sub(",", said.strip()) for name, said in metas if name == "robots"),
+            (said for name, said in metas if name == TDM_RESERVATION),
+        ),
     }
 
 

@@ -20,7 +20,7 @@ from omnimill.errors import BadRecord, RecordDropped
 from omnimill.pipelines.fetching.addresses import networks
 from omnimill.pipelines.fetching.connections import Deadline, Resolver, network_faults, open_connection
 from omnimill.pipelines.fetching.hosts import MAX_WAIT_SECONDS, Hosts, budget_spent
-from omnimill.pipelines.fetching.robots import opts_out
+from omnimill.pipelines.fetching.robots import headers_said, opts_out
 from omnimill.pipelines.fetching.settings import FetchSettings
 from omnimill.pipelines.fetching.urls import Target, parse_url
 
@@ -148,11 +148,9 @@ class Client(urllib.request.OpenerDirector):
             if response.status in _MOVED:
                 return _location(response)
             self._check_status(target, response)
-            if opts_out(
-                response.headers.get_all("X-Robots-Tag", []),
-                self._settings.user_agent_token,
-                self._settings.opt_out_directives,
-            ):
+            robots, reservations = (response.headers.get_all(name, []) for name in ("X-Robots-Tag", "tdm-reservation"))
+            said = headers_said(robots, reservations)
+            if opts_out(said, self._settings.user_agent_token, self._settings.opt_out_directives):
                 raise RecordDropped("robots_opt_out")
             body = self._body(response)
             return urllib.response.addinfourl(io.BytesIO(body), response.headers, target.url, response.status)

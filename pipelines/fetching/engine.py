@@ -63,7 +63,7 @@ def fetched(urls: Sequence[str], settings: FetchSettings) -> Iterator[Iterator[F
             return
         except OmnimillError as fault:
             raise IntegrityError(f"fetching failed: {fault}") from fault
-        yield _read_back(len(urls), folder)
+        yield _fetched_bodies(len(urls), folder)
 
 
 def run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings) -> None:
@@ -134,6 +134,13 @@ def _ending_with_parent() -> Iterator[None]:
         yield
     finally:
         over.set()
+
+
+def _fetched_bodies(count: int, folder: Path) -> Iterator[Fetched]:
+    try:
+        yield from _read_back(count, folder)
+    except (OSError, pa.ArrowException, tarfile.TarError) as fault:
+        raise IntegrityError(f"what was fetched cannot be read back: {fault}") from fault
 
 
 def _read_back(count: int, folder: Path) -> Iterator[Fetched]:

@@ -1,4 +1,4 @@
-"""``X-Robots-Tag``: whether a response opts out of being used."""
+"""``X-Robots-Tag`` and the TDM Reservation Protocol: whether a response opts out of being used."""
 
 from __future__ import annotations
 
@@ -8,14 +8,28 @@ from collections.abc import Iterable, Sequence
 _VALUED = {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
 
 
-def opts_out(headers: Iterable[str], token: str, directives: Sequence[str]) -> bool:
-    """Whether one of the header's values holds one of `directives` for everyone or for the robot `token`.
+# Stands among directives for rights that are reserved.
+TDM_RESERVATION = "tdm-reservation"
+
+
+def headers_said(robots: Iterable[str], reservations: Iterable[str]) -> tuple[str, ...]:
+    """What the headers of a response say, as `opts_out` takes it.
+
+    Args:
+        robots: values of ``X-Robots-Tag``.
+        reservations: values of ``tdm-reservation``; 1 reserves the rights.
+    """
+    return (*robots, *(TDM_RESERVATION for value in reservations if value.strip() == "1"))
+
+
+def opts_out(said: Iterable[str], token: str, directives: Sequence[str]) -> bool:
+    """Whether one of the values holds one of `directives` for everyone or for the robot `token`.
 
     A robot's name holds for the directives behind it up to the next name, as Google documents the header. (img2dataset
     takes the first word before a colon for a name, and so overlooks ``max-snippet:0, noai``.)
     """
     unwanted = {directive.strip().lower() for directive in directives}
-    for value in headers:
+    for value in said:
         robot = None
         for item in value.lower().split(","):
             word = item.strip()

@@ -7,8 +7,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from omnimill.errors import IntegrityError
 
 _PREFIX = "omnimill-fetch-"
 _LOCK = "in-use"
@@ -16,14 +18,21 @@ _LOCK = "in-use"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A fresh folder in TMPDIR, removed with its content when the block is left."""
-    _clear_abandoned()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
-        folder = Path(name)
-        # The lock ends with this process, however that ends.
-        with (folder / _LOCK).open("w") as lock:
+    """A fresh folder in TMPDIR, removed with its content when the block is left.
+
+    Raises:
+        IntegrityError: none can be made. An `OSError` would be held against the data that are read.
+    """
+    with ExitStack() as stack:
+        try:
+            _clear_abandoned()
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX)))
+            # The lock ends with this process, however that ends.
+            lock = stack.enter_context((folder / _LOCK).open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
+        except OSError as fault:
+            raise IntegrityError(f"no temporary folder can be made (see TMPDIR): {fault}") from fault
+        yield folder
 
 
 def _clear_abandoned() -> None:

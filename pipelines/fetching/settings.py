@@ -24,7 +24,8 @@ class FetchSettings(Config):
     backoff_seconds: pause before the first retry, doubled for each one after it.
     user_agent: the header of that name; it should say who fetches and where to complain.
     user_agent_token: the name under which ``X-Robots-Tag`` may address this program alone.
-    opt_out_directives: of ``X-Robots-Tag``; the defaults are img2dataset's.
+    opt_out_directives: of ``X-Robots-Tag``, img2dataset's by default; ``tdm-reservation`` stands for the header of the
+        TDM Reservation Protocol.
     allow_networks: addresses besides the public ones that may be fetched from (an internal mirror), as networks or
         single addresses, in a list or in one text separated by commas.
     """
@@ -39,7 +40,7 @@ class FetchSettings(Config):
     backoff_seconds: float = Field(1.0, ge=0, le=60)
     user_agent: str = Field("Mozilla/5.0 (compatible; omnimill)", pattern=r"^[\x20-\x7e]+$")
     user_agent_token: str = Field("omnimill", pattern=r"^[A-Za-z0-9_.-]+$")
-    opt_out_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
+    opt_out_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex", "tdm-reservation")
     allow_networks: tuple[str, ...] = ()
 
     @field_validator("allow_networks", mode="before")

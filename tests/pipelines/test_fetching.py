@@ -215,6 +215,7 @@ def test_robots_directives(values: list[str], expected: bool) -> None:
         ("/to/a?url=http://2852039166/", "address_refused"),
         ("/robots/a?value=noai", "robots_opt_out"),
         ("/robots/a?value=omnimill:%20noindex", "robots_opt_out"),
+        ("/reserved/1/a", "robots_opt_out"),
     ],
 )
 def test_what_a_server_does_has_a_name(server: ImageServer, path: str, expected: str) -> None:
@@ -224,7 +225,7 @@ def test_what_a_server_does_has_a_name(server: ImageServer, path: str, expected:
 
 
 @pytest.mark.parametrize(
-    "path", ["/picture/1.jpg", "/mistyped/1.jpg", "/gzipped/1.jpg", "/robots/1?value=otherbot: noai"]
+    "path", ["/picture/1.jpg", "/mistyped/1.jpg", "/gzipped/1.jpg", "/robots/1?value=otherbot: noai", "/reserved/0/1"]
 )
 def test_pictures_come_as_they_were_sent(server: ImageServer, path: str) -> None:
     fetching = client(user_agent="tester (+mailto:me@example.org)")

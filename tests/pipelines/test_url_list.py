@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -373,6 +374,25 @@ def test_a_text_that_is_not_utf8_costs_its_row_only(tmp_path: Path) -> None:
         ListFormat(None, "", 10, 10).rows(str(path), {"row_group": 0, "start": 0, "rows": 3}, ["url", "caption"])
     )
     assert [isinstance(row.values, BadRecord) for row in rows] == [False, True, False]
+
+
+@pytest.mark.parametrize("fault", [errno.ENOENT, errno.EACCES])
+def test_a_temporary_folder_that_cannot_be_made_is_no_verdict_on_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    write_list(tmp_path / "list.parquet", ["http://127.0.0.1:1/a.jpg"])
+    if fault == errno.ENOENT:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    else:  # folders do not refuse a test that is run by root
+
+        def refused(*args: Any, **named: Any) -> str:
+            raise PermissionError(fault, os.strerror(fault))
+
+        monkeypatch.setattr("tempfile.mkdtemp", refused)
+    dataset = Dataset(str(tmp_path / "root"), "made")
+    with pytest.raises(IntegrityError, match="no temporary folder can be made"):
+        done(source(tmp_path), dataset)
+    assert dataset.commits() == []
 
 
 def test_a_list_that_cannot_be_read_is_one_quarantined_record(tmp_path: Path) -> None:
