@@ -135,4 +135,9 @@ def current_selections(dataset: Dataset, manifest: str) -> list[tuple[str, Selec
 
 def left_out(dataset: Dataset, file: FileRef) -> pa.Table:
     """The rows that a selection leaves out of a shard, in `SELECTION_SCHEMA`."""
-    return arrow_files.read_table(storage.join(dataset.url, "selected", f"{file.digest}.arrow"))
+    return arrow_files.read_table(selected_url(dataset, file))
+
+
+def selected_url(dataset: Dataset, file: FileRef) -> str:
+    """Where the rows that a selection leaves out of a shard are stored."""
+    return storage.join(dataset.url, "selected", f"{file.digest}.arrow")

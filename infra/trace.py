@@ -28,12 +28,12 @@ _MEDIA = ("images", "audio")
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a dataset and the run that published it first."""
+    """One version of a dataset and the run that published it first; None when no run under this root did."""
 
     dataset: Dataset
     digest: str
     manifest: Manifest
-    run: str
+    run: str | None
 
     @property
     def shards(self) -> Iterator[tuple[Commit, FileRef]]:
@@ -75,16 +75,26 @@ class Catalog:
 
     @cached_property
     def versions(self) -> list[Version]:
-        """Every dataset version that a run published, oldest first."""
+        """Every dataset version that a run published, oldest first; then those it was made from under other roots."""
         found: dict[str, Version] = {}
+        read: dict[str, lineage.Reference] = {}
         for run in self.runs:
             if run.data.tags.get("omnimill.command") not in ("ingest", "tokenize"):
                 continue
+            read |= {reference.digest: reference for reference in lineage.references(run, "input")}
             for reference in lineage.references(run, "output"):
                 if reference.digest not in found:
-                    dataset = Dataset(*reference.url.rstrip("/").rsplit("/", 1))
-                    _, manifest = dataset.manifest(reference.digest)
-                    found[reference.digest] = Version(dataset, reference.digest, manifest, run.info.run_id)
+                    found[reference.digest] = _version(reference, run.info.run_id)
+        waiting = list(found.values())
+        for version in waiting:
+            for digest in version.manifest.parents.values():
+                if digest in found or digest not in read:
+                    continue
+                try:
+                    found[digest] = _version(read[digest], None)
+                except OmnimillError:
+                    continue  # it is gone, which matters to questions about it alone: see `version`
+                waiting.append(found[digest])
         return list(found.values())
 
     def version(self, digest: str) -> Version:
@@ -92,7 +102,7 @@ class Catalog:
         for version in self.versions:
             if version.digest == digest:
                 return version
-        raise OmnimillError(f"no run under {self.root} published a dataset version {digest}")
+        raise OmnimillError(f"no run under {self.root} published or can read a dataset version {digest}")
 
     def made_from(self, digest: str) -> list[Version]:
         """Versions made from the version `digest`."""
@@ -107,6 +117,12 @@ class Catalog:
         """Every place a shard of this digest (or a prefix of it) has in a version."""
         found = ((version, commit, ref) for version in self.versions for commit, ref in version.shards)
         return [hit for hit in found if hit[2].digest.startswith(digest)]
+
+
+def _version(reference: lineage.Reference, run: str | None) -> Version:
+    dataset = Dataset(*reference.url.rstrip("/").rsplit("/", 1))
+    _, manifest = dataset.manifest(reference.digest)
+    return Version(dataset, reference.digest, manifest, run)
 
 
 def looks_like_example_id(query: str) -> bool:
@@ -138,6 +154,55 @@ def find_examples(catalog: Catalog, query: str) -> list[Place]:
             ]
         places += found
     return places
+
+
+def find_derived(catalog: Catalog, places: Sequence[Place]) -> list[Place]:
+    """Examples that were made from these, and from those again: of versions that read the version of a place.
+
+    A row belongs to the example whose id or key it has for its key, or else to those whose media it shows.
+    """
+    found: dict[tuple[str, str, int], Place] = {}
+    waiting = list(places)
+    while waiting:
+        parents: dict[tuple[str, str], list[Place]] = {}
+        for place in waiting:
+            parents.setdefault((place.version.digest, place.shard.digest), []).append(place)
+        made = (
+            place
+            for (digest, shard), group in parents.items()
+            for version in catalog.made_from(digest)
+            if version.manifest.kind == "examples"
+            for commit in version.manifest.commits
+            if any(ref.digest == shard for ref in commit.inputs)
+            for place in _made_of(version, commit, group)
+        )
+        new = {(place.version.digest, place.shard.digest, place.row): place for place in made}
+        waiting = [place for key, place in new.items() if key not in found]
+        found |= new
+    return list(found.values())
+
+
+def _made_of(version: Version, commit: Commit, group: Sequence[Place]) -> Iterator[Place]:
+    """Rows of a commit that come from places of one shard."""
+    parent = group[0].version.dataset.read(group[0].shard)
+    rows = {place.row for place in group}
+    names = {name for column in ("id", "key") for name in parent.column(column).to_pylist()}
+    wanted = {parent.column(column)[row].as_py() for column in ("id", "key") for row in rows}
+    digests = {digest for row, digest in _media_digests(parent) if digest and row in rows}
+    for ref in commit.shards:
+        table = version.dataset.read(ref)
+        shown = {row for row, digest in _media_digests(table) if digest in digests}
+        for row, (id_, key) in enumerate(zip(*(table.column(name).to_pylist() for name in ("id", "key")), strict=True)):
+            if key in wanted if key in names else row in shown:
+                yield Place(version, commit, ref, row, id_)
+
+
+def _media_digests(table: pa.Table) -> Iterator[tuple[int, str]]:
+    """(row, digest) of every picture and clip; reads no medium."""
+    for name in _MEDIA:
+        column = table.column(name)
+        digests = pc.struct_field(pc.list_flatten(column), "digest")
+        yield from zip(pc.list_parent_indices(column).to_pylist(), digests.to_pylist(), strict=True)
 
 
 def find_rejections(catalog: Catalog, query: str) -> list[Rejection]:

@@ -6,15 +6,15 @@ examples (one, or many: a film into runs of segments). **Operators** then keep o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 from pydantic import Field
 
 from omnimill.config import Config
 from omnimill.infra import storage
-from omnimill.infra.dataset import InputRef, Unit
+from omnimill.infra.dataset import Dataset, InputRef, Unit
 from omnimill.schema import Example, Provenance
 
 
@@ -32,6 +32,15 @@ class Record:
     provenance: Provenance
     decode: Callable[[], Sequence[Example]]
     data: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A dataset version that a source reads. digest: of its manifest. selections: digests by name."""
+
+    dataset: Dataset
+    digest: str
+    selections: Mapping[str, str] = field(default_factory=dict)
 
 
 class Operator(Config):
@@ -80,6 +89,14 @@ class Source(Config):
     type: str
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     licence: str | None = None
+
+    def pinned(self) -> Self:
+        """The source with the versions named that it reads now, so that a run reads no other; on the driver."""
+        return self
+
+    def parents(self) -> Sequence[Parent]:
+        """The datasets that the units were ingested to before; on the driver."""
+        return ()
 
     def units(self) -> Iterator[Unit]:
         """List the units, on the driver, without reading content. The same source always lists the same units."""

@@ -28,6 +28,7 @@ from omnimill.pipelines.operators.video_text import VideoText
 from omnimill.pipelines.sources.alfred import AlfredSource
 from omnimill.pipelines.sources.assets3d import Assets3dSource
 from omnimill.pipelines.sources.audio_files import AudioFilesSource
+from omnimill.pipelines.sources.committed import CommittedExamplesSource
 from omnimill.pipelines.sources.files import FilesSource
 from omnimill.pipelines.sources.html_pages import HtmlPagesSource
 from omnimill.pipelines.sources.image_folder import ImageFolderSource
@@ -54,6 +55,7 @@ SOURCE_TYPES: tuple[type[Source], ...] = (
     AlfredSource,
     Assets3dSource,
     AudioFilesSource,
+    CommittedExamplesSource,
     FilesSource,
     HtmlPagesSource,
     ImageFolderSource,

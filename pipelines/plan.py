@@ -49,7 +49,8 @@ def plan(dag: Dag, dataset: Dataset, again: Mapping[str, int] | None = None, ver
     stored: defaultdict[str, list[tuple[Commit, Mapping[str, Any]]]] = defaultdict(list)
     for commit, observed in dataset.commits():
         stored[commit.unit].append((commit, observed))
-    return [plan_source(pipeline, stored, again or {}, verify) for pipeline in dag.sources]
+    pinned = (pipeline.model_copy(update={"source": pipeline.source.pinned()}) for pipeline in dag.sources)
+    return [plan_source(pipeline, stored, again or {}, verify) for pipeline in pinned]
 
 
 def plan_source(pipeline: Pipeline, stored: Stored, again: Mapping[str, int], verify: bool = False) -> SourcePlan:

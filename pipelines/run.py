@@ -13,7 +13,7 @@ from omnimill.infra.lineage import command_run
 from omnimill.infra.watchdog import watchdog
 from omnimill.pipelines.dag import Dag
 from omnimill.pipelines.plan import SourcePlan, describe, plan
-from omnimill.pipelines.summary import IngestResult, SourceResult, record_run
+from omnimill.pipelines.summary import IngestResult, SourceResult, named_parents, record_run
 from omnimill.pipelines.work import UnitWork
 from omnimill.progress import console, progress
 
@@ -52,14 +52,16 @@ def ingest(
         sources = _run(plans, dag, dataset, num_cpus, faults) if todo else [_result(item, []) for item in plans]
         faults += [fault for source in sources if (fault := _over_budget(source))]
         commits = [commit for source in sources for commit in source.commits]
-        digest, manifest = dataset.publish_manifest("examples", commits, current=not faults)
+        parents = named_parents(parent for item in plans for parent in item.pipeline.source.parents())
+        versions = {name: parent.digest for name, parent in parents.items()}
+        digest, manifest = dataset.publish_manifest("examples", commits, versions, current=not faults)
         if faults:
             raise OmnimillError(
                 "\n".join(faults) + f"\nCommitted units are kept. To see what was quarantined:"
                 f"\n  omnimill quarantine show {dag.dataset} --root {root} --manifest {digest}"
             )
         result = IngestResult(dataset, digest, manifest, tuple(sources), time.monotonic() - started)
-        record_run(run, result)
+        record_run(run, result, parents)
         return result
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omnimill.config import digest_json
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Manifest, published_json, total
 from omnimill.infra.lineage import CommandRun
+from omnimill.infra.selections import selection_url
+from omnimill.pipelines.base import Parent
 from omnimill.pipelines.dag import Pipeline
 
 
@@ -64,8 +66,28 @@ class IngestResult:
         }
 
 
-def record_run(run: CommandRun, result: IngestResult) -> None:
+def named_parents(parents: Iterable[Parent]) -> dict[str, Parent]:
+    """Every dataset version that was read, once, by the dataset's name; further versions of a name have their digest.
+
+    Of one version, all selections that were used.
+    """
+    found: dict[str, Parent] = {}
+    for parent in parents:
+        name = parent.dataset.name
+        if name in found and found[name].digest != parent.digest:
+            name = f"{name}@{parent.digest[:12]}"
+        before = found[name].selections if name in found else {}
+        found[name] = replace(parent, selections={**before, **parent.selections})
+    return found
+
+
+def record_run(run: CommandRun, result: IngestResult, parents: Mapping[str, Parent]) -> None:
     """Log what went in and came out to MLflow."""
+    for parent in parents.values():
+        dataset = parent.dataset
+        run.input(dataset.name, parent.digest, dataset.url)
+        for name, digest in parent.selections.items():
+            run.input(f"{dataset.name}-{name}", digest, selection_url(dataset, digest))
     for source in result.sources:
         refs = source.inputs
         digest = digest_json([[ref.uri, ref.digest] for ref in refs])

@@ -19,6 +19,7 @@ from omnimill.infra.trace import (
     Catalog,
     Place,
     Version,
+    find_derived,
     find_examples,
     find_rejections,
     find_rows,
@@ -41,7 +42,8 @@ def impact(root: str, query: str) -> dict[str, Any]:
         OmnimillError: nothing recorded under the root knows the query.
     """
     catalog = Catalog(root)
-    examples = find_examples(catalog, query)
+    named = find_examples(catalog, query)
+    examples = _distinct([*named, *find_derived(catalog, named)])
     rejected = find_rejections(catalog, query)
     if not examples and not rejected:
         raise OmnimillError(f"{query}: no dataset under {root} read it (looked for its path, its content and as an id)")
@@ -50,6 +52,7 @@ def impact(root: str, query: str) -> dict[str, Any]:
         place
         for parent in _unique(place.version.digest for place in examples)
         for version in catalog.made_from(parent)
+        if version.manifest.kind == "tokens"
         for place in find_rows(version, ids)
     ]
     return {
@@ -124,7 +127,7 @@ def trace(root: str, artefact: str) -> dict[str, Any]:
     if looks_like_example_id(artefact):
         places = [place for version in catalog.versions for place in find_rows(version, [artefact])]
         if places:
-            return _trace_example(artefact, places)
+            return _trace_example(catalog, artefact, places)
     digest = Path(artefact).stem
     shards = catalog.shard(digest) if len(digest) >= _SHORTEST_DIGEST else []
     if not shards:
@@ -136,15 +139,16 @@ def trace(root: str, artefact: str) -> dict[str, Any]:
         "rows": ref.rows,
         "datasets": [_version(one) for one, _, _ in shards],
         "unit": commit.unit,
-        "sources": _sources(_example_commits(catalog, version, [commit])),
+        "sources": _sources(_origins(catalog, version, [commit])),
     }
 
 
 def _trace_checkpoint(catalog: Catalog, path: str, record: CheckpointRecord) -> dict[str, Any]:
     tokens = catalog.version(record.dataset.manifest)
-    chain = [tokens, *_ancestors(catalog, tokens)]
     commits = [
-        commit for version in chain if version.manifest.kind == "examples" for commit in version.manifest.commits
+        origin
+        for version in _parents(catalog, tokens)
+        for origin in _origins(catalog, version, version.manifest.commits)
     ]
     return {
         "kind": "checkpoint",
@@ -156,12 +160,12 @@ def _trace_checkpoint(catalog: Catalog, path: str, record: CheckpointRecord) -> 
         "mixture": record.mixture.content_digest(),
         "examples_consumed": record.examples,
         "tokenizers": {"name": record.layout.tokenizers, **record.layout.digests},
-        "datasets": [_version(version) for version in chain],
+        "datasets": [_version(version) for version in (tokens, *_ancestors(catalog, tokens))],
         "sources": _sources(commits),
     }
 
 
-def _trace_example(id_: str, places: list[Place]) -> dict[str, Any]:
+def _trace_example(catalog: Catalog, id_: str, places: list[Place]) -> dict[str, Any]:
     origin = [place for place in places if place.version.manifest.kind == "examples"]
     first = origin[0] if origin else places[0]
     row = first.version.dataset.read(first.shard).select(["key", "provenance"]).slice(first.row, 1).to_pylist()[0]
@@ -174,24 +178,39 @@ def _trace_example(id_: str, places: list[Place]) -> dict[str, Any]:
         "datasets": [
             _version(version) for version in {place.version.digest: place.version for place in places}.values()
         ],
-        "sources": _sources(place.commit for place in origin),
+        "sources": _sources(commit for place in origin for commit in _origins(catalog, place.version, [place.commit])),
     }
 
 
+def _parents(catalog: Catalog, version: Version) -> list[Version]:
+    return [catalog.version(digest) for digest in version.manifest.parents.values()]
+
+
 def _ancestors(catalog: Catalog, version: Version) -> list[Version]:
-    parents = [catalog.version(digest) for digest in version.manifest.parents.values()]
-    return [one for parent in parents for one in (parent, *_ancestors(catalog, parent))]
+    """What a version goes back to, each once, the nearest first."""
+    found: dict[str, Version] = {}
+    waiting = _parents(catalog, version)
+    while waiting:
+        found |= {parent.digest: parent for parent in waiting if parent.digest not in found}
+        waiting = [older for parent in waiting for older in _parents(catalog, parent) if older.digest not in found]
+    return list(found.values())
 
 
-def _example_commits(catalog: Catalog, version: Version, commits: Iterable[Commit]) -> list[Commit]:
-    """The commits of example versions that these commits go back to: a token unit names the example shard it read."""
-    if version.manifest.kind == "examples":
-        return list(commits)
-    wanted = {ref.digest for commit in commits for ref in commit.inputs}
-    found = []
-    for parent in _ancestors(catalog, version):
-        hits = [commit for commit, ref in parent.shards if ref.digest in wanted]
-        found += _example_commits(catalog, parent, hits)
+def _origins(catalog: Catalog, version: Version, commits: Iterable[Commit]) -> list[Commit]:
+    """The commits of example versions that read original files, to which these commits of a version go back.
+
+    A unit that was made from a dataset names the shards that it read among its inputs.
+    """
+    commits, parents = list(commits), _parents(catalog, version)
+    shards = {ref.digest for parent in parents for _, ref in parent.shards}
+    read = {ref.digest for commit in commits for ref in commit.inputs} & shards
+    found = [
+        commit
+        for commit in commits
+        if version.manifest.kind == "examples" and not any(ref.digest in read for ref in commit.inputs)
+    ]
+    for parent in parents:
+        found += _origins(catalog, parent, [commit for commit, ref in parent.shards if ref.digest in read])
     return found
 
 
@@ -223,6 +242,10 @@ def _sources(commits: Iterable[Commit]) -> list[dict[str, Any]]:
         for ref in commit.inputs:
             files.setdefault(commit.source, {})[f"{ref.uri} {ref.digest}"] = ref.model_dump()
     return [{"source": source, "files": [refs[key] for key in sorted(refs)]} for source, refs in sorted(files.items())]
+
+
+def _distinct(places: Iterable[Place]) -> list[Place]:
+    return list({(place.version.digest, place.shard.digest, place.row): place for place in places}.values())
 
 
 def _first_of_each_shard(places: list[Place]) -> list[Place]:

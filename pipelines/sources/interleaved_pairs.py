@@ -43,11 +43,12 @@ class InterleavedPairsSource(ExampleShards):
 
     def read(self, unit: Unit) -> Iterator[Record]:
         uri = unit.files[0]
-        table = open_shard(uri)
+        table, rows = open_shard(unit)
         pairs: list[int] = []
         ids = table.column("id").to_pylist()
-        for row, whole in enumerate(_are_pairs(table)):
-            if whole:
+        are_pairs = _are_pairs(table)
+        for row in rows:
+            if are_pairs[row]:
                 pairs.append(row)
             else:
                 yield Record(ids[row], Provenance(uri=uri, digest=""), refusal(RecordDropped("no_pair")))

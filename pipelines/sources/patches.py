@@ -11,7 +11,6 @@ from typing import Literal
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from omnimill import rng
@@ -19,7 +18,7 @@ from omnimill.errors import RecordDropped
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Record
 from omnimill.pipelines.decoders.pixels import Encoding, Picture, Pixels, load_rgb
-from omnimill.pipelines.sources.example_shards import ExampleShards, examples_at, open_shard
+from omnimill.pipelines.sources.example_shards import ExampleShards, examples_at, open_shard, origins
 from omnimill.pipelines.sources.examples import make_example
 from omnimill.schema import Annotation, Example, Image, Meta, Provenance
 
@@ -51,7 +50,6 @@ SHAPES: dict[str, tuple[tuple[float, float], ...]] = {
 _MIN_SHARE, _MAX_SHARE = 0.06, 0.25
 _MIN_PIXELS = 8
 _TRIES = 20
-_ORIGIN = ("uri", "digest", "offset", "length")
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,11 @@ class PatchesSource(ExampleShards):
     seed: int = 0
 
     def read(self, unit: Unit) -> Iterator[Record]:
-        table = open_shard(unit.files[0])
-        ids = table.column("id").to_pylist()
-        origins = zip(*(pc.struct_field(table.column("provenance"), name).to_pylist() for name in _ORIGIN), strict=True)
-        for row, (id_, origin) in enumerate(zip(ids, origins, strict=True)):
-            provenance = Provenance(**dict(zip(_ORIGIN, origin, strict=True)))
-            yield Record(id_, provenance, partial(self._decode, unit, id_, provenance, table, row))
+        table, rows = open_shard(unit)
+        ids, provenances = table.column("id").to_pylist(), origins(table)
+        for row in rows:
+            decode = partial(self._decode, unit, ids[row], provenances[row], table, row)
+            yield Record(ids[row], provenances[row], decode)
 
     def _decode(self, unit: Unit, key: str, provenance: Provenance, table: pa.Table, row: int) -> list[Example]:
         (parent,) = examples_at(table, [row])

@@ -1,7 +1,9 @@
-"""Datasets made from ingested ones: groups of image-caption pairs, and pictures with shapes on them."""
+"""Datasets made from ingested ones: groups of image-caption pairs, pictures with shapes on them, other operators."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,19 +12,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_server import picture
 from layouts.images import ingested
 
-from omnimill.errors import IntegrityError
+from omnimill.errors import ConfigError, IntegrityError
+from omnimill.infra import lineage
 from omnimill.infra.dataset import Commit, Dataset
+from omnimill.infra.selections import Selection, publish_left_out, publish_selection
 from omnimill.infra.trace import Catalog, find_examples
 from omnimill.pipelines.base import Source
 from omnimill.pipelines.dag import Dag
 from omnimill.pipelines.decoders.pixels import load_rgb
+from omnimill.pipelines.operators.image import ImageResize, ImageSize
 from omnimill.pipelines.process import process_unit
 from omnimill.pipelines.run import ingest
+from omnimill.pipelines.sources.committed import CommittedExamplesSource
+from omnimill.pipelines.sources.image_folder import ImageFolderSource
 from omnimill.pipelines.sources.interleaved_pairs import InterleavedPairsSource
 from omnimill.pipelines.sources.patches import COLOURS, SHAPES, Patch, PatchesSource, draw_patches, paste
 from omnimill.schema import Example, from_row
+from omnimill.training.audit import impact, trace
 
 
 def done(source: Source, folder: Path) -> tuple[list[Commit], list[Example]]:
@@ -38,6 +47,27 @@ def pairs_of(path: str, **options: Any) -> InterleavedPairsSource:
 
 def patches_of(path: str, **options: Any) -> PatchesSource:
     return PatchesSource(type="patches", name="shapes", path=path, **options)
+
+
+def examples_of(path: str, **options: Any) -> CommittedExamplesSource:
+    return CommittedExamplesSource(type="examples", name="again", path=path, **options)
+
+
+def select(path: str, name: str, *chosen: int) -> None:
+    """Publish a selection of the current version that leaves out these of its rows, counted through all shards."""
+    dataset = Dataset(*path.rsplit("/", 1))
+    digest, manifest = dataset.manifest()
+    parts, first = [], 0
+    for ref in (ref for commit in manifest.commits for ref in commit.shards):
+        ids = dataset.read(ref).column("id").to_pylist()
+        rows = [row for row in range(ref.rows) if first + row in chosen]
+        said = {"step": "exact", "reason": "duplicate", "twin": None, "score": None}
+        if rows:
+            parts.append(publish_left_out(dataset, ref.digest, [{"row": row, "id": ids[row], **said} for row in rows]))
+        first += ref.rows
+    kept = manifest.rows - len(chosen)
+    selection = Selection(name=name, dataset=dataset.name, manifest=digest, config={}, kept=kept, shards=tuple(parts))
+    publish_selection(dataset, selection)
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +167,141 @@ def test_a_shape_fills_its_box(shape: str, side: int) -> None:
     assert drawn.sum() >= 0.25 * side * side
 
 
+def test_examples_pass_through_as_they_are(parent: str, tmp_path: Path) -> None:
+    dataset = Dataset(*parent.rsplit("/", 1))
+    before = [from_row(row) for ref in dataset.manifest()[1].commits[0].shards for row in dataset.read(ref).to_pylist()]
+    _, after = done(examples_of(parent), tmp_path)
+    assert [example.key for example in after] == [example.key for example in before]
+    assert {example.source for example in after} == {"again"}
+    assert not {example.id for example in after} & {example.id for example in before}
+    for example, original in zip(after, before, strict=True):
+        example.id, example.source, example.unit = original.id, original.source, original.unit
+        assert example == original
+
+
+def test_other_operators_judge_and_change_what_was_ingested(parent: str, tmp_path: Path) -> None:
+    dataset = Dataset(str(tmp_path), "derived")
+    operators = [ImageSize(op="image_size", min_side=100), ImageResize(op="image_resize", short_side=120)]
+    source = examples_of(parent)
+    commits = [process_unit(source, operators, unit, dataset) for unit in source.units()]
+    assert sum(commit.counts.examples_dropped.get("image_too_small", 0) for commit in commits) == 1
+    rows = [from_row(row) for commit in commits for ref in commit.shards for row in dataset.read(ref).to_pylist()]
+    assert len(rows) == 8
+    assert {load_rgb(image).shape for example in rows for image in example.images} == {(120, 160, 3)}
+
+
+def test_only_the_named_sources_are_read(parent: str) -> None:
+    assert len(list(examples_of(parent, sources=["photos"]).units())) == 2
+    with pytest.raises(ConfigError, match="no source films; it has photos"):
+        list(examples_of(parent, sources=["photos", "films"]).units())
+
+
+@pytest.mark.parametrize("make", [pairs_of, patches_of, examples_of])
+def test_rows_that_selections_leave_out_are_not_read(make: Callable[..., Source], tmp_path: Path) -> None:
+    path = ingested(tmp_path, "photos")["ROOT"] + "/photos"
+    whole = [unit.id for unit in make(path).units()]
+    select(path, "late", 5, 8)
+    select(path, "both", 5, 6)
+    source = make(path, selections=["late", "both"])
+    commits, examples = done(source, tmp_path)
+    assert sum(commit.counts.records_in for commit in commits) == (2 + 1 if make is pairs_of else 9 - 3)
+    shown = {image.uri for example in examples for image in example.images}
+    assert shown == {f"https://example.org/photos/{i}.jpg" for i in range(5)}
+    # The shard that no selection touches is the unit that it was.
+    assert [unit.id in whole for unit in source.units()] == [True, False]
+    select(path, "late", 8)
+    assert [unit.id for unit in source.units()] != [commit.unit for commit in commits]
+    select(path, "late", 5, 8)
+    assert [unit.id for unit in source.units()] == [commit.unit for commit in commits]
+
+
+def test_a_selection_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = ingested(tmp_path, "photos")["ROOT"] + "/photos"
+    select(path, "clean", 1)
+    dataset = Dataset(*path.rsplit("/", 1))
+    judged, manifest = dataset.manifest()
+    dataset.publish_manifest("examples", manifest.commits, attributes={"other": 1})
+    with pytest.raises(IntegrityError, match="'clean' judged version"):
+        list(patches_of(path, selections=["clean"]).units())
+    assert len(list(patches_of(path, selections=["clean"], manifest=judged).units())) == 2
+
+
 @pytest.mark.ray
 def test_lineage_finds_the_original_url_in_what_was_made_of_it(
     tmp_path: Path, root: str, make_dag: Callable[..., Dag], ray_local: None
 ) -> None:
     parent = ingested(tmp_path, "photos")["ROOT"] + "/photos"
     ingest(make_dag(pairs_of(parent), patches_of(parent)), root)
+    everywhere = ["groups", "photos", "shapes"]
     found = find_examples(Catalog(root), "https://example.org/photos/2.jpg")
-    assert sorted(place.commit.source for place in found) == ["groups", "shapes"]
+    assert sorted(place.commit.source for place in found) == everywhere
     digest = done(patches_of(parent), tmp_path / "x")[1][0].provenance.digest
-    assert sorted(place.commit.source for place in find_examples(Catalog(root), digest)) == ["groups", "shapes"]
+    assert sorted(place.commit.source for place in find_examples(Catalog(root), digest)) == everywhere
+
+
+@pytest.mark.ray
+def test_trace_and_impact_go_through_derived_datasets(
+    tmp_path: Path, root: str, make_dag: Callable[..., Dag], ray_local: None
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.jpg").write_bytes(picture(number, 320, 240))
+    lines = [json.dumps({"image": f"{number}.jpg", "caption": f"picture {number}"}) for number in range(4)]
+    (folder / "captions.jsonl").write_text("\n".join(lines))
+    files = sorted(map(str, folder.iterdir()))
+    photos = ImageFolderSource(
+        type="image_folder", name="photos", path=str(folder), captions="captions.jsonl", images_per_unit=2
+    )
+
+    def run(name: str, *sources: Source) -> tuple[str, str]:
+        made = make_dag(*sources).model_copy(update={"dataset": name})
+        return f"{root}/{name}", ingest(made, root).digest
+
+    web, version = run("web", photos)
+    select(web, "clean", 3)
+    again, middle = run("again", examples_of(web, selections=["clean"]))
+    _, last = run("shapes", patches_of(again), pairs_of(web))
+    catalog = Catalog(root)
+    assert catalog.version(middle).manifest.parents == {"web": version}
+    assert catalog.version(last).manifest.parents == {"again": middle, "web": version}
+    read = lineage.references(lineage.runs(root, "ingest")[1], "input")
+    assert [(ref.name, ref.url) for ref in read[:2]] == [
+        ("web", web),
+        ("web-clean", f"{web}/selections/{read[1].digest}.json"),
+    ]
+
+    def sources_of(artefact: str) -> dict[str, list[str]]:
+        return {item["source"]: [file["uri"] for file in item["files"]] for item in trace(root, artefact)["sources"]}
+
+    by_source = {commit.source: commit for commit in catalog.version(last).manifest.commits}
+    for commit in catalog.version(last).manifest.commits:
+        (ref,) = commit.shards
+        found = sources_of(ref.digest)
+        assert list(found) == ["photos"]
+        assert {*found["photos"]} in ({*files[:2], files[4]}, {*files[2:4], files[4]})
+        for id_ in catalog.version(last).dataset.read(ref).column("id").to_pylist():
+            assert sources_of(id_) == found
+    assert set(by_source) == {"shapes", "groups"}
+
+    def reached(query: str) -> dict[str, int]:
+        answer = impact(root, query)
+        return dict(Counter(shard["source"] for shard in answer["shards"])) | {"examples": len(answer["examples"])}
+
+    assert reached(files[0]) == {"photos": 1, "again": 1, "shapes": 1, "groups": 1, "examples": 4}
+    assert reached(files[3]) == {"photos": 1, "groups": 1, "examples": 2}  # the selection left it out
+    # The captions file names no example: those of its units, and what was made of them.
+    assert reached(files[4]) == {"photos": 2, "again": 2, "shapes": 2, "groups": 2, "examples": 4 + 3 + 3 + 2}
+    # An example by its id, which no later one has.
+    first = Dataset(root, "web").read(catalog.version(version).manifest.commits[0].shards[0]).column("id")[0].as_py()
+    assert reached(first)["examples"] == 4
+
+
+@pytest.mark.ray
+def test_a_parent_that_is_gone_stops_no_other_question(
+    tmp_path: Path, root: str, make_dag: Callable[..., Dag], ray_local: None
+) -> None:
+    parent = Path(ingested(tmp_path / "far", "photos")["ROOT"])
+    ingest(make_dag(patches_of(f"{parent}/photos")), root)
+    parent.rename(tmp_path / "elsewhere")
+    assert impact(root, "https://example.org/photos/2.jpg")["shards"][0]["source"] == "shapes"
