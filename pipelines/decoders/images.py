@@ -31,7 +31,7 @@ from omnimill.pipelines.decoders.pixels import (
     encoded_format,
     everything,
     held,
-    load_grey,  # noqa: F401 - where others look for it
+    shrink,
     wanted_pixels,
 )
 from omnimill.pipelines.decoders.sniff import HEAD_BYTES, sniff
@@ -154,11 +154,14 @@ def _jpeg(
         if _CUT_OFF.search(str(fault)) or _DAMAGED.search(str(fault)):
             raise
         return None
-    kept = held(_upright(pixels[:, :, 0] if grey else pixels, outline.orientation)) if any(needed) else None
-    picture = partial(Picture, pixels=kept, width=width, height=height, **facts)
+    kept = None
+    if any(needed):
+        pixels = shrink(pixels[:, :, 0] if grey else pixels, min_width, min_height)
+        kept = held(_upright(pixels, outline.orientation))
+    picture = partial(Picture, pixels=kept, data_bytes=len(data), width=width, height=height, **facts)
     if outline.orientation in _UPRIGHT:
         return picture(data=partial(_turned, data, outline.orientation), format=encoded_format(width, height))
-    return picture(data=outline.stored, format="jpeg")
+    return picture(data=partial(outline.stored, data), format="jpeg")
 
 
 def _any(data: bytes, form: str, settings: ImageSettings, wanted: Wanted, facts: Mapping[str, Any]) -> Picture:
@@ -184,7 +187,8 @@ def _any(data: bytes, form: str, settings: ImageSettings, wanted: Wanted, facts:
         stored = without_metadata(data, form)
         if stored is not None:
             width, height = opened.size
-            pixels = held(np.asarray(opened)) if any(wanted(width, height)) else None
+            needed = wanted(width, height)
+            pixels = held(shrink(np.asarray(opened), *needed)) if any(needed) else None
             return Picture(pixels=pixels, data=stored, format=form, width=width, height=height, **facts)
     return Picture.of_pixels(_upright(np.asarray(_rgb(opened)), orientation), Encoding(), **facts)
 

@@ -27,6 +27,8 @@ JPEG_QUALITY = 90
 # Larger pictures are decoded again for each who looks, so that what waits in a unit's task stays small.
 _MAX_HELD_PIXELS = 4 << 20
 _GRAPHIC_PIXELS = 128 * 128
+# Measures look at grey no larger than this.
+_GREY_SIDE = 512
 # Two source pixels a side are what bilinear interpolation looks at.
 _MAX_BILINEAR = 1.5
 
@@ -70,12 +72,15 @@ class Picture(schema.Image):
 
     pixels: uint8 [height, width, 3] or, in grey, [height, width]; upright, never changed in place. May be smaller
         than the picture says it is: `data` has all of it. None when nobody wanted them or they are too many.
-    data: given as bytes, or as a function that makes them when they are first asked for.
+    data: given as bytes, or as a function that makes them when they are first asked for, and holds on to `data_bytes`.
     """
 
-    def __init__(self, *, pixels: Pixels | None = None, data: bytes | Callable[[], bytes], **facts: Any) -> None:
+    def __init__(
+        self, *, pixels: Pixels | None = None, data: bytes | Callable[[], bytes], data_bytes: int = 0, **facts: Any
+    ) -> None:
         self._data: bytes | Callable[[], bytes]
         self.pixels = pixels
+        self._data_bytes = data_bytes
         self._grey: Pixels | None = None
         super().__init__(data=data, **facts)  # type: ignore[arg-type]
 
@@ -100,16 +105,18 @@ class Picture(schema.Image):
 
     @property
     def grey(self) -> Pixels | None:
-        """The pixels in grey, uint8 [height, width]."""
+        """The pixels in grey, uint8 [height, width], no side over 512."""
         if self._grey is None and self.pixels is not None:
             colour = self.pixels.ndim == 3
-            self._grey = np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY) if colour else self.pixels, np.uint8)
+            grey = np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY) if colour else self.pixels, np.uint8)
+            size = fitted(self.width, self.height, None, _GREY_SIDE)
+            self._grey = shrink(grey, *size) if _covers(grey, *size) else grey
         return self._grey
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the pixels and of the encoded picture, as far as they are there."""
-        encoded = len(self._data) if isinstance(self._data, bytes) else 0
+        """Bytes of the pixels and of the encoded picture or what it is made of."""
+        encoded = len(self._data) if isinstance(self._data, bytes) else self._data_bytes
         return encoded + (0 if self.pixels is None else self.pixels.nbytes)
 
     def settled(self) -> schema.Image:

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal
 
 import cv2
+import numpy as np
 from pydantic import Field, model_validator
 
 from omnimill.pipelines.base import Operator
 from omnimill.pipelines.decoders.pixels import JPEG_QUALITY, Chroma, Encoding, fitted, load_grey, resized
 from omnimill.schema import Example, Image
 
-_UNIFORM_SIDE = 64
-_BLUR_SIDE = 512
+# Longer side in pixels at which pictures are measured, and the side of the cells that uniformity is measured over.
+_MEASURE_SIDE = 512
+_CELL = 8
 
 
 class ImageSize(Operator):
@@ -64,8 +66,8 @@ class ImageAspect(Operator):
 class ImageUniform(Operator):
     """Drops an example whose pictures are all nearly one colour.
 
-    Measures the standard deviation of the grey levels (0 to 255) of a thumbnail of 64 pixels; the largest one of the
-    example's pictures is its score ``image_std``.
+    Measures the standard deviation of mean grey levels (0 to 255) over cells of 8 x 8 pixels, the longer side shrunk
+    to 512, so that grain does not count; the largest one of the example's pictures is its score ``image_std``.
     """
 
     version: ClassVar[int] = 2
@@ -77,7 +79,7 @@ class ImageUniform(Operator):
     min_std: float | None = Field(4.0, ge=0)
 
     def looks_at(self, width: int, height: int) -> tuple[int, int]:
-        return fitted(width, height, None, _UNIFORM_SIDE)
+        return fitted(width, height, None, _MEASURE_SIDE)
 
     def __call__(self, examples: Sequence[Example]) -> list[str | None]:
         scores = _score(examples, "image_std", _std)
@@ -101,7 +103,7 @@ class ImageBlur(Operator):
     min_variance: float | None = Field(20.0, ge=0)
 
     def looks_at(self, width: int, height: int) -> tuple[int, int]:
-        return fitted(width, height, None, _BLUR_SIDE)
+        return fitted(width, height, None, _MEASURE_SIDE)
 
     def __call__(self, examples: Sequence[Example]) -> list[str | None]:
         scores = _score(examples, "laplacian_variance", _laplacian_variance)
@@ -168,9 +170,14 @@ def _below(score: float | None, bound: float | None) -> bool:
 
 
 def _std(image: Image) -> float:
-    return float(cv2.meanStdDev(load_grey(image, _UNIFORM_SIDE))[1][0, 0])
+    grey = load_grey(image, _MEASURE_SIDE)
+    height, width = (side // _CELL for side in grey.shape)
+    if height and width:
+        cells = grey[: height * _CELL, : width * _CELL]
+        grey = np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return float(cv2.meanStdDev(grey)[1][0, 0])
 
 
 def _laplacian_variance(image: Image) -> float:
     # The Laplacian of bytes fits 16 bits.
-    return float(cv2.meanStdDev(cv2.Laplacian(load_grey(image, _BLUR_SIDE), cv2.CV_16S))[1][0, 0]) ** 2
+    return float(cv2.meanStdDev(cv2.Laplacian(load_grey(image, _MEASURE_SIDE), cv2.CV_16S))[1][0, 0]) ** 2

@@ -257,8 +257,9 @@ def test_limits_hold_before_decoding() -> None:
     assert reason(data, ImageSettings(formats=("jpeg",))) == "unsupported_image_format"
     assert reason(encode(Image.fromarray(gradient(32, 32)), "ICO")) == "unsupported_image_format"
     assert reason(b"8BPS\0\1" + bytes(100)) == "unsupported_image_format"
-    scans = encoded("JPEG").replace(b"\xff\xd9", b"\xff\xda" * 200 + b"\xff\xd9")
-    assert reason(scans) == "image_too_large"
+    for progressive in (False, True):
+        scans = encoded("JPEG", progressive=progressive).replace(b"\xff\xd9", b"\xff\xda" * 200 + b"\xff\xd9")
+        assert reason(scans) == "image_too_large"
 
 
 def test_messages_do_not_differ_between_runs() -> None:

@@ -15,14 +15,15 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from omnimill.errors import BadRecord
 from omnimill.infra.dataset import Dataset
-from omnimill.pipelines.base import Operator
+from omnimill.pipelines.base import Operator, Record
 from omnimill.pipelines.decoders import pixels
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.pixels import Encoding, Picture, fitted, load_grey, load_rgb, shrink, wanting
 from omnimill.pipelines.operators.image import ImageBlur, ImageResize, ImageSize, ImageUniform
 from omnimill.pipelines.process import process_unit
 from omnimill.pipelines.sources.image_folder import ImageFolderSource
-from omnimill.schema import Example, from_row
+from omnimill.pipelines.verdicts import Outcome, decode, judge
+from omnimill.schema import Example, Provenance, from_row
 
 ANY = ImageSettings()
 SECRET = b"48.8584 N, 2.2945 E"
@@ -34,6 +35,10 @@ def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
     y, x = np.mgrid[0:height, 0:width]
     smooth = np.stack([255 * x / width, 255 * y / height, 128 + 80 * np.sin(x / 9)], -1)
     return (smooth + draw.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+def example(image: Picture) -> Example:
+    return Example(id="i", source="s", unit="u", key="k", provenance=Provenance(uri="", digest=""), images=[image])
 
 
 def encoded(rgb: np.ndarray, form: str = "JPEG", **options: Any) -> bytes:
@@ -138,10 +143,25 @@ def test_pixels_come_no_larger_than_wanted_and_on_demand() -> None:
     with wanting(lambda w, h: fitted(w, h, 384, None)):
         image = decode_image(data, ANY)
     assert image.pixels is not None
-    assert image.pixels.shape[0] == 450  # 3/8, the smallest of libjpeg's scales that is not below 384
+    assert image.pixels.shape == (384, 512, 3)
     assert load_rgb(image).shape == (1200, 1600, 3)
     with wanting(lambda w, h: (0, 0)):
         assert decode_image(data, ANY).pixels is None
+
+
+@pytest.mark.parametrize("size", [(683, 1024), (901, 577), (500, 375), (1999, 1001), (90, 70)])
+def test_measuring_and_resizing_do_not_decode_again(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    resize = ImageResize(op="image_resize", short_side=384)
+    operators = (ImageUniform(op="image_uniform"), ImageBlur(op="image_blur", min_variance=None), resize)
+    data = encoded(noise(*size))
+    record = Record("k", Provenance(uri="", digest=""), lambda: [example(decode_image(data, ANY))])
+    outcome = decode(Outcome(record), operators)
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels.simplejpeg, "decode_jpeg", None)
+        judge([outcome], operators)
+    assert outcome.rejection is None
+    (image,) = outcome.examples[0].images
+    assert (image.width, image.height) == fitted(*size, 384, None)
 
 
 def test_many_pixels_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +169,7 @@ def test_many_pixels_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     for form in ("PNG", "BMP", "JPEG"):
         image = decode_image(encoded(noise(300, 200), form), ANY)
         assert image.pixels is None
-        assert image.held_bytes == len(image.data)
+        assert len(image.data) == image.held_bytes
         assert load_grey(image, 64).shape == (43, 64)
 
 
@@ -158,7 +178,7 @@ def test_a_converted_picture_is_encoded_when_its_bytes_are_asked_for(monkeypatch
     encode = pixels.encode
     monkeypatch.setattr(pixels, "encode", lambda *given: calls.append(given[0].shape) or encode(*given))
     image = decode_image(encoded(noise(600, 400), "BMP"), ANY)
-    one = Example(id="", source="", unit="", key="", provenance=None, images=[image])  # type: ignore[arg-type]
+    one = example(image)
     assert ImageUniform(op="image_uniform")([one]) == ImageBlur(op="image_blur")([one]) == [None]
     ImageResize(op="image_resize", short_side=200)([one])
     assert calls == []
@@ -181,7 +201,7 @@ def test_chroma_and_quality_are_as_set() -> None:
     sizes = {}
     for chroma in ("4:2:0", "4:4:4"):
         operator = ImageResize(op="image_resize", long_side=300, chroma=chroma, quality=80)
-        one = Example(id="", source="", unit="", key="", provenance=None, images=[image])  # type: ignore[arg-type]
+        one = example(image)
         operator([one])
         with Image.open(io.BytesIO(one.images[0].data)) as stored:
             sizes[chroma] = len(one.images[0].data), stored.layer[0][1]  # type: ignore[attr-defined]
