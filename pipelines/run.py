@@ -98,7 +98,7 @@ def _run_source(item: SourcePlan, dag: Dag, dataset: Dataset, faults: list[str])
     )
     started = time.monotonic()
     with (
-        closing(run_units(work, item.todo, item.todo_bytes // len(item.todo))) as units,
+        closing(run_units(work, item.todo)) as units,
         progress(label, len(item.todo)) as advance,
         watchdog(label, lambda: list(waiting.values())) as moved,
     ):
