@@ -20,7 +20,7 @@ from omnimill.pipelines.dedup.shingles import shingles
 from omnimill.pipelines.dedup.texts import FlatTexts, flat_texts
 from omnimill.pipelines.dedup.verdicts import verdicts
 
-_BANDS = 16
+_BANDS, _BAND_BITS = 24, 16
 
 
 class Decontaminate(RowStep):
@@ -43,7 +43,7 @@ class Decontaminate(RowStep):
     ngram: int = Field(13, ge=1, le=64)
     min_words: int = Field(8, ge=1)
     least_runs: int = Field(1, ge=1)
-    max_distance: int = Field(31, ge=0, lt=BITS // 2)
+    max_distance: int = Field(56, ge=0, lt=BITS // 2)
     digest: str | None = None
     # Where the references lie is nothing that a selection should remember.
     _references: str = PrivateAttr("")
@@ -110,10 +110,10 @@ def _distances(column: pa.ChunkedArray, references: References) -> pa.Array:
 def nearest(hashes: NDArray[np.uint8], known: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The distance of each hash to the nearest known one that shares a band with it; 256 where none does. int64 [rows].
 
-    Certain to be found below 16 bits of distance; see `ImageNear` for larger ones.
+    How likely it is that two hashes share a band is said in `ImageNear`, whose defaults these are.
     """
     best = np.full(len(hashes), BITS, np.int64)
-    keys, known_keys = hash_bands(hashes, _BANDS), hash_bands(known, _BANDS)
+    keys, known_keys = (hash_bands(some, _BANDS, _BAND_BITS) for some in (hashes, known))
     for band in range(_BANDS):
         order = np.argsort(known_keys[:, band])
         sorted_keys = known_keys[order, band]
