@@ -106,10 +106,14 @@ def _cells(row: Forecast) -> list[str]:
         f"{row.examples:,}",
         f"{row.units:,}",
         *(_bytes(n) for n in (row.input_bytes, row.stored_bytes, row.manifest_bytes, row.driver_bytes)),
-        f"{row.core_hours:,.1f}",
-        f"{row.hours:,.2f}",
+        _hours(row.core_hours),
+        _hours(row.hours),
         row.bound,
     ]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
 def _bytes(n: float) -> str:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +158,55 @@ def test_a_store_that_stays_away_is_no_verdict_on_data(
     finally:
         proxy.start(lambda n, method, path: None)
     assert Dataset(str(tmp_path), "made").commits() == []
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+@pytest.mark.timeout(600)
+def test_whole_runs_on_a_failing_server_that_are_killed_end_where_a_calm_one_does(proxy: Proxy, tmp_path: Path) -> None:
+    proxy.start(lambda n, method, path: None)
+    for i in range(12):
+        storage.publish_bytes(f"s3://bucket/whole/{i:02d}.jsonl", lines(i))
+    dag = tmp_path / "dag.yaml"
+    dag.write_text("dataset: made\nsources: [{name: texts, type: jsonl, path: s3://bucket/whole, id_field: id}]\n")
+    calm = run(dag, "s3://bucket/calm-run", tmp_path)
+    proxy.start(every(5))
+    for commits in (1, 5):
+        process = start(dag, "s3://bucket/faulty-run", tmp_path)
+        while len(storage.list_folder("s3://bucket/faulty-run/made/commits")) < commits and process.poll() is None:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    faulty = run(dag, "s3://bucket/faulty-run", tmp_path)
+    proxy.start(lambda n, method, path: None)
+    assert faulty["manifest"] == calm["manifest"]
+    assert faulty["records"] == calm["records"]
+    dataset = Dataset("s3://bucket/faulty-run", "made")
+    keys = [key for commit in dataset.manifest()[1].commits for ref in commit.shards for key in _keys(dataset, ref)]
+    assert len(keys) == len(set(keys)) == 12 * 300
+
+
+def start(dag: Path, root: str, folder: Path) -> subprocess.Popen[str]:
+    """``omnimill ingest`` as a program in a session of its own."""
+    command = [Path(sys.executable).with_name("omnimill"), "ingest", dag, "--root", root, "--cpus", "2", "--json"]
+    environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        list(map(str, command)),
+        env={**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(dag: Path, root: str, folder: Path) -> dict[str, Any]:
+    process = start(dag, root, folder)
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    answer: dict[str, Any] = json.loads(out)
+    return answer
 
 
 def test_faults_are_told_apart() -> None:
