@@ -12,10 +12,12 @@ from omnimill.errors import IntegrityError
 from omnimill.schema import EXAMPLE_SCHEMA, SCHEMA_VERSION
 
 FACTS_VERSION = 1
-READS = ("id", "meta")
+READS = ("id", "images", "meta")
 DIGEST = pa.binary(16)
+# A score that every row with pictures has: the size of the largest one.
+PIXELS = "pixels"
 
-FACTS = pa.schema([pa.field("id", DIGEST, nullable=False), EXAMPLE_SCHEMA.field("meta")])
+FACTS = pa.schema([pa.field("id", DIGEST, nullable=False), EXAMPLE_SCHEMA.field("meta"), (PIXELS, pa.float64())])
 
 
 def facts_recipe() -> str:
@@ -29,7 +31,8 @@ def facts(table: pa.Table) -> pa.Table:
     Raises:
         IntegrityError: an id is not hexadecimal or too short.
     """
-    return pa.table([from_hex(table.column("id"), "id"), table.column("meta")], schema=FACTS)
+    columns = [from_hex(table.column("id"), "id"), table.column("meta"), _pixels(table.column("images"))]
+    return pa.table(columns, schema=FACTS)
 
 
 def halves(column: pa.ChunkedArray) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -45,9 +48,11 @@ def hexadecimal(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> list[str]:
     return [f"{a:016x}{b:016x}" for a, b in zip(high.tolist(), low.tolist(), strict=True)]
 
 
-def own_score(meta: pa.ChunkedArray, name: str) -> pa.Array:
-    """A score that examples carry themselves (``meta.scores``), as float64; null where a row has none."""
-    return _entry(meta, "scores", name, pa.float64())
+def own_score(facts_of_rows: pa.Table, name: str) -> pa.Array:
+    """A score that examples carry themselves (``meta.scores``) or `PIXELS`, float64; null where a row has none."""
+    if name == PIXELS:
+        return facts_of_rows.column(PIXELS).combine_chunks()
+    return _entry(facts_of_rows.column("meta"), "scores", name, pa.float64())
 
 
 def tag(meta: pa.ChunkedArray, name: str) -> pa.Array:
@@ -68,6 +73,17 @@ def from_hex(column: pa.ChunkedArray, what: str) -> pa.Array:
     if len(values) != 16 * len(column):
         raise IntegrityError(f"column {what} holds a value of fewer than 32 hexadecimal digits")
     return pa.Array.from_buffers(DIGEST, len(column), [None, pa.py_buffer(values)])
+
+
+def _pixels(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    parts = []
+    for lists in column.chunks:
+        pictures, counts = lists.flatten(), pc.list_value_length(lists).to_numpy()
+        areas = pc.multiply(*(pictures.field(side).cast(pa.float64()) for side in ("width", "height"))).to_numpy()
+        largest = np.zeros(len(lists))
+        np.maximum.at(largest, np.repeat(np.arange(len(lists)), counts), areas)
+        parts.append(pa.array(largest, mask=counts == 0))
+    return pa.chunked_array(parts, pa.float64())
 
 
 def _entry(meta: pa.ChunkedArray, field: str, name: str, kind: pa.DataType) -> pa.Array:

@@ -26,7 +26,7 @@ class Prefer(Config):
     """Of twins that one is kept which comes first by source, then tag, then score, then id.
 
     sources: those to be kept first; others come after them, as equals.
-    score: a score's name; higher is kept, a row without comes last.
+    score: a score's name, or ``pixels``, the size of the largest picture; higher is kept, a row without comes last.
     """
 
     sources: tuple[str, ...] = Field((), max_length=_RANKS - 1)

@@ -67,7 +67,7 @@ class View:
     def _score(self, dataset: Dataset, shard: Shard, facts: pa.Table, name: str) -> pa.Array:
         step = score_step(name, self.earlier)
         if step is None:
-            return own_score(facts.column("meta"), name)
+            return own_score(facts, name)
         if step.sources is not None and shard.source not in step.sources:
             return pa.nulls(shard.file.rows, pa.float64())
         column = features.load(dataset, shard.file, features.measure_of(step)).column(name)

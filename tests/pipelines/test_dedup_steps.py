@@ -65,6 +65,13 @@ def test_equal_pictures_are_copies_whatever_their_order_of_rows(left: Left) -> N
     assert left(rows, {"step": "exact", "of": "images"}, prefer={"sources": ["a"]}) == {"copy": "exact_images"}
 
 
+def test_of_near_pictures_the_largest_is_kept(left: Left) -> None:
+    rgb = photo("largest")
+    small, stretched = cv2.resize(rgb, (160, 120)), cv2.resize(rgb, (500, 200))
+    rows = [make_row("s", name, images=[stored(one)]) for name, one in (("a", small), ("b", stretched), ("c", rgb))]
+    assert left(rows, {"step": "image_near"}, prefer={"score": "pixels"}) == {"a": "image_near", "c": "image_near"}
+
+
 def test_steps_keep_to_their_sources(left: Left) -> None:
     rows = [make_row(source, f"{source}{i}", "the same") for source in "abc" for i in range(2)]
     step = {"step": "exact", "of": "text", "sources": ["a", "c"]}

@@ -15,7 +15,7 @@ from omnimill.pipelines.dedup.verdicts import verdicts
 class Threshold(RowStep):
     """Leaves out rows whose score is below `min` (reason ``score_low``) or above `max` (``score_high``).
 
-    score: its name in ``meta.scores``, or among the scores of an earlier step.
+    score: its name in ``meta.scores`` or among the scores of an earlier step; or ``pixels``, of the largest picture.
     min, max: still kept. missing: what becomes of rows without the score (reason ``score_missing``).
     """
 
