@@ -194,6 +194,7 @@ def start(dag: Path, root: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         list(map(str, command)),
         env={**environment, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
