@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -69,9 +70,15 @@ class Unit(Config):
     files: tuple[str, ...]
     options: dict[str, Any] = Field(default_factory=dict)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return f"{self.source}-{digest_json([self.files, self.options])[:16]}"
+
+    def __copy__(self) -> Unit:
+        """Without the id, for a copy may get other values."""
+        copied = super().__copy__()
+        copied.__dict__.pop("id", None)
+        return copied
 
 
 class FileRef(Config):

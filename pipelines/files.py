@@ -93,7 +93,10 @@ def read_file(url: str, max_bytes: int) -> bytes:
         BadRecord: ``empty_file`` or ``file_too_large``.
     """
     with storage.open_read(url) as stream:
-        data = stream.read(max_bytes + 1)
+        # Python sets memory aside for all that is asked for.
+        data = stream.read(min(max_bytes + 1, _BUFFER))
+        if len(data) == _BUFFER:
+            data += stream.read(max_bytes + 1 - _BUFFER)
     if not data:
         raise BadRecord("empty_file", "no bytes")
     if len(data) > max_bytes:

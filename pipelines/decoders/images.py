@@ -27,6 +27,7 @@ from omnimill.pipelines.decoders.pixels import (
     Picture,
     Pixels,
     Wanted,
+    decode_jpeg,
     encode,
     encoded_format,
     everything,
@@ -141,23 +142,18 @@ def _jpeg(
     """
     _check_size(outline.width, outline.height, settings)
     _check_scans(outline.scans)
+    coded = outline.width, outline.height
     turned = outline.orientation >= _FIRST_TURNED
-    width, height = (outline.height, outline.width) if turned else (outline.width, outline.height)
+    width, height = reversed(coded) if turned else coded
     needed = wanted(width, height)
     grey = outline.components == 1 or not any(needed)
-    min_width, min_height = reversed(needed) if turned else needed
     try:
-        pixels = simplejpeg.decode_jpeg(
-            data, "GRAY" if grey else "RGB", min_width=max(min_width, 1), min_height=max(min_height, 1), strict=True
-        )
+        pixels = decode_jpeg(data, coded, needed[::-1] if turned else needed, grey=grey, strict=True)
     except ValueError as fault:
         if _CUT_OFF.search(str(fault)) or _DAMAGED.search(str(fault)):
             raise
         return None
-    kept = None
-    if any(needed):
-        pixels = shrink(pixels[:, :, 0] if grey else pixels, min_width, min_height)
-        kept = held(_upright(pixels, outline.orientation))
+    kept = held(shrink(_upright(pixels, outline.orientation), *needed)) if any(needed) else None
     picture = partial(Picture, pixels=kept, data_bytes=len(data), width=width, height=height, **facts)
     if outline.orientation in _UPRIGHT:
         return picture(data=partial(_turned, data, outline.orientation), format=encoded_format(width, height))

@@ -29,8 +29,10 @@ _MAX_HELD_PIXELS = 4 << 20
 _GRAPHIC_PIXELS = 128 * 128
 # Measures look at grey no larger than this.
 _GREY_SIDE = 512
-# Two source pixels a side are what bilinear interpolation looks at.
-_MAX_BILINEAR = 1.5
+# Bilinear interpolation looks at two source pixels a side: up to this ratio it leaves none out.
+_MAX_BILINEAR = 2.0
+# Scales at which libjpeg-turbo's transform is vectorised; at those between, decoding takes longer than at full size.
+_JPEG_SCALES = (8, 4, 2)
 
 # The threads of a unit keep its core busy already.
 cv2.setNumThreads(1)
@@ -150,6 +152,24 @@ def shrink(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=kind), np.uint8)
 
 
+def decode_jpeg(data: bytes, size: tuple[int, int], needed: tuple[int, int], grey: bool, strict: bool) -> Pixels:
+    """Pixels of a JPEG file, uint8 [h, w, 3] or [h, w], by the smallest fast scale that is not below what is needed.
+
+    Args:
+        data: the file.
+        size, needed: width and height of the picture as coded, and of what is asked for.
+        grey: decode the luminance only.
+        strict: refuse what libjpeg warns about.
+
+    Raises:
+        ValueError: libjpeg's words about what is wrong.
+    """
+    scale = next((n for n in _JPEG_SCALES if size[0] >= n * needed[0] and size[1] >= n * needed[1]), 1)
+    width, height = (-(-side // scale) for side in size)
+    found = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", min_width=width, min_height=height, strict=strict)
+    return np.asarray(found[:, :, 0] if grey else found, np.uint8)
+
+
 def load_rgb(image: schema.Image) -> Pixels:
     """Pixels of a picture, uint8 [height, width, 3]."""
     found = _view(image, image.width, image.height)
@@ -163,7 +183,7 @@ def load_grey(image: schema.Image, long_side: int) -> Pixels:
     if grey is not None and _covers(grey, width, height):
         return shrink(grey, width, height)
     if image.format == "jpeg":
-        grey = simplejpeg.decode_jpeg(image.data, "GRAY", min_height=height, min_width=width, strict=False)[:, :, 0]
+        grey = decode_jpeg(image.data, (image.width, image.height), (width, height), grey=True, strict=False)
     else:
         with _opened(image) as picture:
             grey = np.asarray(picture.convert("L"))
@@ -176,8 +196,7 @@ def _view(image: schema.Image, width: int, height: int) -> Pixels:
     if pixels is not None and _covers(pixels, width, height):
         return pixels
     if image.format == "jpeg":
-        found = simplejpeg.decode_jpeg(image.data, "RGB", min_height=height, min_width=width, strict=False)
-        return np.asarray(found, np.uint8)
+        return decode_jpeg(image.data, (image.width, image.height), (width, height), grey=False, strict=False)
     with _opened(image) as picture:
         return np.asarray(picture.convert("L" if picture.mode == "L" else "RGB"))
 

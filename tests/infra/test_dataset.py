@@ -123,3 +123,10 @@ def test_totals_add_up_in_any_grouping(counts: list[Counts]) -> None:
     for reason in ("a", "b", "c"):
         expected = sum(one.quarantined.get(reason, 0) for one in counts)
         assert total(counts).quarantined.get(reason, 0) == expected
+
+
+def test_a_copy_of_a_unit_with_other_values_has_an_id_of_its_own() -> None:
+    unit = Unit(source="s", files=("a",))
+    other = Unit(source="s", files=("a",), options={"table": "t"})
+    assert unit.id != other.id
+    assert unit.model_copy(update={"options": {"table": "t"}}).id == other.id
