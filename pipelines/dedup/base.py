@@ -76,12 +76,14 @@ class Step(Config):
 
     version: raised when features come out differently for the same settings, so that shards are measured again.
     decides: settings that features do not depend on: a change of them reads no shard again.
+    reasons: that its verdicts give.
 
     sources: look at these sources only, rows of others are neither left out nor anyone's twin; all when None.
     """
 
     version: ClassVar[int] = 1
     decides: ClassVar[tuple[str, ...]] = ()
+    reasons: ClassVar[tuple[str, ...]] = ()
 
     step: str
     sources: tuple[str, ...] | None = Field(None, min_length=1)
@@ -169,10 +171,8 @@ class GroupStep(KeyedStep):
 class NearStep(KeyedStep):
     """Links pairs of rows that share a key; of each connected component of links one row is kept.
 
-    reason: of the verdicts.
+    Its verdicts give one reason only.
     """
-
-    reason: ClassVar[str]
 
     def link(self, keyed: pa.Table) -> pa.Table:
         """Pairs (`EDGES`) among rows of the same key that are near; whatever the order of the rows, the same pairs."""

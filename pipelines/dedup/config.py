@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import Field, SerializeAsAny
 
 from omnimill.config import Config
-from omnimill.pipelines.dedup.base import Step
+from omnimill.pipelines.dedup.base import ScoreStep, Step
 from omnimill.pipelines.dedup.prefer import Prefer
 from omnimill.pipelines.dedup.steps.cap import Cap
 from omnimill.pipelines.dedup.steps.decontaminate import Decontaminate
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 else:
     AnyStep = SerializeAsAny[Annotated[Union[STEP_TYPES], Field(discriminator="step")]]  # noqa: UP007
 
-_RUN_SETTINGS = {"partition_bytes"}
-
 
 class Dedup(Config):
     """What to judge and how.
@@ -42,19 +40,20 @@ class Dedup(Config):
     dataset: name of an examples dataset under the root. selection: name that the result is published under.
     steps: asked in this order, each about the rows that the ones before kept.
     prefer: which of several twins is kept.
-    partition_bytes: of one partition of keyed rows, a few times over in memory; has no influence on the result.
+    partition_bytes: of one partition of keyed rows, see docs/dedup.md; has no influence on the result.
     """
 
     dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     selection: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     steps: tuple[AnyStep, ...] = Field(min_length=1)
     prefer: Prefer = Prefer()
-    partition_bytes: int = Field(512 << 20, ge=1 << 10)
+    partition_bytes: int = Field(256 << 20, ge=1 << 10)
 
     def decides(self) -> dict[str, Any]:
         """The settings that the selection depends on, with the versions of the steps."""
-        settings = self.model_dump(mode="json", exclude=_RUN_SETTINGS)
-        steps = [
-            {**values, "version": step.version} for step, values in zip(self.steps, settings["steps"], strict=True)
-        ]
-        return {**settings, "steps": steps}
+        settings = self.model_dump(mode="json", exclude={"partition_bytes", "steps"})
+        # A step that decides nothing is known by what it measures.
+        unused = [set(step.decides) if isinstance(step, ScoreStep) else set() for step in self.steps]
+        steps = [step.model_dump(mode="json", exclude=names) for step, names in zip(self.steps, unused, strict=True)]
+        versions = [{**values, "version": step.version} for step, values in zip(self.steps, steps, strict=True)]
+        return {**settings, "steps": versions}

@@ -66,7 +66,7 @@ def run_step(view: View, shards: Sequence[Shard], partition_bytes: int) -> dict[
             else:
                 assert isinstance(step, NearStep)
                 edges = parts.map_batches(partial(_link, step=step), **TASK)
-                verdicts = spread_cluster(edges, step.reason, partition_bytes)
+                verdicts = spread_cluster(edges, step.reasons[0], partition_bytes)
             # Far fewer than rows as a rule, so they are counted before they are spread.
             verdicts = verdicts.materialize()
             return _collect(spread(verdicts, ["shard"], VERDICT_BYTES, partition_bytes).map_batches(leave, **TASK))
@@ -137,7 +137,7 @@ def _decide_alone(block: pa.Table, step: KeyedStep, leave: Callable[[pa.Table], 
     if isinstance(step, GroupStep):
         return leave(step.decide(block))
     assert isinstance(step, NearStep)
-    return leave(cluster(step.link(block), step.reason))
+    return leave(cluster(step.link(block), step.reasons[0]))
 
 
 def _blocks(shards: Sequence[Shard]) -> ray.data.Dataset:

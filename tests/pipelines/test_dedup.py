@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +171,37 @@ def test_a_fault_on_a_worker_is_told_in_its_own_words(root: str) -> None:
     publish(root, [row])
     with pytest.raises(IntegrityError, match="column id holds a value that is not hexadecimal"):
         run(root, STEPS)
+
+
+@pytest.mark.fault
+def test_killed_runs_end_in_the_undisturbed_selection(root: str, tmp_path: Path) -> None:
+    many = [
+        make_row("ab"[i % 2], f"{i}", " ".join(f"w{j}" for j in generator(i // 2).integers(0, 900, 300)))
+        for i in range(600)
+    ]
+    publish(root, many, shard_rows=30)
+    undisturbed = run(root, STEPS).digest
+    publish(str(tmp_path), many, shard_rows=30)
+    config = tmp_path / "dedup.yaml"
+    config.write_text(json.dumps({"dataset": "made", "selection": "clean", "steps": STEPS}))
+    program = Path(sys.executable).with_name("omnimill")
+    killed = 0
+    for moment in ("facts", "features", "selected"):
+        with subprocess.Popen(
+            [program, "dedup", config, "--root", tmp_path, "--cpus", "1"], start_new_session=True
+        ) as process:
+            while process.poll() is None and not has_files(tmp_path / "made", moment):
+                time.sleep(0.01)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                killed += 1
+    assert killed
+    assert run(str(tmp_path), STEPS).digest == undisturbed
+
+
+def has_files(dataset: Path, moment: str) -> bool:
+    """Whether a run has come to the first file of features, to some of them, to the outcome of its first step."""
+    features = len(list(dataset.glob("features/*/*.arrow")))
+    return {"facts": features > 0, "features": features > 8, "selected": any(dataset.glob("selected/steps/*.json"))}[
+        moment
+    ]

@@ -45,6 +45,8 @@ class Cap(GroupStep):
 
     decides: ClassVar[tuple[str, ...]] = ("most", "seed", "without", "concepts")
 
+    reasons: ClassVar[tuple[str, ...]] = ("cap_domain", "cap_tag", "cap_concept", "cap_without")
+
     step: Literal["cap"]
     by: Literal["domain", "tag", "concept"]
     most: int = Field(ge=1)

@@ -38,6 +38,8 @@ class Decontaminate(RowStep):
 
     decides: ClassVar[tuple[str, ...]] = ("against", "least_runs", "max_distance")
 
+    reasons: ClassVar[tuple[str, ...]] = ("text_contaminated", "image_contaminated")
+
     step: Literal["decontaminate"]
     against: tuple[Reference, ...] = Field(min_length=1)
     ngram: int = Field(13, ge=1, le=64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import polars as pl
 import pyarrow as pa
@@ -32,6 +32,8 @@ class Exact(GroupStep):
         Rows without text or pictures are nobody's twins.
     fold: whether white space and the case of ASCII letters make no difference to text.
     """
+
+    reasons: ClassVar[tuple[str, ...]] = ("exact_record", "exact_text", "exact_images")
 
     step: Literal["exact"]
     of: Literal["record", "text", "images"]

@@ -39,7 +39,7 @@ class ImageNear(NearStep):
     """
 
     decides: ClassVar[tuple[str, ...]] = ("max_distance", "bands", "band_bits", "mirrored")
-    reason: ClassVar[str] = "image_near"
+    reasons: ClassVar[tuple[str, ...]] = ("image_near",)
 
     step: Literal["image_near"]
     max_distance: int = Field(56, ge=0, lt=BITS // 2)

@@ -33,7 +33,7 @@ class TextNear(NearStep):
 
     version: ClassVar[int] = 1
     decides: ClassVar[tuple[str, ...]] = ("threshold",)
-    reason: ClassVar[str] = "text_near"
+    reasons: ClassVar[tuple[str, ...]] = ("text_near",)
 
     step: Literal["text_near"]
     threshold: float = Field(0.8, gt=0, le=1)

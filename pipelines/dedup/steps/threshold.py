@@ -21,6 +21,8 @@ class Threshold(RowStep):
 
     decides: ClassVar[tuple[str, ...]] = ("score", "min", "max", "missing")
 
+    reasons: ClassVar[tuple[str, ...]] = ("score_low", "score_high", "score_missing")
+
     step: Literal["threshold"]
     score: str
     min: float | None = Field(None, allow_inf_nan=False)
