@@ -19,6 +19,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from omnimill import errors
 from omnimill.errors import OmnimillError
+from omnimill.infra.blocks import units_per_block
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.selections import LeftOut
 from omnimill.infra.units import WORKER_RETRIES
@@ -34,6 +35,8 @@ _LEFT_OUT = pa.schema([("shard", pa.uint32()), ("left_out", pa.string())])
 _FAULT = re.compile(
     r"^omnimill\.errors\.(?P<kind>OmnimillError|ConfigError|IntegrityError): (?P<message>.*)$", re.MULTILINE
 )
+# Of shards, what a core reads and measures; decides only how many small ones a task gets.
+_BYTES_PER_SECOND = 50e6
 # The size in memory of one row of `VERDICTS`.
 VERDICT_BYTES = 96
 
@@ -79,8 +82,7 @@ def _measure(step: Step, shards: Sequence[Shard], dataset: Dataset) -> None:
     todo = [shard for shard in shards if shard.file.digest not in there]
     if not todo:
         return
-    cores = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
-    workers = step.workers() or Workers(count=max(1, int(cores)))
+    workers = step.workers() or Workers(count=_cores())
     size = min(workers.count, len(todo))
     graph = _blocks(todo).map_batches(
         _Measuring,
@@ -141,7 +143,15 @@ def _decide_alone(block: pa.Table, step: KeyedStep, leave: Callable[[pa.Table], 
 
 
 def _blocks(shards: Sequence[Shard]) -> ray.data.Dataset:
-    return ray.data.from_arrow([pa.table({"shard": [shard.model_dump_json()]}) for shard in shards])
+    """A shard to a block; several where they are many and small."""
+    seconds = sum(shard.file.bytes for shard in shards) / max(len(shards), 1) / _BYTES_PER_SECOND
+    size = units_per_block(len(shards), seconds, _cores())
+    texts = [shard.model_dump_json() for shard in shards]
+    return ray.data.from_arrow([pa.table({"shard": texts[i : i + size]}) for i in range(0, len(texts), size)])
+
+
+def _cores() -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
 
 
 def _shards(block: pa.Table) -> list[Shard]:
