@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +15,20 @@ import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_rows import make_row, photo, publish, stored, verdicts
 
 from omnimill.errors import ConfigError
 from omnimill.infra.dataset import Dataset
 from omnimill.pipelines.dedup.config import Dedup
+from omnimill.pipelines.dedup.prefer import Prefer, preference
 from omnimill.pipelines.dedup.run import dedup
 from omnimill.schema import Example
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
+TYPES = (pa.string(), pa.float64())
 Left = Callable[..., dict[str, str]]
 
 
@@ -165,3 +171,20 @@ def test_leaked_evaluation_data_are_found_by_text_and_by_picture(left: Left, eva
     assert left(rows, {"step": "decontaminate", "against": [{"dataset": "asked"}]}) == expected
     with pytest.raises(ConfigError, match="none: no such file or folder"):
         left(rows, {"step": "decontaminate", "against": [{"path": str(evaluation / "none")}]})
+
+
+@given(st.lists(st.tuples(st.sampled_from(["x", "y", None]), st.one_of(st.none(), st.floats(width=32))), min_size=2))
+def test_preference_is_by_source_then_tag_then_score(values: list[tuple[str | None, float | None]]) -> None:
+    prefer = Prefer.model_validate({"sources": ["a", "b"], "tag": {"name": "t", "values": ["y"]}, "score": "s"})
+    tags, scores = (pa.array(column, kind) for column, kind in zip(zip(*values, strict=True), TYPES, strict=True))
+    found = {source: preference(prefer, source, len(values), tags, scores).tolist() for source in "abc"}
+    assert max(found["a"]) < min(found["b"]) and max(found["b"]) < min(found["c"])
+
+    def place(value: tuple[str | None, float | None]) -> tuple[bool, bool, float]:
+        tag, score = value
+        missing = score is None or math.isnan(score)
+        return tag != "y", missing, 0.0 if missing else -float(score or 0.0)
+
+    order = sorted(range(len(values)), key=lambda i: place(values[i]))
+    assert all(found["a"][i] <= found["a"][j] for i, j in itertools.pairwise(order))
+    assert all((found["a"][i] == found["a"][j]) == (place(values[i]) == place(values[j])) for i in order for j in order)

@@ -127,7 +127,7 @@ def precision(truth: set[tuple[int, int]], groups: Groups) -> float:
 
 def _write(folder: str, texts: Sequence[str]) -> None:
     """The documents as a dataset (with a small one to warm up on) and as JSON lines, a file per shard."""
-    for name, size in (("texts", len(texts)), (_WARM, 8 * SHARDS)):
+    for name, size in (("texts", len(texts)), (_WARM, 64 * SHARDS)):
         dataset = Dataset(folder, name)
         commits = []
         for part in range(SHARDS):
