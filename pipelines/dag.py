@@ -13,6 +13,7 @@ from omnimill.pipelines.operators.audio import AudioClipping, AudioDuration, Aud
 from omnimill.pipelines.operators.audio_character import AudioCharacter
 from omnimill.pipelines.operators.captions import CaptionPlaceholder
 from omnimill.pipelines.operators.image import ImageAspect, ImageBlur, ImageResize, ImageSize, ImageUniform
+from omnimill.pipelines.operators.image_text import ImageTextOnly
 from omnimill.pipelines.operators.scenes import TrajectoryStatic, ViewsEmpty
 from omnimill.pipelines.operators.text import TextBlocklist, TextLength
 from omnimill.pipelines.operators.text_c4 import TextC4
@@ -90,6 +91,7 @@ OPERATOR_TYPES: tuple[type[Operator], ...] = (
     ImageBlur,
     ImageResize,
     ImageSize,
+    ImageTextOnly,
     ImageUniform,
     TextBlocklist,
     TextBoilerplate,

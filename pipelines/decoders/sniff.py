@@ -142,6 +142,12 @@ _MEDIA_SUFFIXES: dict[Medium, set[str]] = {
     "video": {"mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "m2ts", "flv", "wmv", "ogv", "3gp"},
     "mesh": {"glb", "gltf", "obj", "ply", "dae", "stl", "off"},
 }
+# Suffixes of pictures that are not the name of their format.
+_PICTURE_FORMATS = (
+    dict.fromkeys(("jpg", "jpe", "jfif", "mpo"), "jpeg")
+    | dict.fromkeys(("pgm", "pbm", "pnm"), "ppm")
+    | {"apng": "png", "tif": "tiff", "dib": "bmp", "heic": "heif", "j2k": "jp2"}
+)
 _TEXT_MARKS = (
     (re.compile(r"\s*version https://git-lfs\.github\.com/spec/"), Content("pointer", "git-lfs")),
     (re.compile(r"\S*/annex/objects/"), Content("pointer", "git-annex")),
@@ -173,6 +179,22 @@ def claimed_medium(name: str) -> Medium | None:
     """The medium that a file's suffix promises; None when it promises none of image, audio, video or mesh."""
     ending = suffix(name)
     return next((medium for medium, endings in _MEDIA_SUFFIXES.items() if ending in endings), None)
+
+
+def mislabelled(name: str, head: bytes) -> str | None:
+    """What a file of pictures, sound, film or meshes is instead of what its name says, as in ``png as .jpg``.
+
+    None when the name is right, says nothing, or nothing is recognised. Formats count for pictures, the medium for
+    others: containers of sound and film go by many names.
+    """
+    content, ending = sniff(head, name), suffix(name)
+    claimed = claimed_medium(name)
+    if content is None or claimed is None:
+        return None
+    right = content.format == _PICTURE_FORMATS.get(ending, ending) if claimed == "image" else content.medium == claimed
+    # Sound may come in a container of film.
+    right = right or (claimed == "audio" and content.medium == "video")
+    return None if right else f"{content.format} as .{ending}"
 
 
 def suffix(name: str) -> str:

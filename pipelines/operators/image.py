@@ -22,10 +22,14 @@ class ImageSize(Operator):
     """Drops an example when one of its pictures is too small or too large, in pixels.
 
     min_side, max_side: of the shorter and of the longer side. min_pixels: width times height.
+    The shortest and the longest side among the example's pictures are its scores ``image_short_side`` and
+    ``image_long_side``.
     """
 
+    version: ClassVar[int] = 2
     per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images",)
+    writes: ClassVar[tuple[str, ...]] = ("meta",)
 
     op: Literal["image_size"]
     min_side: int = Field(1, ge=1)
@@ -33,6 +37,8 @@ class ImageSize(Operator):
     min_pixels: int = Field(1, ge=1)
 
     def __call__(self, examples: Sequence[Example]) -> list[str | None]:
+        _score(examples, "image_short_side", lambda image: min(image.width, image.height), min)
+        _score(examples, "image_long_side", lambda image: max(image.width, image.height))
         return [_first(self._judge(image) for image in example.images) for example in examples]
 
     def _judge(self, image: Image) -> str | None:
@@ -46,21 +52,21 @@ class ImageSize(Operator):
 class ImageAspect(Operator):
     """Drops an example when one of its pictures is longer than `max_ratio` times its shorter side.
 
-    The default of 3 is the usual bound of web image-text sets (DataComp, Gadre et al. 2023, "basic filtering").
+    The default of 3 is the usual bound of web image-text sets (DataComp, Gadre et al. 2023, "basic filtering"). The
+    largest ratio among the example's pictures is its score ``image_aspect``.
     """
 
+    version: ClassVar[int] = 2
     per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images",)
+    writes: ClassVar[tuple[str, ...]] = ("meta",)
 
     op: Literal["image_aspect"]
-    max_ratio: float = Field(3.0, ge=1)
+    max_ratio: float | None = Field(3.0, ge=1)
 
     def __call__(self, examples: Sequence[Example]) -> list[str | None]:
-        return [_first(self._judge(image) for image in example.images) for example in examples]
-
-    def _judge(self, image: Image) -> str | None:
-        long, short = max(image.width, image.height), min(image.width, image.height)
-        return "image_aspect" if long > self.max_ratio * short else None
+        scores = _score(examples, "image_aspect", _aspect)
+        return ["image_aspect" if _above(score, self.max_ratio) else None for score in scores]
 
 
 class ImageUniform(Operator):
@@ -154,19 +160,32 @@ def _first(reasons: Iterable[str | None]) -> str | None:
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _score(examples: Sequence[Example], name: str, measure: Callable[[Image], float]) -> list[float | None]:
-    """The largest measure over each example's pictures, noted under `name`; None without pictures."""
+def _score(
+    examples: Sequence[Example],
+    name: str,
+    measure: Callable[[Image], float],
+    most: Callable[[Iterable[float]], float] = max,
+) -> list[float | None]:
+    """The largest measure (or what `most` says) of each example's pictures, noted as `name`; None without pictures."""
     scores: list[float | None] = []
     for example in examples:
-        score = max(map(measure, example.images), default=None)
+        score = most(map(measure, example.images)) if example.images else None
         if score is not None:
-            example.meta.scores[name] = score
+            example.meta.scores[name] = float(score)
         scores.append(score)
     return scores
 
 
 def _below(score: float | None, bound: float | None) -> bool:
     return score is not None and bound is not None and score < bound
+
+
+def _above(score: float | None, bound: float | None) -> bool:
+    return score is not None and bound is not None and score > bound
+
+
+def _aspect(image: Image) -> float:
+    return max(image.width, image.height) / min(image.width, image.height)
 
 
 def _std(image: Image) -> float:

@@ -10,6 +10,7 @@ from omnimill.config import digest_json
 from omnimill.errors import BadRecord, RecordDropped
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Source
+from omnimill.pipelines.decoders.sniff import HEAD_BYTES, mislabelled
 from omnimill.schema import Example, Provenance, example_id
 
 
@@ -20,6 +21,12 @@ def make_example(source: Source, unit: Unit, key: str, provenance: Provenance, *
     content = digest_json([provenance.digest, [[text.role, text.text] for text in example.text]])
     example.id = example_id(source.name, key, content)
     return example
+
+
+def name_tags(name: str, data: bytes) -> dict[str, str]:
+    """The tag ``mislabelled`` of a file whose content is not what its name says, as in ``png as .jpg``."""
+    found = mislabelled(name, data[:HEAD_BYTES])
+    return {} if found is None else {"mislabelled": found}
 
 
 def refusal(verdict: BadRecord | RecordDropped) -> Callable[[], Sequence[Example]]:

@@ -19,7 +19,7 @@ from omnimill.pipelines.decoders.text import html_text, plain_text
 from omnimill.pipelines.decoders.transcripts import parse_transcript, transcript_form
 from omnimill.pipelines.sources.assets3d import ViewSettings, asset_examples, attachment_inputs
 from omnimill.pipelines.sources.audio_files import audio_examples
-from omnimill.pipelines.sources.examples import make_example
+from omnimill.pipelines.sources.examples import make_example, name_tags
 from omnimill.pipelines.sources.media import SegmentSettings
 from omnimill.pipelines.sources.video import VideoSettings, video_examples
 from omnimill.schema import Example, Provenance, Text
@@ -32,10 +32,11 @@ _SIDECARS = ("json", "csv", "tsv", "mtl", "yaml", "yml", "toml", "xml")
 class FilesSource(Source):
     """Every regular file below a folder is a record, told apart by its content.
 
-    Pictures, sound, video, meshes, plain text, HTML and transcripts (WebVTT, SubRip, SubViewer, TTML, CTM) become examples. Dropped:
-    ``sidecar`` (JSON, CSV, materials and the like: data about other files), ``unsupported_type``. Quarantined besides
-    what cannot be decoded: ``empty_file``, ``pointer_file`` (the content lies elsewhere), ``mislabelled`` (a medium by
-    its name that holds something else which is none).
+    Pictures, sound, video, meshes, plain text, HTML and transcripts (WebVTT, SubRip, SubViewer, TTML, CTM) become
+    examples. Dropped: ``sidecar`` (JSON, CSV, materials and the like: data about other files), ``unsupported_type``.
+    Quarantined besides what cannot be decoded: ``empty_file``, ``pointer_file`` (the content lies elsewhere),
+    ``mislabelled`` (a medium by its name that holds something else which is none). Media that are another one, or
+    pictures of another format, than their name says are read as what they are, with the tag ``mislabelled``.
 
     max_text_bytes: of text, HTML and transcripts. max_file_bytes: of sound and video.
     images, audio, video, mesh: how these are decoded, as in the sources made for them.
@@ -63,7 +64,7 @@ class FilesSource(Source):
         """The files, and those that meshes among them refer to."""
         refs = {ref.uri: ref for ref in super().inputs(unit)}
         for uri in unit.files:
-            content = self._content(uri, files.relative(uri, self.path))
+            content = sniff(self._head(uri), files.relative(uri, self.path))
             if content is not None and content.medium == "mesh":
                 for ref in attachment_inputs(uri, self.mesh.max_bytes):
                     refs.setdefault(ref.uri, ref)
@@ -80,7 +81,8 @@ class FilesSource(Source):
     def _decode(self, unit: Unit, provenance: Provenance, key: str) -> Sequence[Example]:
         if not provenance.length:
             raise BadRecord("empty_file", "no bytes")
-        content = self._content(provenance.uri, key)
+        head = self._head(provenance.uri)
+        content = sniff(head, key)
         claimed = claimed_medium(key)
         if content is None:
             # A damaged file may have lost its mark; the decoder of what its name says has the last word.
@@ -92,12 +94,16 @@ class FilesSource(Source):
             raise BadRecord("mislabelled", f"named .{suffix(key)} but holds {content.medium} ({content.format})")
         if decode is None:
             raise RecordDropped("sidecar" if content.format in _SIDECARS else "unsupported_type")
-        return decode(self, unit, provenance, key, content)
+        examples = decode(self, unit, provenance, key, content)
+        tags = name_tags(key, head)
+        for example in examples:
+            example.meta.tags |= tags
+        return examples
 
     @staticmethod
-    def _content(uri: str, key: str) -> Content | None:
+    def _head(uri: str) -> bytes:
         with storage.open_read(uri) as stream:
-            return sniff(stream.read(HEAD_BYTES), key)
+            return stream.read(HEAD_BYTES)
 
 
 def _picture(source: FilesSource, unit: Unit, provenance: Provenance, key: str, _: Content) -> Sequence[Example]:

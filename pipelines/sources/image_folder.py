@@ -18,7 +18,7 @@ from omnimill.pipelines import files
 from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.text import parse_json, text_value
-from omnimill.pipelines.sources.examples import make_example, refusal
+from omnimill.pipelines.sources.examples import make_example, name_tags, refusal
 from omnimill.schema import Example, Meta, Provenance, Text
 
 _MAX_LINE_BYTES = 4 << 20
@@ -53,6 +53,7 @@ class ImageFolderSource(Source):
     captions: file below `path`, or None.
     image_field: the picture's path below `path`. text_fields: from field to role; a field holds a text or a list.
     require_caption: drop a picture without any text as ``no_caption``.
+    A picture that is not what its name says is read as what it is, with the tag ``mislabelled``.
     """
 
     selection: ClassVar[tuple[str, ...]] = ("images_per_unit",)
@@ -142,7 +143,11 @@ class ImageFolderSource(Source):
         if self.require_caption and not texts:
             raise RecordDropped("no_caption")
         image = decode_image(data, self.images, provenance.uri, provenance.digest)
-        meta = Meta(url=self._fact(rows, self.url_field), licence=self._fact(rows, self.licence_field))
+        meta = Meta(
+            url=self._fact(rows, self.url_field),
+            licence=self._fact(rows, self.licence_field),
+            tags=name_tags(name, data),
+        )
         return [make_example(self, unit, name, provenance, text=texts, images=[image], meta=meta)]
 
     def _texts(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

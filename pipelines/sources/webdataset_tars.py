@@ -20,7 +20,7 @@ from omnimill.pipelines.decoders.sniff import HEAD_BYTES, claimed_medium, sniff
 from omnimill.pipelines.decoders.tars import Member, gunzip, read_members
 from omnimill.pipelines.decoders.text import parse_json, plain_text, text_value
 from omnimill.pipelines.sources.audio_files import audio_examples
-from omnimill.pipelines.sources.examples import make_example, refusal
+from omnimill.pipelines.sources.examples import make_example, name_tags, refusal
 from omnimill.pipelines.sources.media import SegmentSettings, Words
 from omnimill.pipelines.sources.video import VideoSettings, video_examples
 from omnimill.schema import Example, Image, Provenance, Text
@@ -48,6 +48,8 @@ class WebDatasetSource(Source):
     name; ``json`` holds facts. Any of them may be gzipped. A sample may instead have one video or audio member, its
     texts the caption. Other members turn their sample down as ``unsupported_member`` unless `ignore` names their
     extension, and so do members that belong to no sample.
+
+    Media that are not what their names say are read as what they are; their sample has the tag ``mislabelled``.
 
     path: a tar, or a folder of tars.
     caption_field, url_field, licence_field: keys of ``json``; its caption counts when there is no ``txt``.
@@ -118,7 +120,11 @@ class WebDatasetSource(Source):
             examples = [make_example(self, unit, key, provenance, text=texts, images=images)]
         else:
             raise RecordDropped("no_content")
+        named = [name_tags(name.removesuffix(".gz"), data) for name, data in parts.image + parts.audio + parts.video]
+        wrong = "; ".join(tag for tags in named for tag in tags.values())
         for example in examples:
+            if wrong:
+                example.meta.tags["mislabelled"] = wrong
             example.meta.url = _fact(facts, self.url_field)
             example.meta.licence = _fact(facts, self.licence_field) or self.licence
         return examples

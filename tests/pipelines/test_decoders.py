@@ -24,7 +24,7 @@ from omnimill.errors import BadRecord, RecordDropped
 from omnimill.pipelines.decoders import images
 from omnimill.pipelines.decoders.images import ImageSettings
 from omnimill.pipelines.decoders.pixels import load_grey, load_rgb
-from omnimill.pipelines.decoders.sniff import claimed_medium, sniff
+from omnimill.pipelines.decoders.sniff import claimed_medium, mislabelled, sniff
 from omnimill.pipelines.decoders.tars import gunzip
 from omnimill.pipelines.decoders.text import html_text, parse_json, text_value, utf8
 
@@ -119,6 +119,29 @@ def test_names_promise_media() -> None:
     assert claimed_medium("a/B.JPG") == "image"
     assert claimed_medium("a.tar.mp4") == "video"
     assert claimed_medium("notes.txt") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "wanted"),
+    [
+        ("a.jpg", "PNG", "png as .jpg"),
+        ("a.JPEG", "JPEG", None),
+        ("a.tif", "TIFF", None),
+        ("a.mp4", "GIF", "gif as .mp4"),
+        ("a", "JPEG", None),
+        ("a.txt", "JPEG", None),
+        ("a.webp", "JPEG", "jpeg as .webp"),
+    ],
+)
+def test_wrong_names_are_told(name: str, form: str, wanted: str | None) -> None:
+    assert mislabelled(name, encoded(form)) == wanted
+
+
+def test_sound_in_a_container_of_film_is_not_mislabelled() -> None:
+    film = b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41"
+    assert mislabelled("a.m4a", film) is None
+    assert mislabelled("a.mp4", b"RIFF\0\0\0\0WAVEfmt ") == "wav as .mp4"
+    assert mislabelled("a.jpg", b"\x80\x81") is None
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from blake3 import blake3
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
 from pydantic import ValidationError
 
+from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.pixels import encode, encoded_format, load_rgb
 from omnimill.pipelines.operators.image import ImageAspect, ImageBlur, ImageResize, ImageSize, ImageUniform
+from omnimill.pipelines.operators.image_text import ImageTextOnly
 from omnimill.schema import Example, Image, Provenance
 
 
@@ -102,3 +108,78 @@ def test_resize_shrinks_and_never_enlarges() -> None:
 def test_resize_needs_a_bound() -> None:
     with pytest.raises(ValidationError, match="one of short_side and long_side"):
         ImageResize(op="image_resize")
+
+
+def page(paper: int, ink: int, size: int = 18, seed: int = 0, lines: int = 30) -> np.ndarray:
+    """A screenshot of made-up words in lines."""
+    draw = np.random.default_rng(seed)
+    picture = Pillow.new("L", (800, 600), paper)
+    pen = ImageDraw.Draw(picture)
+    for y in range(12, min(600 - 2 * size, 12 + lines * 2 * size), 2 * size):
+        words = ("".join(draw.choice(list("abcdefghinorstu"), draw.integers(2, 9))) for _ in range(9))
+        pen.text((20, y), " ".join(words), fill=ink, font=ImageFont.load_default(size))
+    return np.repeat(np.asarray(picture)[:, :, None], 3, 2)
+
+
+def scene_like(seed: int = 0) -> np.ndarray:
+    """Coloured discs over one another, as a photograph has edges."""
+    draw = np.random.default_rng(seed)
+    picture = Pillow.new("RGB", (800, 600))
+    pen = ImageDraw.Draw(picture)
+    for _ in range(400):
+        x, y, radius = draw.integers(0, 800), draw.integers(0, 600), 4 + 90 * draw.random() ** 3
+        pen.ellipse(
+            (x - radius, y - radius, x + radius, y + radius), fill=tuple(int(c) for c in draw.integers(0, 255, 3))
+        )
+    return np.array(picture)
+
+
+def test_pictures_of_writing_alone_are_told_from_others() -> None:
+    slanted = page(240, 20) * np.linspace(1, 0.6, 800)[None, :, None]
+    written = {"page": page(250, 10), "dark": page(20, 230, 24), "uneven light": slanted, "large": page(255, 60, 40)}
+    captioned = scene_like()
+    captioned[500:] = page(250, 10)[:100]
+    others = {
+        "scene": scene_like(),
+        "captioned": captioned,
+        "flat": np.full((600, 800, 3), 250),
+        "checks": checks(512, 8),
+    }
+    operator = ImageTextOnly(op="image_text_only")
+    for name, rgb in written.items():
+        assert operator([example(image(rgb))]) == ["image_text_only"], name
+    for name, rgb in others.items():
+        one = example(image(rgb))
+        assert operator([one, example()]) == [None, None], name
+        assert one.meta.scores["image_text"] < 0.5, name
+    # One picture that is none of writing keeps an example.
+    assert operator([example(image(written["page"]), image(others["scene"]))]) == [None]
+
+
+def test_without_a_bound_operators_measure_only() -> None:
+    examples = [example(flat(300, 64)), example(image(page(250, 10))), example()]
+    operators = (
+        ImageSize(op="image_size"),
+        ImageAspect(op="image_aspect", max_ratio=None),
+        ImageUniform(op="image_uniform", min_std=None),
+        ImageBlur(op="image_blur", min_variance=None),
+        ImageTextOnly(op="image_text_only", max_share=None),
+    )
+    for operator in operators:
+        assert operator(examples) == [None, None, None]
+    names = {"image_short_side", "image_long_side", "image_aspect", "image_std", "laplacian_variance", "image_text"}
+    assert [set(one.meta.scores) for one in examples] == [names, names, set()]
+    assert examples[0].meta.scores["image_aspect"] == pytest.approx(300 / 64)
+    assert examples[0].meta.scores["image_short_side"] == 64
+
+
+def test_real_pages_and_photographs(realdata: Path) -> None:
+    folder = realdata / "images" / "skimage"
+    if folder.exists():
+        scores = {}
+        for path in folder.glob("*.png"):
+            one = example(decode_image(path.read_bytes(), ImageSettings()))
+            ImageTextOnly(op="image_text_only", max_share=None)([one])
+            scores[path.stem] = one.meta.scores["image_text"]
+        assert scores["page"] > 0.8
+        assert all(scores[name] < 0.3 for name in ("astronaut", "chelsea", "coffee") if name in scores)

@@ -249,7 +249,8 @@ def test_batches_and_threads_do_not_change_what_is_stored(tmp_path: Path) -> Non
         commit = process_unit(source, chain, unit, dataset, threads=threads)
         rows = [from_row(row) for ref in commit.shards for row in dataset.read(ref).to_pylist()]
         assert all(min(row.images[0].width, row.images[0].height) <= 128 for row in rows)
-        assert all(set(row.meta.scores) == {"image_std", "laplacian_variance"} for row in rows)
+        names = {"image_short_side", "image_long_side", "image_std", "laplacian_variance"}
+        assert all(set(row.meta.scores) == names for row in rows)
         found.append((commit.counts, rows))
     assert found[0] == found[1] == found[2]
     assert found[0][0].examples_dropped == {"image_too_small": 1}

@@ -22,6 +22,7 @@ from omnimill.infra.dataset import Dataset
 from omnimill.pipelines.base import Source
 from omnimill.pipelines.decoders import tars as tars_decoder
 from omnimill.pipelines.process import process_unit
+from omnimill.pipelines.sources.files import FilesSource
 from omnimill.pipelines.sources.image_folder import ImageFolderSource
 from omnimill.pipelines.sources.webdataset_tars import WebDatasetSource
 from omnimill.pipelines.verdicts import Outcome, decode_in_order, read_records
@@ -261,7 +262,15 @@ def test_a_medium_is_what_its_content_says(tmp_path: Path) -> None:
     write_tar(
         tmp_path / "a.tar", [("a.mp4", picture()), ("b.png", picture()), ("c.jpg", b"<html><body></body></html>")]
     )
-    assert reasons(outcomes(tars(tmp_path))) == {"kept": 2, "not_an_image": 1}
+    found = outcomes(tars(tmp_path))
+    assert reasons(found) == {"kept": 2, "not_an_image": 1}
+    assert [one.meta.tags for one in examples(found)] == [{"mislabelled": f"jpeg as .{end}"} for end in ("mp4", "png")]
+    (tmp_path / "d.png").write_bytes(picture())
+    (tmp_path / "e.jpg").write_bytes(picture())
+    tags = [{"mislabelled": "jpeg as .png"}, {}]
+    assert [one.meta.tags for one in examples(outcomes(folder(tmp_path)))] == tags
+    anything = FilesSource(type="files", name="files", path=str(tmp_path), include=("*.jpg", "*.png"))
+    assert [one.meta.tags for one in examples(outcomes(anything))] == tags
 
 
 @settings(max_examples=60, deadline=None)

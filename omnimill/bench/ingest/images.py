@@ -10,7 +10,8 @@ The ceiling is a bare pool of as many threads as there are cores whose function 
 and encodes; it keeps nothing and writes nothing. A second row gives that function to Daft and Ray Data as well: what is
 left there is the cost of getting pictures in and out.
 
-Ray is started before the clock, for us and for Ray Data; workers start with the work.
+Every contestant but img2dataset, which starts its processes anew each time, has done a few other pictures before the
+clock: Ray is started, workers are there and libraries loaded.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ SHORT_SIDE = 384
 QUALITY = 90
 MIN_SIDE = 64
 MAX_ASPECT = 3.0
+UNIT_FILES = 256
 FILES_PER_TAR = 1_000
+FEW = "few"
 CEILING = "bare_threads"
 TARS = "omnimill_tars"
 # Ends the names of peers that run our function.
@@ -48,9 +51,7 @@ Convert = Callable[[bytes], bytes]
 def run() -> list[Metric]:
     """Images per second and peak memory of all contestants, and ours from tars."""
     with tempfile.TemporaryDirectory() as folder:
-        inputs = Path(folder, "photos")
-        paths = write_photos(inputs, FILES)
-        write_tars(paths, Path(folder, "tars"))
+        write_inputs(Path(folder), FILES)
         runs = {name: run_alone(prepare) for name, prepare in contests(folder).items()}
     for name, done in runs.items():
         if done.value != FILES:
@@ -76,8 +77,8 @@ def contests(folder: str) -> dict[str, Callable[[], Contest]]:
     """All contestants that are installed, by name."""
     found: dict[str, Callable[[], Contest]] = {
         CEILING: partial(_bare_threads, folder),
-        OURS: partial(_ours, folder, {"type": "image_folder", "path": f"{folder}/photos"}),
-        TARS: partial(_ours, folder, {"type": "webdataset", "path": f"{folder}/tars"}),
+        OURS: partial(_ours, folder, {"type": "image_folder", "images_per_unit": UNIT_FILES}, "photos"),
+        TARS: partial(_ours, folder, {"type": "webdataset"}, "tars"),
         "ray_data": partial(_ray_data, folder, usual),
         "ray_data" + GIVEN: partial(_ray_data, folder, bare),
         "daft": partial(_daft, folder, usual),
@@ -90,12 +91,19 @@ def contests(folder: str) -> dict[str, Callable[[], Contest]]:
     return {name: prepare for name, prepare in found.items() if name.removesuffix(GIVEN) not in missing}
 
 
-def write_tars(paths: list[Path], folder: Path) -> None:
-    """The files as tars of samples with a caption each."""
+def write_inputs(folder: Path, count: int) -> None:
+    """`count` photos in a folder and in tars with a caption each, and a few more to start with."""
+    photos = write_photos(folder / "photos", count)
+    _write_tars(photos, folder / "tars")
+    _write_tars(write_photos(folder / FEW / "photos", 8 * _cores()), folder / FEW / "tars")
+
+
+def _write_tars(paths: list[Path], folder: Path) -> None:
     folder.mkdir()
-    for start in range(0, len(paths), FILES_PER_TAR):
-        with tarfile.open(folder / f"{start // FILES_PER_TAR:05d}.tar", "w") as archive:
-            for path in paths[start : start + FILES_PER_TAR]:
+    size = min(FILES_PER_TAR, -(-len(paths) // _cores()))
+    for number, start in enumerate(range(0, len(paths), size)):
+        with tarfile.open(folder / f"{number:05d}.tar", "w") as archive:
+            for path in paths[start : start + size]:
                 archive.add(path, path.name)
                 caption = b"A made-up photograph."
                 header = tarfile.TarInfo(f"{path.stem}.txt")
@@ -139,18 +147,15 @@ def usual(data: bytes) -> bytes:
 def _bare_threads(folder: str) -> Contest:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
-    paths = _photos(folder)
-    bare(paths[0].read_bytes())
-
-    def work() -> int:
+    def work(folder: str) -> int:
         with ThreadPoolExecutor(_cores()) as pool:
-            return sum(pool.map(lambda path: len(bare(path.read_bytes())) > 0, paths))
+            return sum(pool.map(lambda path: len(bare(path.read_bytes())) > 0, _photos(folder)))
 
-    return work
+    work(f"{folder}/{FEW}")
+    return partial(work, folder)
 
 
-def _ours(folder: str, source: dict[str, str]) -> Contest:
-    from omnimill.infra import lineage  # noqa: PLC0415
+def _ours(folder: str, source: dict[str, str | int], inputs: str) -> Contest:
     from omnimill.infra.ray_session import ray_session  # noqa: PLC0415
     from omnimill.pipelines.dag import Dag  # noqa: PLC0415
     from omnimill.pipelines.run import ingest  # noqa: PLC0415
@@ -162,18 +167,22 @@ def _ours(folder: str, source: dict[str, str]) -> Contest:
         {"op": "image_blur"},
         {"op": "image_resize", "short_side": SHORT_SIDE, "quality": QUALITY},
     ]
-    root = f"{folder}/{source['type']}"
-    lineage.runs(root)  # makes the tracking store, once for all runs under a root
-    dag = Dag.model_validate({"dataset": "photos", "sources": [{"name": "photos", **source, "operators": operators}]})
     session = ray_session(_cores())
     session.__enter__()
 
-    def work() -> int:
-        rows = ingest(dag, root).manifest.rows
+    def work(path: str, dataset: str) -> int:
+        entry = {"name": "photos", **source, "path": path, "operators": operators}
+        dag = Dag.model_validate({"dataset": dataset, "sources": [entry]})
+        return ingest(dag, f"{folder}/root_of_{inputs}").manifest.rows
+
+    work(f"{folder}/{FEW}/{inputs}", "few")
+
+    def timed() -> int:
+        rows = work(f"{folder}/{inputs}", "photos")
         session.__exit__(None, None, None)
         return rows
 
-    return work
+    return timed
 
 
 def _ray_data(folder: str, function: Convert) -> Contest:
@@ -187,14 +196,20 @@ def _ray_data(folder: str, function: Convert) -> Contest:
     def one(row: dict[str, bytes]) -> dict[str, bytes]:
         return {"path": row["path"], "jpeg": function(row["bytes"])}
 
-    def work() -> int:
+    def work(folder: str) -> int:
+        output = f"{folder}/ray_data_{function.__name__}"
         files = ray.data.read_binary_files(f"{folder}/photos", include_paths=True)
-        files.map(one).write_parquet(f"{folder}/ray_data_{function.__name__}")
-        rows = _parquet_rows(f"{folder}/ray_data_{function.__name__}")
+        files.map(one).write_parquet(output)
+        return _parquet_rows(output)
+
+    work(f"{folder}/{FEW}")
+
+    def timed() -> int:
+        rows = work(folder)
         session.__exit__(None, None, None)
         return rows
 
-    return work
+    return timed
 
 
 def _daft(folder: str, function: Convert) -> Contest:
@@ -203,14 +218,15 @@ def _daft(folder: str, function: Convert) -> Contest:
     daft.set_runner_native()
     expression = daft.func(function, return_dtype=daft.DataType.binary())
 
-    def work() -> int:
+    def work(folder: str) -> int:
+        output = f"{folder}/daft_{function.__name__}"
         files = daft.from_glob_path(f"{folder}/photos/*.jpg")
         loaded = files.with_column("data", files["path"].download())
-        converted = loaded.select(loaded["path"], expression(loaded["data"]).alias("jpeg"))
-        converted.write_parquet(f"{folder}/daft_{function.__name__}")
-        return _parquet_rows(f"{folder}/daft_{function.__name__}")
+        loaded.select(loaded["path"], expression(loaded["data"]).alias("jpeg")).write_parquet(output)
+        return _parquet_rows(output)
 
-    return work
+    work(f"{folder}/{FEW}")
+    return partial(work, folder)
 
 
 def _img2dataset(folder: str) -> Contest:
