@@ -21,7 +21,7 @@ from omnimill import schema
 Pixels = NDArray[np.uint8]
 # Smallest size, as width and height in pixels, at which a picture of a given size has to be at hand; (0, 0) for none.
 Wanted = Callable[[int, int], tuple[int, int]]
-Chroma = Literal["4:2:0", "4:4:4"]
+Chroma = Literal["yuv420", "yuv444"]
 
 JPEG_QUALITY = 90
 # Larger pictures are decoded again for each who looks, so that what waits in a unit's task stays small.
@@ -66,7 +66,7 @@ class Encoding:
     """How pixels become bytes: JPEG of a quality (1 to 100) and chroma subsampling; PNG up to 128 x 128 pixels."""
 
     quality: int = JPEG_QUALITY
-    chroma: Chroma = "4:4:4"
+    chroma: Chroma = "yuv444"
 
 
 class Picture(schema.Image):
@@ -233,6 +233,6 @@ def encode(pixels: Pixels, encoding: Encoding = Encoding()) -> bytes:
             np.ascontiguousarray(pixels[:, :, None] if grey else pixels),
             quality=encoding.quality,
             colorspace="GRAY" if grey else "RGB",
-            colorsubsampling="Gray" if grey else encoding.chroma.replace(":", ""),
+            colorsubsampling="Gray" if grey else encoding.chroma.removeprefix("yuv"),
         )
     )

@@ -120,7 +120,7 @@ class ImageResize(Operator):
     """Shrinks pictures so that no side passes its bound, and encodes them again; smaller ones stay as they are.
 
     short_side, long_side: bounds in pixels; the proportions are kept. The digest stays that of the source's bytes.
-    quality, chroma: of the JPEG files; 4:2:0 is what nearly all photographs on the web have.
+    quality, chroma: of the JPEG files; yuv420 is what nearly all photographs on the web have.
     """
 
     version: ClassVar[int] = 2
@@ -132,7 +132,7 @@ class ImageResize(Operator):
     short_side: int | None = Field(None, ge=1)
     long_side: int | None = Field(None, ge=1)
     quality: int = Field(JPEG_QUALITY, ge=1, le=100)
-    chroma: Chroma = "4:2:0"
+    chroma: Chroma = "yuv420"
 
     @model_validator(mode="after")
     def _bounded(self) -> ImageResize:

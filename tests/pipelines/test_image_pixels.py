@@ -199,14 +199,14 @@ def test_shrinking_is_close_to_area_means() -> None:
 def test_chroma_and_quality_are_as_set() -> None:
     image = decode_image(encoded(noise(600, 400)), ANY)
     sizes = {}
-    for chroma in ("4:2:0", "4:4:4"):
+    for chroma in ("yuv420", "yuv444"):
         operator = ImageResize(op="image_resize", long_side=300, chroma=chroma, quality=80)
         one = example(image)
         operator([one])
         with Image.open(io.BytesIO(one.images[0].data)) as stored:
             sizes[chroma] = len(one.images[0].data), stored.layer[0][1]  # type: ignore[attr-defined]
-    assert sizes["4:2:0"][0] < sizes["4:4:4"][0]
-    assert (sizes["4:2:0"][1], sizes["4:4:4"][1]) == (2, 1)
+    assert sizes["yuv420"][0] < sizes["yuv444"][0]
+    assert (sizes["yuv420"][1], sizes["yuv444"][1]) == (2, 1)
 
 
 def test_grey_stays_grey() -> None:
