@@ -26,7 +26,7 @@ from omnimill.infra.retry import patiently as _patient
 T = TypeVar("T")
 Mark = dict[str, str | int]
 
-_CHUNK = 8 << 20
+_CHUNK = 1 << 20
 _BUFFER = 256 << 10
 _THREADS = 16
 # Small files of a remote folder that are read at once, and how many are read ahead of who uses them.
@@ -94,7 +94,7 @@ def open_read(url: str) -> BinaryIO:
     """A binary reader; the caller closes it. One of a remote store checks lengths and tries again what fails."""
     fs, path = filesystem(url)
     if _is_local(fs):
-        return Path(path).open("rb")
+        return open(path, "rb")  # noqa: PTH123 - a path object would cost more than the call
     size = _patient(f"looking up {url}", lambda: fs.info(path))["size"]
     if size is None:  # a web server that does not say
         return fs.open(path, "rb")  # type: ignore[no-any-return]
@@ -237,9 +237,11 @@ def digest_files(urls: Sequence[str]) -> list[str]:
 
 
 def chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """A stream's bytes in pieces of 8 MiB."""
+    """A stream's bytes in pieces of 1 MiB."""
     while chunk := stream.read(_CHUNK):
         yield chunk
+        if len(chunk) < _CHUNK:
+            return
 
 
 def publish_bytes(url: str, data: bytes) -> None:

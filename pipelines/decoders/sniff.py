@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
 Medium = Literal["image", "audio", "video", "mesh", "transcript", "html", "text", "data", "pointer", "other"]
@@ -142,6 +141,7 @@ _MEDIA_SUFFIXES: dict[Medium, set[str]] = {
     "video": {"mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "m2ts", "flv", "wmv", "ogv", "3gp"},
     "mesh": {"glb", "gltf", "obj", "ply", "dae", "stl", "off"},
 }
+_MEDIUM_OF: dict[str, Medium] = {ending: medium for medium, endings in _MEDIA_SUFFIXES.items() for ending in endings}
 # Suffixes of pictures that are not the name of their format.
 _PICTURE_FORMATS = (
     dict.fromkeys(("jpg", "jpe", "jfif", "mpo"), "jpeg")
@@ -177,8 +177,7 @@ _CONTROL = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
 def claimed_medium(name: str) -> Medium | None:
     """The medium that a file's suffix promises; None when it promises none of image, audio, video or mesh."""
-    ending = suffix(name)
-    return next((medium for medium, endings in _MEDIA_SUFFIXES.items() if ending in endings), None)
+    return _MEDIUM_OF.get(suffix(name))
 
 
 def mislabelled(name: str, head: bytes) -> str | None:
@@ -187,9 +186,10 @@ def mislabelled(name: str, head: bytes) -> str | None:
     None when the name is right, says nothing, or nothing is recognised. Formats count for pictures, the medium for
     others: containers of sound and film go by many names.
     """
-    content, ending = sniff(head, name), suffix(name)
-    claimed = claimed_medium(name)
-    if content is None or claimed is None:
+    ending = suffix(name)
+    claimed = _MEDIUM_OF.get(ending)
+    content = sniff(head, name) if claimed is not None else None
+    if content is None:
         return None
     right = content.format == _PICTURE_FORMATS.get(ending, ending) if claimed == "image" else content.medium == claimed
     # Sound may come in a container of film.
@@ -199,7 +199,8 @@ def mislabelled(name: str, head: bytes) -> str | None:
 
 def suffix(name: str) -> str:
     """The last suffix of a name in lower case, without the dot."""
-    return PurePosixPath(name).suffix[1:].lower()
+    stem, _, ending = name.rstrip("/").rpartition("/")[2].rpartition(".")
+    return ending.lower() if stem else ""
 
 
 def sniff(head: bytes, name: str = "") -> Content | None:
