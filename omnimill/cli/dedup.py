@@ -21,7 +21,7 @@ def dedup(file: DedupFile, root: Root = DEFAULT_ROOT, cpus: Cpus = None, json: J
 
     Shards are not rewritten; tokenization leaves out what the selections it names leave out.
 
-    Example: omnimill dedup pipelines/dags/realdata_dedup.yaml --root runs/realdata
+    Example: omnimill dedup pipelines/dags/demo_dedup.yaml --root runs/demo
     """
     from omnimill.pipelines.dedup.config import Dedup
     from omnimill.pipelines.dedup.run import dedup as run
