@@ -10,7 +10,7 @@ from omnimill.errors import OmnimillError
 from omnimill.progress import console
 
 # Modules of this package with a `run() -> list[Metric]`, in the order they are measured.
-SECTIONS: tuple[str, ...] = ("text_rules", "fetch", "video", "text_near", "image_near")
+SECTIONS: tuple[str, ...] = ("images", "text_rules", "fetch", "video", "text_near", "image_near")
 
 
 def run(sections: Sequence[str] = SECTIONS) -> list[Metric]:

@@ -4,11 +4,12 @@ Every contestant reads the same files from a local folder and writes pictures wh
 JPEG of quality 90 with 4:2:0 chroma; smaller ones keep their bytes. Ours also proves every file, filters by size,
 aspect, uniformity and blur, hashes, and commits units of 256 files under a manifest; no peer does the last three.
 img2dataset gets its filters of size and aspect, ``file://`` addresses in place of a web server, and hashing off.
-Daft and Ray Data run on every row what img2dataset does too (OpenCV: decode, area means, encode) and write Parquet.
+Ray Data maps what img2dataset does too (OpenCV: decode, area means, encode) over files and writes Parquet. Daft uses
+its own image functions, which resize to one size for all and have no setting of quality, and writes Parquet.
 
 The ceiling is a bare pool of as many threads as there are cores whose function decodes no larger than needed, resizes
-and encodes; it keeps nothing and writes nothing. A second row gives that function to Daft and Ray Data as well: what is
-left there is the cost of getting pictures in and out.
+and encodes; it keeps nothing and writes nothing. A second row gives that function to Daft and Ray Data: what is left
+there is the cost of getting pictures in and out.
 
 Every contestant but img2dataset, which starts its processes anew each time, has done a few other pictures before the
 clock: Ray is started, workers are there and libraries loaded.
@@ -33,6 +34,7 @@ from omnimill.bench.metric import OURS, Metric
 
 FILES = 20_000
 SHORT_SIDE = 384
+COMMON_SIZE = (512, 384)
 QUALITY = 90
 MIN_SIDE = 64
 MAX_ASPECT = 3.0
@@ -81,7 +83,7 @@ def contests(folder: str) -> dict[str, Callable[[], Contest]]:
         TARS: partial(_ours, folder, {"type": "webdataset"}, "tars"),
         "ray_data": partial(_ray_data, folder, usual),
         "ray_data" + GIVEN: partial(_ray_data, folder, bare),
-        "daft": partial(_daft, folder, usual),
+        "daft": partial(_daft, folder, None),
         "daft" + GIVEN: partial(_daft, folder, bare),
         "img2dataset": partial(_img2dataset, folder),
     }
@@ -212,17 +214,20 @@ def _ray_data(folder: str, function: Convert) -> Contest:
     return timed
 
 
-def _daft(folder: str, function: Convert) -> Contest:
+def _daft(folder: str, function: Convert | None) -> Contest:
     import daft  # noqa: PLC0415
 
     daft.set_runner_native()
-    expression = daft.func(function, return_dtype=daft.DataType.binary())
 
     def work(folder: str) -> int:
-        output = f"{folder}/daft_{function.__name__}"
+        output = f"{folder}/daft_{'own' if function is None else function.__name__}"
         files = daft.from_glob_path(f"{folder}/photos/*.jpg")
-        loaded = files.with_column("data", files["path"].download())
-        loaded.select(loaded["path"], expression(loaded["data"]).alias("jpeg")).write_parquet(output)
+        data = files["path"].download()
+        if function is None:
+            jpeg = data.decode_image(mode="RGB").resize(*COMMON_SIZE).encode_image("jpeg")
+        else:
+            jpeg = daft.func(function, return_dtype=daft.DataType.binary())(data)
+        files.select(files["path"], jpeg.alias("jpeg")).write_parquet(output)
         return _parquet_rows(output)
 
     work(f"{folder}/{FEW}")
