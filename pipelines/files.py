@@ -21,6 +21,7 @@ from fsspec.utils import glob_translate
 
 from omnimill.errors import BadRecord, ConfigError
 from omnimill.infra import storage
+from omnimill.infra.dataset import Unit
 
 T = TypeVar("T")
 
@@ -84,6 +85,16 @@ def groups(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
     rest = iter(items)
     while group := tuple(islice(rest, size)):
         yield group
+
+
+def byte_ranges(source: str, url: str, size: int) -> Iterator[Unit]:
+    """A file as one unit, or, when it is larger than `size` bytes, as a unit for every range of that size."""
+    total = int(storage.stat(url)["bytes"])
+    if total <= size:
+        yield Unit(source=source, files=(url,))
+        return
+    for offset in range(0, total, size):
+        yield Unit(source=source, files=(url,), options={"offset": offset, "length": size})
 
 
 def read_file(url: str, max_bytes: int) -> bytes:

@@ -10,7 +10,6 @@ from blake3 import blake3
 from pydantic import Field
 
 from omnimill.errors import BadRecord
-from omnimill.infra import storage
 from omnimill.infra.dataset import InputRef, Unit
 from omnimill.pipelines import files
 from omnimill.pipelines.base import Record
@@ -38,12 +37,10 @@ class JsonlSource(TextRows):
 
     def units(self) -> Iterator[Unit]:
         for url in files.find(self.path, self.include, self.exclude):
-            size = int(storage.stat(url)["bytes"])
-            if files.is_compressed(url) or size <= self.bytes_per_unit:
+            if files.is_compressed(url):
                 yield Unit(source=self.name, files=(url,))
-                continue
-            for offset in range(0, size, self.bytes_per_unit):
-                yield Unit(source=self.name, files=(url,), options={"offset": offset, "length": self.bytes_per_unit})
+            else:
+                yield from files.byte_ranges(self.name, url, self.bytes_per_unit)
 
     def inputs(self, unit: Unit) -> list[InputRef]:
         """The file, or of a byte range the lines that begin in it."""

@@ -62,12 +62,7 @@ class RldsSource(RunSettings, Source):
 
     def units(self) -> Iterator[Unit]:
         for url in files.find(self.path, self.include, self.exclude):
-            size = int(storage.stat(url)["bytes"])
-            if size <= self.bytes_per_unit:
-                yield Unit(source=self.name, files=(url,))
-                continue
-            for offset in range(0, size, self.bytes_per_unit):
-                yield Unit(source=self.name, files=(url,), options={"offset": offset, "length": self.bytes_per_unit})
+            yield from files.byte_ranges(self.name, url, self.bytes_per_unit)
 
     def inputs(self, unit: Unit) -> list[InputRef]:
         """The file, or of a byte range the records that begin in it."""
