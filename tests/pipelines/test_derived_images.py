@@ -259,7 +259,10 @@ def test_trace_and_impact_go_through_derived_datasets(
         return f"{root}/{name}", ingest(made, root).digest
 
     web, version = run("web", photos)
-    select(web, "clean", 3)
+    dataset = Dataset(root, "web")
+    shards = [ref for commit in dataset.manifest()[1].commits for ref in commit.shards]
+    keys = [key for ref in shards for key in dataset.read(ref).column("key").to_pylist()]
+    select(web, "clean", keys.index("3.jpg"))
     again, middle = run("again", examples_of(web, selections=["clean"]))
     _, last = run("shapes", patches_of(again), pairs_of(web))
     catalog = Catalog(root)
