@@ -38,7 +38,6 @@ COMMON_SIZE = (512, 384)
 QUALITY = 90
 MIN_SIDE = 64
 MAX_ASPECT = 3.0
-UNIT_FILES = 256
 FILES_PER_TAR = 1_000
 FEW = "few"
 CEILING = "bare_threads"
@@ -79,8 +78,8 @@ def contests(folder: str) -> dict[str, Callable[[], Contest]]:
     """All contestants that are installed, by name."""
     found: dict[str, Callable[[], Contest]] = {
         CEILING: partial(_bare_threads, folder),
-        OURS: partial(_ours, folder, {"type": "image_folder", "images_per_unit": UNIT_FILES}, "photos"),
-        TARS: partial(_ours, folder, {"type": "webdataset"}, "tars"),
+        OURS: partial(_ours, folder, "image_folder", "photos"),
+        TARS: partial(_ours, folder, "webdataset", "tars"),
         "ray_data": partial(_ray_data, folder, usual),
         "ray_data" + GIVEN: partial(_ray_data, folder, bare),
         "daft": partial(_daft, folder, None),
@@ -157,7 +156,7 @@ def _bare_threads(folder: str) -> Contest:
     return partial(work, folder)
 
 
-def _ours(folder: str, source: dict[str, str | int], inputs: str) -> Contest:
+def _ours(folder: str, source: str, inputs: str) -> Contest:
     from omnimill.infra.ray_session import ray_session  # noqa: PLC0415
     from omnimill.pipelines.dag import Dag  # noqa: PLC0415
     from omnimill.pipelines.run import ingest  # noqa: PLC0415
@@ -172,12 +171,13 @@ def _ours(folder: str, source: dict[str, str | int], inputs: str) -> Contest:
     session = ray_session(_cores())
     session.__enter__()
 
-    def work(path: str, dataset: str) -> int:
-        entry = {"name": "photos", **source, "path": path, "operators": operators}
+    def work(path: str, dataset: str, **settings: int) -> int:
+        entry = {"name": "photos", "type": source, "path": path, "operators": operators, **settings}
         dag = Dag.model_validate({"dataset": dataset, "sources": [entry]})
         return ingest(dag, f"{folder}/root_of_{inputs}").manifest.rows
 
-    work(f"{folder}/{FEW}/{inputs}", "few")
+    # A unit for every worker that there will be.
+    work(f"{folder}/{FEW}/{inputs}", "few", **({"images_per_unit": 8} if source == "image_folder" else {}))
 
     def timed() -> int:
         rows = work(f"{folder}/{inputs}", "photos")
