@@ -111,8 +111,10 @@ def findings(dataset: Dataset, digest: str, manifest: Manifest) -> Findings:
             for source, counts in sorted(languages.items())
             if set(counts) - {None}
         },
-        mislabelled=[tag for tag in _tags(tagged, _MISLABELLED_SHOWN) if tag.name == _MISLABELLED],
-        tags=[tag for tag in _tags(tagged, _EXAMPLES) if tag.name != _MISLABELLED and _telling(tag, tagged)],
+        mislabelled=_tags(
+            {which: keys for which, keys in tagged.items() if which[1] == _MISLABELLED}, _MISLABELLED_SHOWN
+        ),
+        tags=_tags(_telling(tagged), _EXAMPLES),
         selections=[
             _selection_card(dataset, manifest, name, selection)
             for name, selection in current_selections(dataset, digest)
@@ -127,16 +129,24 @@ def _tags(tagged: Mapping[tuple[str, str, str], Sequence[str]], shown: int) -> l
     ]
 
 
-def _telling(tag: Tag, tagged: Mapping[tuple[str, str, str], Sequence[str]]) -> bool:
-    """Whether a tag groups examples: one with a value of its own for nearly every example tells a reader nothing."""
-    counts = [len(keys) for (source, name, _), keys in tagged.items() if (source, name) == (tag.source, tag.name)]
-    return len(counts) <= _TAG_VALUES and sum(counts) >= _TAG_EXAMPLES * len(counts)
+def _telling(tagged: Mapping[tuple[str, str, str], Sequence[str]]) -> dict[tuple[str, str, str], Sequence[str]]:
+    """The tags that group examples: one with a value of its own for nearly every example tells a reader nothing."""
+    values: Counter[tuple[str, str]] = Counter()
+    examples: Counter[tuple[str, str]] = Counter()
+    for (source, name, _), keys in tagged.items():
+        values[source, name] += 1
+        examples[source, name] += len(keys)
+    return {
+        (source, name, value): keys
+        for (source, name, value), keys in tagged.items()
+        if name != _MISLABELLED
+        and values[source, name] <= _TAG_VALUES
+        and examples[source, name] >= _TAG_EXAMPLES * values[source, name]
+    }
 
 
 def _selection_card(dataset: Dataset, manifest: Manifest, digest: str, selection: Selection) -> SelectionCard:
-    rows = [
-        {**row, "shard": part.shard} for part in selection.shards for row in left_out(dataset, part.file).to_pylist()
-    ]
+    rows = [row for part in selection.shards for row in left_out(dataset, part.file).to_pylist()]
     members, sizes, places = _members(dataset, manifest, {row["id"] for row in rows} | {row["twin"] for row in rows})
     reasons = Counter((row["step"], row["reason"]) for row in rows)
     pairs: Counter[tuple[str, str]] = Counter()

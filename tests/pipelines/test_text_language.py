@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from omnimill.pipelines.operators.text_language import TextLanguage
 from omnimill.schema import Example, Meta, Provenance, Text
-
-pytest.importorskip("py3langid", reason="the web extra is not installed")
 
 TEXTS = {
     "en": "All human beings are born free and equal in dignity and rights.",
