@@ -140,17 +140,7 @@ def asset_examples(
     attachments = read_attachments(url, data, form, settings.max_bytes)
     poses = sample_poses(settings, provenance.digest)
     rendering = _render(data, form, attachments, poses, settings)
-    images = [
-        Image(
-            data=picture,
-            format="jpeg",
-            width=settings.size,
-            height=settings.size,
-            digest=blake3(picture).hexdigest(),
-            uri=provenance.uri,
-        )
-        for picture in rendering.pictures
-    ]
+    images = rendered_images(rendering.pictures, settings.size, provenance.uri)
     named = set(references(data, form))
     scores = {
         "mesh_faces": float(rendering.faces),
@@ -232,6 +222,14 @@ def _render(
     camera = Camera(settings.size, settings.field_of_view, settings.background)
     limits = MeshLimits(settings.max_faces, settings.max_texture_pixels)
     return isolated("mesh", settings.timeout_seconds, render_asset, data, form, attachments, poses, camera, limits)
+
+
+def rendered_images(pictures: Sequence[bytes], size: int, uri: str) -> list[Image]:
+    """JPEG files of `size` by `size` pixels, rendered from the asset at `uri`."""
+    return [
+        Image(data=data, format="jpeg", width=size, height=size, digest=blake3(data).hexdigest(), uri=uri)
+        for data in pictures
+    ]
 
 
 def require_extra() -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import ClassVar, Literal
 
-from blake3 import blake3
 from pydantic import Field, model_validator
 
 from omnimill.infra import storage
@@ -21,9 +20,9 @@ from omnimill.pipelines.decoders.mesh_files import mesh_format
 from omnimill.pipelines.decoders.rendering import Camera
 from omnimill.pipelines.decoders.scene_pairs import PairSettings, ViewPair, render_pairs
 from omnimill.pipelines.isolation import isolated
-from omnimill.pipelines.sources.assets3d import attachment_inputs, read_attachments, require_extra
+from omnimill.pipelines.sources.assets3d import attachment_inputs, read_attachments, rendered_images, require_extra
 from omnimill.pipelines.sources.examples import make_example
-from omnimill.schema import Example, Image, Meta, Provenance
+from omnimill.schema import Example, Meta, Provenance
 
 
 class ScenePairsSource(Source):
@@ -98,16 +97,6 @@ class ScenePairsSource(Source):
         return [self._example(unit, key, provenance, pair) for pair in pairs]
 
     def _example(self, unit: Unit, key: str, provenance: Provenance, pair: ViewPair) -> Example:
-        images = [
-            Image(
-                data=picture,
-                format="jpeg",
-                width=self.size,
-                height=self.size,
-                digest=blake3(picture).hexdigest(),
-                uri=provenance.uri,
-            )
-            for picture in pair.pictures
-        ]
+        images = rendered_images(pair.pictures, self.size, provenance.uri)
         meta = Meta(scores={"covisibility": pair.covisibility, "view_coverage": pair.valid})
         return make_example(self, unit, f"{key}#{pair.number}", provenance, images=images, meta=meta)
