@@ -7,11 +7,9 @@ from dataclasses import fields
 from functools import partial
 from typing import Literal
 
-import pyarrow as pa
-
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Record
-from omnimill.pipelines.sources.example_shards import ExampleShards, examples_at, open_shard, origins
+from omnimill.pipelines.sources.example_shards import ExampleShards, row_records
 from omnimill.pipelines.sources.examples import make_example
 from omnimill.schema import Example, Provenance
 
@@ -28,13 +26,8 @@ class CommittedExamplesSource(ExampleShards):
     type: Literal["examples"]
 
     def read(self, unit: Unit) -> Iterator[Record]:
-        table, rows = open_shard(unit)
-        keys, provenances = table.column("key").to_pylist(), origins(table)
-        for row in rows:
-            decode = partial(self._decode, unit, keys[row], provenances[row], table, row)
-            yield Record(keys[row], provenances[row], decode)
+        return row_records(unit, "key", partial(self._again, unit))
 
-    def _decode(self, unit: Unit, key: str, provenance: Provenance, table: pa.Table, row: int) -> list[Example]:
-        (parent,) = examples_at(table, [row])
+    def _again(self, unit: Unit, key: str, provenance: Provenance, parent: Example) -> list[Example]:
         columns = {column.name: getattr(parent, column.name) for column in fields(parent) if column.name not in _OWN}
         return [make_example(self, unit, key, provenance, **columns)]

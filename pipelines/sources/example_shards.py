@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, Self
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import ClassVar, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +14,7 @@ from omnimill.errors import ConfigError, IntegrityError, OmnimillError
 from omnimill.infra import arrow_files
 from omnimill.infra.dataset import Dataset, FileRef, InputRef, Unit
 from omnimill.infra.selections import load_selection, selected_url
-from omnimill.pipelines.base import Parent, Source
+from omnimill.pipelines.base import Parent, Record, Source
 from omnimill.schema import Example, Provenance, check_example_schema, from_row
 
 _ORIGIN = ("uri", "digest", "offset", "length")
@@ -100,7 +101,33 @@ def examples_at(table: pa.Table, rows: Sequence[int]) -> list[Example]:
     return [from_row(row) for number in rows for row in table.slice(number, 1).to_pylist()]
 
 
-def origins(table: pa.Table) -> list[Provenance]:
+def row_records(
+    unit: Unit, key: Literal["id", "key"], derive: Callable[[str, Provenance, Example], list[Example]]
+) -> Iterator[Record]:
+    """A record for every row that is to be read, with the row's provenance.
+
+    Args:
+        key: the parent's column that becomes the record's key.
+        derive: the examples of a record, from its key, its provenance and the parent example.
+    """
+    table, rows = open_shard(unit)
+    keys, provenances = table.column(key).to_pylist(), _origins(table)
+    for row in rows:
+        yield Record(keys[row], provenances[row], partial(_derived, derive, keys[row], provenances[row], table, row))
+
+
+def _derived(
+    derive: Callable[[str, Provenance, Example], list[Example]],
+    key: str,
+    provenance: Provenance,
+    table: pa.Table,
+    row: int,
+) -> list[Example]:
+    (parent,) = examples_at(table, [row])
+    return derive(key, provenance, parent)
+
+
+def _origins(table: pa.Table) -> list[Provenance]:
     """The provenance of every row of a shard."""
     columns = (pc.struct_field(table.column("provenance"), name).to_pylist() for name in _ORIGIN)
     return [Provenance(**dict(zip(_ORIGIN, values, strict=True))) for values in zip(*columns, strict=True)]

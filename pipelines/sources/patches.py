@@ -10,7 +10,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from omnimill import rng
@@ -18,7 +17,7 @@ from omnimill.errors import RecordDropped
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Record
 from omnimill.pipelines.decoders.pixels import Encoding, Picture, Pixels, load_rgb
-from omnimill.pipelines.sources.example_shards import ExampleShards, examples_at, open_shard, origins
+from omnimill.pipelines.sources.example_shards import ExampleShards, row_records
 from omnimill.pipelines.sources.examples import make_example
 from omnimill.schema import Annotation, Example, Image, Meta, Provenance
 
@@ -87,14 +86,9 @@ class PatchesSource(ExampleShards):
     seed: int = 0
 
     def read(self, unit: Unit) -> Iterator[Record]:
-        table, rows = open_shard(unit)
-        ids, provenances = table.column("id").to_pylist(), origins(table)
-        for row in rows:
-            decode = partial(self._decode, unit, ids[row], provenances[row], table, row)
-            yield Record(ids[row], provenances[row], decode)
+        return row_records(unit, "id", partial(self._patched, unit))
 
-    def _decode(self, unit: Unit, key: str, provenance: Provenance, table: pa.Table, row: int) -> list[Example]:
-        (parent,) = examples_at(table, [row])
+    def _patched(self, unit: Unit, key: str, provenance: Provenance, parent: Example) -> list[Example]:
         if not parent.images:
             raise RecordDropped("no_room")
         image = parent.images[0]
