@@ -16,7 +16,7 @@ Nothing is ever overwritten except ``manifest.json``: a retry writes files of th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -238,17 +238,9 @@ class Dataset:
         """Store rows under their content digest; a shard that no commit names does not exist for readers."""
         return self._publish(table, "shards")
 
-    def publish_quarantine(self, rows: Sequence[Mapping[str, Any]]) -> FileRef | None:
-        """Store rows of `QUARANTINE_SCHEMA`; None when there are none."""
-        return self._publish(pa.Table.from_pylist(list(rows), QUARANTINE_SCHEMA), "quarantine") if rows else None
-
-    def publish_drops(self, rows: Sequence[Mapping[str, Any]]) -> FileRef | None:
-        """Store rows of `DROPS_SCHEMA`; None when there are none."""
-        return self._publish(pa.Table.from_pylist(list(rows), DROPS_SCHEMA), "drops") if rows else None
-
     def publish_rejected(self, rows: pa.Table | None, folder: Literal["quarantine", "drops"]) -> FileRef | None:
         """Store rows of `QUARANTINE_SCHEMA` or `DROPS_SCHEMA`; None when there are none."""
-        return None if rows is None else self._publish(rows, folder)
+        return self._publish(rows, folder) if rows is not None and rows.num_rows else None
 
     def _publish(self, table: pa.Table, folder: str) -> FileRef:
         digest, size = arrow_files.publish_table(table, storage.join(self.url, folder))

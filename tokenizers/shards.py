@@ -14,7 +14,7 @@ import torch
 from omnimill.config import Config, digest_json
 from omnimill.errors import IntegrityError
 from omnimill.infra import arrow_files, storage
-from omnimill.infra.dataset import Commit, Counts, Dataset, FileRef, InputRef, Unit
+from omnimill.infra.dataset import DROPS_SCHEMA, QUARANTINE_SCHEMA, Commit, Counts, Dataset, FileRef, InputRef, Unit
 from omnimill.schema import SCHEMA_VERSION, Example, check_example_schema, from_row
 from omnimill.tokenizers.corpus import Corpus
 from omnimill.tokenizers.encode import Rejected, encode
@@ -127,8 +127,10 @@ def tokenize_shard(unit: Unit, job: ShardJob, tokenizers: Tokenizers) -> Commit:
     commit = commit.model_copy(
         update={
             "shards": _publish(dataset, tables),
-            "quarantine": dataset.publish_quarantine(list(_quarantine(unit, rejected))),
-            "drops": dataset.publish_drops(drops),
+            "quarantine": dataset.publish_rejected(
+                pa.Table.from_pylist(list(_quarantine(unit, rejected)), QUARANTINE_SCHEMA), "quarantine"
+            ),
+            "drops": dataset.publish_rejected(pa.Table.from_pylist(drops, DROPS_SCHEMA), "drops"),
             "counts": Counts(
                 records_in=table.num_rows + len(drops),
                 kept=rows,

@@ -47,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             InputRef(uri=str(f), digest=blake3(f.read_bytes()).hexdigest(), bytes=1) for f in [*files, captions]
         ),
         shards=(examples.publish_shard(to_table(picture_example(f) for f in files)),),
-        quarantine=examples.publish_quarantine([bad]),
+        quarantine=examples.publish_rejected(pa.Table.from_pylist([bad], QUARANTINE_SCHEMA), "quarantine"),
         counts=Counts(records_in=4, kept=3, quarantined={"image_truncated": 1}, examples_written=3),
     )
     with lineage.command_run(str(folder), "ingest", {"dag": "x"}) as run:
