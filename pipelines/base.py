@@ -7,6 +7,7 @@ examples (one, or many: a film into runs of segments). **Operators** then keep o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
@@ -113,4 +114,17 @@ class Source(Config):
 
     def read(self, unit: Unit) -> Iterator[Record]:
         """The unit's records, on a worker. An exception in mid-iteration quarantines the unread rest as one record."""
+        raise NotImplementedError
+
+
+class VolatileSource(Source):
+    """Base of sources that read what may be gone, or be something else, at another time: what is fetched from the web.
+
+    When a unit is done again on demand, records that were kept or dropped stand, and only the others are read (see
+    `settled.Settled`). So a record has a key of its own in its unit, comes in the same place each time, and is decoded
+    into one example of the same key.
+    """
+
+    def read(self, unit: Unit, settled: AbstractSet[str] = frozenset()) -> Iterator[Record]:
+        """As of any source; records whose keys are in `settled` come in their places with key and uri, but unread."""
         raise NotImplementedError

@@ -26,9 +26,10 @@ import cloudpickle
 from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Commit, Unit
 from omnimill.infra.memory import resident_bytes
-from omnimill.pipelines.base import Operator, Source
+from omnimill.pipelines.base import Operator
 from omnimill.pipelines.verdicts import (
     Outcome,
+    Read,
     Rejection,
     Walk,
     batches,
@@ -76,8 +77,8 @@ class CarefulWalk:
         self._tell = tell
         self._given_up = given_up
 
-    def read(self, source: Source, unit: Unit) -> Iterator[Outcome]:
-        records = read_records(source, unit)
+    def read(self, read: Read, unit: Unit) -> Iterator[Outcome]:
+        records = read_records(read, unit)
         number = 0
         while True:
             verdict = self._given_up.get(number)

@@ -17,6 +17,7 @@ from omnimill.infra import storage
 from omnimill.infra.dataset import Commit, Dataset, InputRef, Unit
 from omnimill.pipelines.base import Operator, Source
 from omnimill.pipelines.recipe import recipe_digest
+from omnimill.pipelines.settled import Settled
 from omnimill.pipelines.sink import SHARD_BYTES, Sink
 from omnimill.pipelines.verdicts import (
     Outcome,
@@ -47,7 +48,8 @@ def process_unit(
         threads: decoders running at once; no influence on the result.
         walk: another way to go through the records than with so many threads.
         shard_bytes: a shard is closed when its rows reach this size.
-        attempts: commits that are looked for, in this order; when none of them is there the last one is made.
+        attempts: commits that are looked for, in this order; when none of them is there the last one is made. Of a
+            volatile source it takes over what stands of the attempt before.
 
     Raises:
         OmnimillError: an input changed while it was being read, or an operator broke its contract.
@@ -64,10 +66,11 @@ def process_unit(
     tried = [commit.model_copy(update={"attempt": attempt}) for attempt in attempts]
     stored = next((found for one in tried if (found := dataset.committed(one)) is not None), None)
     if stored is None:
-        sink = Sink(dataset, unit, shard_bytes)
+        sink, settled = Sink(dataset, unit, shard_bytes), Settled(source, dataset, tried[-1])
         walk = walk or ThreadedWalk(threads)
-        for batch in walk.judged(sink.count(walk.read(source, unit)), operators):
-            sink.write(batch)
+        for batch in walk.judged(sink.count(settled.marked(walk.read(settled.read, unit))), operators):
+            sink.write(settled.filled(batch))
+        settled.check_used_up()
         commit = sink.close(tried[-1])
         if input_marks(marks) != marks:
             raise OmnimillError(f"source {source.name}: an input of unit {unit.id} changed while it was being read")

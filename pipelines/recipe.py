@@ -9,7 +9,7 @@ from omnimill.pipelines.base import Operator, Source
 from omnimill.schema import SCHEMA_VERSION
 
 # Raised when `process_unit` gives other shards for the same records.
-PROCESS_VERSION = 2
+PROCESS_VERSION = 3
 
 
 def recipe_digest(source: Source, operators: Sequence[Operator]) -> str:

@@ -18,7 +18,7 @@ def replay(
     the published version.
 
     Args:
-        reason, source: only records with this reason code, of this source.
+        reason, source: only units with records of this reason code, of this source.
 
     Returns:
         None when no record fits.

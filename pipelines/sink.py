@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from omnimill.infra.dataset import DROPS_SCHEMA, QUARANTINE_SCHEMA, Commit, Counts, Dataset, FileRef, Unit
 from omnimill.pipelines.base import Record
-from omnimill.pipelines.verdicts import Outcome, Rejection
+from omnimill.pipelines.verdicts import BATCH_BYTES, Outcome, Rejection, payload_bytes
 from omnimill.schema import Example, to_table
 
 SHARD_BYTES = 256 << 20
@@ -18,6 +18,8 @@ SHARD_BYTES = 256 << 20
 QUARANTINE_BYTES = 1 << 20
 QUARANTINE_UNIT_BYTES = 64 << 20
 _ROWS_AT_ONCE = 4096
+# What a row takes beside its media and texts: ids, keys, URIs, digests.
+_ROW_BYTES = 512
 
 
 class Sink:
@@ -27,7 +29,9 @@ class Sink:
         self._dataset = dataset
         self._where = {"source": unit.source, "unit": unit.id}
         self._shard_bytes = shard_bytes
+        self._examples: list[Example] = []
         self._tables: list[pa.Table] = []
+        self._size = 0
         self._shards: list[FileRef] = []
         self._quarantine = _Rows(QUARANTINE_SCHEMA)
         self._drops = _Rows(DROPS_SCHEMA)
@@ -43,19 +47,23 @@ class Sink:
             yield record
 
     def write(self, batch: Iterable[Outcome]) -> None:
-        """Take in judged records."""
-        examples: list[Example] = []
+        """Take in judged records. Where shards are cut depends on the examples alone, not on batches."""
+        packed = self._size
         for outcome in batch:
-            if outcome.rejection is None:
-                self._kept += 1
-                examples.extend(outcome.examples)
-                self._drop_examples(outcome)
-            else:
+            if outcome.rejection is not None:
                 self._reject(outcome, outcome.rejection)
-        if examples:
-            self._tables.append(to_table(examples))
-        if sum(table.nbytes for table in self._tables) >= self._shard_bytes:
-            self._flush()
+                continue
+            self._kept += 1
+            self._drop_examples(outcome)
+            self._examples.extend(outcome.examples)
+            self._size += sum(_ROW_BYTES + payload_bytes(example) for example in outcome.examples)
+            if self._size >= self._shard_bytes:
+                self._flush()
+                packed = 0
+            elif self._size - packed >= BATCH_BYTES:
+                self._pack()
+                packed = self._size
+        self._pack()
 
     def _drop_examples(self, outcome: Outcome) -> None:
         for drop in outcome.drops:
@@ -94,10 +102,17 @@ class Sink:
         self._spare -= len(record.data)
         return record.data
 
+    def _pack(self) -> None:
+        if self._examples:
+            self._tables.append(to_table(self._examples))
+            self._examples = []
+
     def _flush(self) -> None:
+        self._pack()
         if self._tables:
             self._shards.append(self._dataset.publish_shard(pa.concat_tables(self._tables)))
             self._tables = []
+            self._size = 0
 
     def close(self, commit: Commit) -> Commit:
         """Store what is left; the commit completed by files and account (not yet published)."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Literal, Protocol
 
 from omnimill.errors import (
@@ -20,13 +21,18 @@ from omnimill.errors import (
     StoreUnavailable,
 )
 from omnimill.infra.dataset import Unit
-from omnimill.pipelines.base import Operator, Record, Source
+from omnimill.pipelines.base import Operator, Record
 from omnimill.pipelines.decoders.pixels import Picture, settle, wanting
 from omnimill.schema import Example, Provenance
 
 BATCH_EXAMPLES = 256
 BATCH_BYTES = 32 << 20
+GROUP_RECORDS = 32
+GROUP_BYTES = 1 << 20
 MESSAGE_CHARACTERS = 2000
+
+# `Source.read`, perhaps without what need not be read.
+Read = Callable[[Unit], Iterator[Record]]
 
 _MACHINE_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 # Parts of a message that differ from one run to the next: addresses of objects and names of temporary files.
@@ -59,19 +65,23 @@ class Drop:
 
 @dataclass
 class Outcome:
-    """What became of one record; a rejected one has neither examples nor drops. number: of the record in its unit."""
+    """What became of one record; a rejected one has neither examples nor drops.
+
+    number: of the record in its unit. settled: what became of it stands from before, so that nobody decodes it.
+    """
 
     record: Record
     rejection: Rejection | None = None
     examples: list[Example] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
     number: int = 0
+    settled: bool = False
 
 
 class Walk(Protocol):
     """A way to go through the records of a unit; all ways give the same outcomes in the same batches."""
 
-    def read(self, source: Source, unit: Unit) -> Iterator[Outcome]:
+    def read(self, read: Read, unit: Unit) -> Iterator[Outcome]:
         """The unit's records in order, not decoded yet."""
 
     def judged(self, records: Iterable[Outcome], operators: Sequence[Operator]) -> Iterator[list[Outcome]]:
@@ -84,8 +94,8 @@ class ThreadedWalk:
 
     threads: int
 
-    def read(self, source: Source, unit: Unit) -> Iterator[Outcome]:
-        return read_records(source, unit)
+    def read(self, read: Read, unit: Unit) -> Iterator[Outcome]:
+        return read_records(read, unit)
 
     def judged(self, records: Iterable[Outcome], operators: Sequence[Operator]) -> Iterator[list[Outcome]]:
         _, rest = by_example(operators)
@@ -117,12 +127,12 @@ def unread(unit: Unit, records_before: int = 0) -> Record:
     return Record(f"{unit.id}#unread-after-{records_before}", Provenance(uri=uri, digest=""), decode=list)
 
 
-def read_records(source: Source, unit: Unit) -> Iterator[Outcome]:
+def read_records(read: Read, unit: Unit) -> Iterator[Outcome]:
     """The unit's records in order, not decoded yet; those that are unreadable or doubled come rejected."""
     seen: set[str] = set()
     count = 0
     try:
-        for record in source.read(unit):
+        for record in read(unit):
             count += 1
             doubled = Rejection("quarantined", "read", "duplicate_key", f"key {record.key!r} came before in its unit")
             yield Outcome(record, doubled if record.key in seen else None)
@@ -138,34 +148,49 @@ def by_example(operators: Sequence[Operator]) -> tuple[Sequence[Operator], Seque
 
 
 def decode_in_order(records: Iterable[Outcome], threads: int, operators: Sequence[Operator] = ()) -> Iterator[Outcome]:
-    """Decode in a pool of threads, at most two records per thread ahead, results in the order of `records`.
+    """Decode in a pool of threads, at most two groups of records per thread ahead, results in the order of `records`.
 
     The leading operators that judge single examples are asked in the same threads.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        ahead: deque[Future[Outcome]] = deque()
-        for record in records:
-            ahead.append(pool.submit(_decode_and_judge, record, operators))
+        ahead: deque[Future[list[Outcome]]] = deque()
+        for group in _groups(records):
+            ahead.append(pool.submit(_decode_and_judge, group, operators))
             if len(ahead) > 2 * threads:
-                yield ahead.popleft().result()
+                yield from ahead.popleft().result()
         while ahead:
-            yield ahead.popleft().result()
+            yield from ahead.popleft().result()
 
 
-def _decode_and_judge(outcome: Outcome, operators: Sequence[Operator]) -> Outcome:
+def _groups(records: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+    """Small records by the handful, as handing one to a thread takes longer than decoding it; others alone."""
+    group: list[Outcome] = []
+    size = 0
+    for outcome in records:
+        group.append(outcome)
+        size += GROUP_BYTES if outcome.record.data is None else len(outcome.record.data)
+        if size >= GROUP_BYTES or len(group) >= GROUP_RECORDS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _decode_and_judge(group: list[Outcome], operators: Sequence[Operator]) -> list[Outcome]:
     first, rest = by_example(operators)
-    judge([decode(outcome, operators)], first)
-    if not rest:
-        settle_batch([outcome])
-    return outcome
+    for outcome in group:  # one after the other, while its pixels are at hand
+        judge([decode(outcome, operators)], first)
+        if not rest:
+            settle_batch([outcome])
+    return group
 
 
 def decode(outcome: Outcome, operators: Sequence[Operator]) -> Outcome:
-    """Decode a record that nothing was held against yet; the same outcome, changed in place.
+    """Decode a record that nothing was decided about yet; the same outcome, changed in place.
 
     Pictures bring pixels as the operators, all of those that will be asked, look at them.
     """
-    if outcome.rejection is not None:
+    if outcome.rejection is not None or outcome.settled:
         return outcome
     try:
         with wanting(partial(_wanted_by, operators)):
@@ -208,9 +233,13 @@ def batches(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
 
 
 def payload_bytes(example: Example) -> int:
-    """Media and text of an example in memory, in bytes (text counted in characters)."""
+    """Media, masks, steps and text of an example in memory, in bytes (text counted in characters)."""
     images = sum(image.held_bytes if isinstance(image, Picture) else len(image.data) for image in example.images)
-    return images + sum(len(clip.data) for clip in example.audio) + sum(len(item.text) for item in example.text)
+    masks = sum(len(item.mask) for item in example.annotations if item.mask is not None)
+    run = example.trajectory
+    steps = 0 if run is None else 8 * sum(map(len, chain(run.states, run.actions)))
+    clips = sum(len(clip.data) for clip in example.audio)
+    return images + masks + steps + clips + sum(len(item.text) for item in example.text)
 
 
 def judge(batch: Sequence[Outcome], operators: Sequence[Operator]) -> None:

@@ -50,7 +50,8 @@ def gzip_bomb() -> bytes:
 class ImageServer(ThreadingHTTPServer):
     """Listens on 127.0.0.1 in threads of its own.
 
-    hits: requests by path. most_at_once: requests that were answered at the same time.
+    hits: requests by path. most_at_once: requests that were answered at the same time. away: paths that are answered
+    with a status alone, for now.
     """
 
     daemon_threads = True
@@ -59,6 +60,7 @@ class ImageServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.hits: Counter[str] = Counter()
+        self.away: dict[str, int] = {}
         self.agents: set[str] = set()
         self.lock = threading.Lock()
         self.busy = self.most_at_once = 0
@@ -95,6 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.busy += 1
             self.server.most_at_once = max(self.server.most_at_once, self.server.busy)
         try:
+            if self.path in self.server.away:
+                self.answer(b"no picture", self.server.away[self.path])
+                return
             behaviour, _, argument = parts.path.removeprefix("/").partition("/")
             getattr(self, f"do_{behaviour}")(argument, {k: v[0] for k, v in parse_qs(parts.query).items()})
         finally:

@@ -93,7 +93,8 @@ def replay(
     """Do the units again that hold quarantined records, and publish a new version.
 
     For records that can be read now: a decoder was mended, a site is back. Commits stay as they are; a unit that is
-    done again has a commit beside its first one. A changed DAG needs no replay, ingest does what it changes.
+    done again has a commit beside its first one. Of fetched units only the quarantined records are fetched. A changed
+    DAG needs no replay, ingest does what it changes.
 
     Example: omnimill quarantine replay demo pipelines/dags/demo.yaml --reason unreadable_input --root runs/demo
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ from pydantic import Field, model_validator
 from omnimill.errors import BadRecord, RecordDropped
 from omnimill.infra.dataset import InputRef, Unit
 from omnimill.pipelines import files
-from omnimill.pipelines.base import Record, Source
+from omnimill.pipelines.base import Record, VolatileSource
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.text import text_value
 from omnimill.pipelines.fetching.engine import Fetched, fetched, require_extra
@@ -27,12 +28,13 @@ from omnimill.pipelines.sources.list_files import NAMES, ListFormat, Row
 from omnimill.schema import Example, Meta, Provenance, Text
 
 
-class UrlListSource(Source):
+class UrlListSource(VolatileSource):
     """Rows with a URL and a caption; a record is a row, a unit is a slice of a list, fetched as one.
 
-    A unit is fetched into a temporary folder, and what came is then read as pictures. Once it is committed it is never
-    fetched again. A row is turned down by its own columns before anything is fetched. The digest of an example's
-    provenance is that of the bytes that the server sent, its uri the URL; its key says list and row.
+    A unit is fetched into a temporary folder, and what came is then read as pictures. What was kept or
+    dropped in a committed unit is never fetched again; a replay fetches what was quarantined. A row is turned down by
+    its own columns before anything is fetched. The digest of an example's provenance is that of the bytes that the
+    server sent, its uri the URL; its key says list and row.
 
     path: a list, or a folder of lists: ``.parquet``, ``.tsv``, ``.csv`` (a row is a line), ``.jsonl``, or ``.json``
         with an object that has the rows as a list.
@@ -101,9 +103,9 @@ class UrlListSource(Source):
             return super().inputs(unit)
         return [InputRef(uri=unit.files[0], digest=hasher.hexdigest(), bytes=size)]
 
-    def read(self, unit: Unit) -> Iterator[Record]:
+    def read(self, unit: Unit, settled: AbstractSet[str] = frozenset()) -> Iterator[Record]:
         rows = list(self._rows(unit))
-        wanted = [self._wanted(row) for row in rows]
+        wanted = [None if self._key(unit, row) in settled else self._wanted(row) for row in rows]
         urls = [url for url in wanted if isinstance(url, str)]
         with fetched(urls, self.fetch) as bodies:
             for row, url in zip(rows, wanted, strict=True):
@@ -130,10 +132,16 @@ class UrlListSource(Source):
         except (BadRecord, RecordDropped) as verdict:
             return verdict
 
-    def _record(self, unit: Unit, row: Row, body: Fetched) -> Record:
-        key = f"{files.relative(unit.files[0], self.path)}:{row.place}"
+    def _key(self, unit: Unit, row: Row) -> str:
+        return f"{files.relative(unit.files[0], self.path)}:{row.place}"
+
+    def _record(self, unit: Unit, row: Row, body: Fetched | None) -> Record:
+        """The record of a row; of one that is not read where there is no body."""
+        key = self._key(unit, row)
         written = row.values.get(self.url_field) if isinstance(row.values, dict) else None
         uri = written.strip() if isinstance(written, str) and written.strip() else unit.files[0]
+        if body is None:
+            return Record(key, Provenance(uri=_storable(uri), digest=""), list)
         if not isinstance(body, bytes):
             return Record(key, Provenance(uri=_storable(uri), digest=""), refusal(body))
         provenance = Provenance(uri=_storable(uri), digest=blake3(body).hexdigest(), length=len(body))

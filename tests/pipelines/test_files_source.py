@@ -23,7 +23,7 @@ CUBE = "".join(f"v {i & 1} {i >> 1 & 1} {i >> 2}\n" for i in range(8)) + "f 1 2 
 
 
 def outcomes(source: Any) -> dict[str, Outcome]:
-    found = [one for unit in source.units() for one in decode_in_order(read_records(source, unit), 2)]
+    found = [one for unit in source.units() for one in decode_in_order(read_records(source.read, unit), 2)]
     assert len({one.record.key for one in found}) == len(found)
     return {one.record.key: one for one in found}
 

@@ -30,7 +30,7 @@ from omnimill.schema import Example
 
 
 def outcomes(source: Source) -> list[Outcome]:
-    return [found for unit in source.units() for found in decode_in_order(read_records(source, unit), 2)]
+    return [found for unit in source.units() for found in decode_in_order(read_records(source.read, unit), 2)]
 
 
 def examples(found: list[Outcome]) -> list[Example]:

@@ -222,7 +222,7 @@ def ending(path: Path, data: bytes) -> list[str]:
     source = WarcSource(type="warc", name="archive", path=str(path))
     (unit,) = source.units()
     found = []
-    for outcome in read_records(source, unit):
+    for outcome in read_records(source.read, unit):
         try:
             outcome.record.decode()
             found.append("kept" if outcome.rejection is None else outcome.rejection.reason)
