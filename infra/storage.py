@@ -27,6 +27,7 @@ T = TypeVar("T")
 Mark = dict[str, str | int]
 
 _CHUNK = 1 << 20
+_HASHED_AT_ONCE = 64 << 10
 _BUFFER = 256 << 10
 _THREADS = 16
 # Small files of a remote folder that are read at once, and how many are read ahead of who uses them.
@@ -223,11 +224,13 @@ def _local_mark(path: str) -> Mark:
 
 
 def digest_file(url: str) -> str:
-    """64 hex digits of blake3 over a file's content, read in chunks."""
+    """64 hex digits of blake3 over a file's content, read in pieces."""
     hasher = blake3()
+    # One piece for all of a file: what is read into new memory each time costs as much as hashing it.
+    piece = memoryview(bytearray(_HASHED_AT_ONCE))
     with open_read(url) as stream:
-        for chunk in chunks(stream):
-            hasher.update(chunk)
+        while count := stream.readinto(piece):  # type: ignore[attr-defined]
+            hasher.update(piece[:count])
     return hasher.hexdigest()
 
 

@@ -163,7 +163,7 @@ def decode_in_order(records: Iterable[Outcome], threads: int, operators: Sequenc
 
 
 def _groups(records: Iterable[Outcome]) -> Iterator[list[Outcome]]:
-    """Small records by the handful, as handing one to a thread takes longer than decoding it; others alone."""
+    """Small records by the handful, since handing over a line of text takes longer than decoding it."""
     group: list[Outcome] = []
     size = 0
     for outcome in records:
