@@ -159,7 +159,7 @@ class Dag(Config):
 
     dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     sources: tuple[Pipeline, ...] = Field(min_length=1)
-    decode_threads: int = Field(4, ge=1, le=64)
+    decode_threads: int = Field(2, ge=1, le=64)
     worker_memory_bytes: int = Field(8 << 30, ge=1 << 30)
 
     @field_validator("sources")

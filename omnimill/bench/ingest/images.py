@@ -40,6 +40,9 @@ MIN_SIDE = 64
 MAX_ASPECT = 3.0
 FILES_PER_TAR = 1_000
 FEW = "few"
+# Small units enough to last until Ray has started a worker on every core.
+FEW_UNITS_PER_CORE = 32
+FILES_PER_FEW_UNIT = 8
 CEILING = "bare_threads"
 TARS = "omnimill_tars"
 # Ends the names of peers that run our function.
@@ -95,13 +98,13 @@ def contests(folder: str) -> dict[str, Callable[[], Contest]]:
 def write_inputs(folder: Path, count: int) -> None:
     """`count` photos in a folder and in tars with a caption each, and a few more to start with."""
     photos = write_photos(folder / "photos", count)
-    _write_tars(photos, folder / "tars")
-    _write_tars(write_photos(folder / FEW / "photos", 8 * _cores()), folder / FEW / "tars")
+    _write_tars(photos, folder / "tars", min(FILES_PER_TAR, -(-count // _cores())))
+    few = write_photos(folder / FEW / "photos", FEW_UNITS_PER_CORE * FILES_PER_FEW_UNIT * _cores())
+    _write_tars(few, folder / FEW / "tars", FILES_PER_FEW_UNIT)
 
 
-def _write_tars(paths: list[Path], folder: Path) -> None:
+def _write_tars(paths: list[Path], folder: Path, size: int) -> None:
     folder.mkdir()
-    size = min(FILES_PER_TAR, -(-len(paths) // _cores()))
     for number, start in enumerate(range(0, len(paths), size)):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as archive:
             for path in paths[start : start + size]:
@@ -176,8 +179,8 @@ def _ours(folder: str, source: str, inputs: str) -> Contest:
         dag = Dag.model_validate({"dataset": dataset, "sources": [entry]})
         return ingest(dag, f"{folder}/root_of_{inputs}").manifest.rows
 
-    # A unit for every worker that there will be.
-    work(f"{folder}/{FEW}/{inputs}", "few", **({"images_per_unit": 8} if source == "image_folder" else {}))
+    few = {"images_per_unit": FILES_PER_FEW_UNIT} if source == "image_folder" else {}
+    work(f"{folder}/{FEW}/{inputs}", "few", **few)
 
     def timed() -> int:
         rows = work(f"{folder}/{inputs}", "photos")
