@@ -1,265 +1,47 @@
-"""The networks around a codebook: convolutions for pictures, a small transformer for spectrograms."""
+"""The kinds of code networks, chosen by their settings' `type`."""
 
 from __future__ import annotations
 
-import math
+from typing import Annotated
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import Field
 
-from omnimill.config import Config
-from omnimill.tokenizers.quantiser import Quantiser
+from omnimill.tokenizers.code_network import CodeNetwork
+from omnimill.tokenizers.patch_vq import (
+    AudioPatchesConfig,
+    ImagePatchesConfig,
+    audio_patch_network,
+    image_patch_network,
+)
+from omnimill.tokenizers.vit_vqgan import VitVqgan, VitVqganConfig
+from omnimill.tokenizers.vqgan import Vqgan, VqganConfig
 from omnimill.tokens import AudioLayout, ImageLayout
 
+__all__ = [
+    "AudioNetworkConfig",
+    "AudioPatchesConfig",
+    "CodeNetwork",
+    "ImageNetworkConfig",
+    "ImagePatchesConfig",
+    "VitVqganConfig",
+    "VqganConfig",
+    "audio_network",
+    "image_network",
+]
 
-class ImageNetworkConfig(Config):
-    """Shape of the picture network.
-
-    stem: side of the pixel blocks that become channels before the first convolution (1: plain convolutions only).
-    channels: of the first level; multipliers: of every level, the resolution halves between levels. Together
-        ``stem * 2 ** (levels - 1)`` is the layout's code_stride.
-    blocks: residual blocks per level. code_width: length of a code. normalised: codes of unit length.
-    """
-
-    stem: int = 1
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 2, 4)
-    blocks: int = 2
-    code_width: int = 4
-    normalised: bool = False
-
-    @property
-    def stride(self) -> int:
-        """Pixels per code and side."""
-        return int(self.stem * 2 ** (len(self.multipliers) - 1))
+ImageNetworkConfig = Annotated[VqganConfig | ImagePatchesConfig, Field(discriminator="type")]
+AudioNetworkConfig = Annotated[VitVqganConfig | AudioPatchesConfig, Field(discriminator="type")]
 
 
-class AudioNetworkConfig(Config):
-    """Shape of the spectrogram network: `layers` of attention in the encoder, and as many in the decoder."""
-
-    width: int = 512
-    layers: int = 8
-    heads: int = 8
-    code_width: int = 32
-    normalised: bool = True
+def image_network(config: ImageNetworkConfig, layout: ImageLayout) -> CodeNetwork:
+    """Network for pictures, its codebook not yet placed."""
+    if isinstance(config, VqganConfig):
+        return Vqgan(config, layout)
+    return image_patch_network(config, layout)
 
 
-class Autoencoder(nn.Module):
-    """Encoder, codebook, decoder. Inputs are [B, channels, height, width], codes int64 [B, rows, columns].
-
-    A linear map of each patch runs beside the encoder, and one beside the decoder. They start at the principal
-    components of the training data (:meth:`start`) and the networks at zero, so training begins where plain vector
-    quantisation of patches ends.
-
-    Args:
-        patch: height and width of the inputs behind one code.
-        channels: of the inputs.
-        encoder: [B, channels, height, width] to [B, code width, rows, columns].
-        quantiser: the codebook.
-        decoder: the way back.
-    """
-
-    def __init__(
-        self, patch: tuple[int, int], channels: int, encoder: nn.Module, quantiser: Quantiser, decoder: nn.Module
-    ) -> None:
-        super().__init__()
-        width = quantiser.codebook.shape[1]
-        self.analysis = nn.Conv2d(channels, width, patch, stride=patch, bias=False)
-        self.synthesis = nn.ConvTranspose2d(width, channels, patch, stride=patch, bias=False)
-        self.encoder = encoder
-        self.quantiser = quantiser
-        self.decoder = decoder
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction of the inputs' shape, codes, commitment loss."""
-        latent = self._latent(inputs)
-        batch, rows, columns, width = latent.shape
-        quantised, codes, commitment = self.quantiser(latent.reshape(-1, width))
-        return self._output(quantised.view(latent.shape)), codes.view(batch, rows, columns), commitment
-
-    def encode(self, inputs: Tensor) -> Tensor:
-        """Codes int64 [B, rows, columns]."""
-        return self.quantiser.codes_of(self._latent(inputs))
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Inputs' shape from codes int64 [B, rows, columns]."""
-        return self._output(self.quantiser.vectors_of(codes))
-
-    def _latent(self, inputs: Tensor) -> Tensor:
-        latent: Tensor = self.analysis(inputs) + self.encoder(inputs)
-        return latent.permute(0, 2, 3, 1)
-
-    def _output(self, vectors: Tensor) -> Tensor:
-        grid = vectors.permute(0, 3, 1, 2)
-        return torch.add(self.synthesis(grid), self.decoder(grid))
-
-    @torch.no_grad()
-    def start(self, inputs: Tensor) -> None:
-        """Start from data: linear maps at the principal components (not centred) of patches, codes by k-means."""
-        patch = self.analysis.kernel_size
-        patches = F.unfold(inputs, patch, stride=patch).transpose(1, 2).flatten(0, 1).double()
-        moments, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-        width = min(len(moments), self.analysis.out_channels)
-        components = vectors[:, -width:].T.reshape(width, *self.analysis.weight.shape[1:])
-        scale = moments[-width:].mean().sqrt() + 1e-6
-        self.analysis.weight[:width] = components / scale
-        self.synthesis.weight[:width] = components * scale
-        self.quantiser.start(self._latent(inputs).flatten(0, 2))
-
-
-def image_network(config: ImageNetworkConfig, layout: ImageLayout) -> Autoencoder:
-    """Network for pictures [B, 3, size, size] in -1..1, of the shape of VQGAN (Esser et al. 2021, arXiv 2012.09841)."""
-    widths = [config.channels * multiplier for multiplier in config.multipliers]
-    pixel_channels = 3 * config.stem**2
-    down: list[nn.Module] = [nn.PixelUnshuffle(config.stem), _conv(pixel_channels, widths[0])]
-    up: list[nn.Module] = [_conv(config.code_width, widths[-1]), _Residual(widths[-1], widths[-1])]
-    for level, width in enumerate(widths):
-        before = widths[max(level - 1, 0)]
-        down += [_conv(before, before, stride=2)] if level else []
-        down += [_Residual(before if i == 0 else width, width) for i in range(config.blocks)]
-    for level, width in reversed(list(enumerate(widths))):
-        after = widths[min(level + 1, len(widths) - 1)]
-        up += [_Residual(after if i == 0 else width, width) for i in range(config.blocks)]
-        up += [_Double(width)] if level else []
-    down += [_Residual(widths[-1], widths[-1]), *_end(widths[-1], config.code_width)]
-    up += [*_end(widths[0], pixel_channels), nn.PixelShuffle(config.stem)]
-    quantiser = Quantiser(layout.codes, config.code_width, config.normalised)
-    patch = (layout.code_stride, layout.code_stride)
-    return Autoencoder(patch, 3, nn.Sequential(*down), quantiser, nn.Sequential(*up))
-
-
-def audio_network(config: AudioNetworkConfig, layout: AudioLayout) -> Autoencoder:
-    """Network for log-mel [B, 1, frames, mels], of the shape of ViT-VQGAN (Yu et al. 2022, arXiv 2110.04627)."""
-    grid, patch = layout.target_grid, layout.code_patch
-    values = patch[0] * patch[1]
-    encoder = nn.Sequential(_Patches(patch), _Transformer(values, config.code_width, config, grid), _ToGrid(grid))
-    decoder = nn.Sequential(
-        _FromGrid(), _Transformer(config.code_width, values, config, grid), _FromPatches(patch, grid)
-    )
-    return Autoencoder(patch, 1, encoder, Quantiser(layout.codes, config.code_width, config.normalised), decoder)
-
-
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
-
-
-def _end(width: int, after: int) -> list[nn.Module]:
-    """Norm, activation and a convolution that starts at zero."""
-    return [_norm(width), nn.SiLU(), _zeroed(_conv(width, after))]
-
-
-def _zeroed(module: nn.Conv2d | nn.Linear) -> nn.Module:
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)
-    return module
-
-
-def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(before, after, 3, stride, padding=1)
-
-
-class _Residual(nn.Module):
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            _norm(before), nn.SiLU(), _conv(before, after), _norm(after), nn.SiLU(), _conv(after, after)
-        )
-        self.skip = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return torch.add(self.skip(inputs), self.body(inputs))
-
-
-class _Double(nn.Module):
-    """Twice the resolution: nearest neighbour, then a convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = _conv(width, width)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        result: Tensor = self.conv(F.interpolate(inputs, scale_factor=2.0))
-        return result
-
-
-class _Transformer(nn.Module):
-    """Pre-norm attention layers over the cells of a grid, with learned row and column positions: [B, cells, values]."""
-
-    def __init__(self, before: int, after: int, config: AudioNetworkConfig, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.enter = nn.Linear(before, config.width)
-        self.rows = nn.Parameter(torch.randn(grid[0], 1, config.width) * 0.02)
-        self.columns = nn.Parameter(torch.randn(1, grid[1], config.width) * 0.02)
-        self.layers = nn.ModuleList(_Layer(config.width, config.heads) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width)
-        self.leave = _zeroed(nn.Linear(config.width, after))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden: Tensor = self.enter(inputs) + (self.rows + self.columns).flatten(0, 1)
-        for layer in self.layers:
-            hidden = layer(hidden)
-        result: Tensor = self.leave(self.norm(hidden))
-        return result
-
-
-class _Layer(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.first = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        batch, cells, width = inputs.shape
-        qkv = self.qkv(self.first(inputs)).view(batch, cells, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, cells, width)
-        hidden: Tensor = inputs + self.out(mixed)
-        return torch.add(hidden, self.mlp(hidden))
-
-
-class _Patches(nn.Module):
-    """[B, 1, T, M] to [B, cells, values of a patch]."""
-
-    def __init__(self, patch: tuple[int, int]) -> None:
-        super().__init__()
-        self.patch = patch
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return F.unfold(inputs, self.patch, stride=self.patch).transpose(1, 2)
-
-
-class _FromPatches(nn.Module):
-    """Inverse of :class:`_Patches`."""
-
-    def __init__(self, patch: tuple[int, int], grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.patch = patch
-        self.size = (grid[0] * patch[0], grid[1] * patch[1])
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return F.fold(inputs.transpose(1, 2), self.size, self.patch, stride=self.patch)
-
-
-class _ToGrid(nn.Module):
-    """[B, cells, C] to [B, C, rows, columns]."""
-
-    def __init__(self, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.grid = grid
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        batch, _, width = inputs.shape
-        return inputs.transpose(1, 2).reshape(batch, width, *self.grid)
-
-
-class _FromGrid(nn.Module):
-    """[B, C, rows, columns] to [B, cells, C]."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs.flatten(2).transpose(1, 2)
+def audio_network(config: AudioNetworkConfig, layout: AudioLayout) -> CodeNetwork:
+    """Network for spectrograms, its codebook not yet placed."""
+    if isinstance(config, VitVqganConfig):
+        return VitVqgan(config, layout)
+    return audio_patch_network(config, layout)
