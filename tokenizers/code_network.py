@@ -44,7 +44,7 @@ class CodeNetwork(nn.Module, ABC):
     @torch.no_grad()
     def start(self, inputs: Tensor) -> None:
         """Place the codebook where the vectors of some inputs lie; needed once before training from nothing."""
-        parts = [self.latent(part).flatten(0, 2) for part in inputs.split(_START_BATCH)]
+        parts = [self.latent(part).flatten(0, 2) for part in torch.split(inputs, _START_BATCH)]
         self.quantiser.start(torch.cat(parts))
 
     @property

@@ -86,7 +86,7 @@ class Quantiser(nn.Module):
 
     def _nearest(self, placed: Tensor) -> Tensor:
         less = -self.codebook.square().sum(1) / 2
-        parts = placed.split(max(1, _SCORES // len(self.codebook)))
+        parts = torch.split(placed, max(1, _SCORES // len(self.codebook)))
         return torch.cat([torch.addmm(less, part, self.codebook.T).argmax(1) for part in parts])
 
     @torch.no_grad()

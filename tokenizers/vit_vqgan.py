@@ -64,9 +64,10 @@ class VitVqgan(CodeNetwork):
 
     def latent(self, inputs: Tensor) -> Tensor:
         (rows, columns), (height, width) = self.grid, self.patch
-        cut = inputs[:, 0].transpose(1, 2).unflatten(2, (columns, width)).unflatten(1, (rows, height))
-        vectors: Tensor = self.encoder(cut.transpose(2, 3).flatten(3).flatten(1, 2))
-        return vectors.unflatten(1, self.grid).transpose(1, 2)
+        batch = len(inputs)
+        cut = inputs[:, 0].transpose(1, 2).reshape(batch, rows, height, columns, width).transpose(2, 3)
+        vectors: Tensor = self.encoder(cut.reshape(batch, rows * columns, height * width))
+        return vectors.view(batch, rows, columns, -1).transpose(1, 2)
 
     def output(self, vectors: Tensor) -> Tensor:
         result: Tensor = self.decoder(vectors.transpose(1, 2).flatten(1, 2))
@@ -101,7 +102,7 @@ class _Encoder(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         hidden = self.transformer(self.embedding(patches) + self.positions)
-        result: Tensor = self.encoder_norm(self.encoder_proj(hidden))
+        result: Tensor = self.encoder_norm(self.encoder_proj(F.relu(hidden)))
         return result
 
 
