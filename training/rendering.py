@@ -19,7 +19,7 @@ import numpy.typing as npt
 from omnimill.errors import IntegrityError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.rows import RowContent, RowLengths
-from omnimill.rng import generator
+from omnimill.tokenizers.sampling import shuffled_patches
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vocabulary import CODE_OFFSET, CODE_START
 from omnimill.tokens import TokenLayout
@@ -214,13 +214,13 @@ class _Filling:
             valid = self._clip(frame.number).valid()
         else:
             valid = self._picture(frame.number).valid(self._canvas(stream))
-        index = np.flatnonzero(valid)
-        if len(index) != frame.valid:
+        if valid.sum() != frame.valid:
             raise IntegrityError(
-                f"example {self.content.id}: {stream.name.lower()} {frame.number} has {len(index)} valid patches, "
+                f"example {self.content.id}: {stream.name.lower()} {frame.number} has {valid.sum()} valid patches, "
                 f"its length column says {frame.valid}"
             )
-        return generator(*self.recipe.keys, "patches", stream.name, frame.number).permutation(index)
+        order = shuffled_patches(valid, *self.recipe.keys, "patches", stream.name, frame.number)
+        return order[: frame.valid]
 
     def _positions(self, stream: EncoderModality, frames: tuple[Patches, ...]) -> Floats:
         if stream in (EncoderModality.IMAGE, EncoderModality.AUDIO):

@@ -22,8 +22,9 @@ from omnimill.pipelines.decoders import ffmpeg
 from omnimill.pipelines.decoders.probe import BEST_TRACKS, AudioTrack, MediaLimits, TrackChoice, probe
 from omnimill.pipelines.decoders.sound import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SAMPLE_RATE, Samples, to_int16
 from omnimill.schema import Audio
+from omnimill.segments import segment_count
 
-# Shorter pieces hold no frame of a spectrogram worth having; the reference subtracts the same 0.1 s.
+# Shorter pieces hold no frame of a spectrogram worth having.
 MIN_SECONDS = 0.1
 _BLOCK_SAMPLES = 1 << 18
 _UNKNOWN_FRAMES = 1 << 40
@@ -40,23 +41,13 @@ class AudioFacts:
     seconds: float
 
 
-def segment_count(seconds: float, segment: float) -> int:
-    """How many segments of `segment` seconds a recording has, at least 1.
-
-    All whole ones, and one for the rest if the rest less 0.1 s is longer than half a segment (the rule of the
-    Unified-IO 2 preprocessors for audio and video).
-    """
-    whole, rest = divmod(seconds, segment)
-    return max(1, int(whole) + (rest - MIN_SECONDS > segment / 2))
-
-
 def audio_windows(
     path: str, segment: float, limits: MediaLimits, timeout: float, choice: TrackChoice = BEST_TRACKS
 ) -> tuple[AudioFacts, list[Audio]]:
     """The windows of an audio file. Call it through :func:`~omnimill.pipelines.isolation.isolated`.
 
     libsndfile reads what it can (WAV, FLAC, MP3, Ogg, Opus, AIFF, SPHERE, …), ffmpeg the rest. Headers are checked
-    before anything is decoded. There are :func:`segment_count` windows; the last may be short.
+    before anything is decoded. There are :func:`~omnimill.segments.segment_count` windows; the last may be short.
 
     Args:
         path: local file.

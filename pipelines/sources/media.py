@@ -12,7 +12,6 @@ from omnimill.config import Config
 from omnimill.errors import RecordDropped
 from omnimill.infra.dataset import InputRef, Unit
 from omnimill.pipelines import files
-from omnimill.pipelines.decoders.audio import segment_count
 from omnimill.pipelines.decoders.cues import Cue
 from omnimill.pipelines.decoders.probe import MediaLimits
 from omnimill.pipelines.decoders.text import utf8
@@ -20,6 +19,7 @@ from omnimill.pipelines.decoders.transcripts import MAX_BYTES, align, parse_tran
 from omnimill.pipelines.sources.sidecars import SidecarSource
 from omnimill.pipelines.sources.tables import Note, Table, TableSettings, open_table, table_files, usable
 from omnimill.schema import Example, Meta, Provenance, Text
+from omnimill.segments import segment_count
 
 SEGMENT_SECONDS = 4.08
 MAX_CAPTION_BYTES = 64 << 10

@@ -12,15 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnimill.errors import BadRecord
-from omnimill.pipelines.decoders.audio import (
-    SAMPLE_RATE,
-    audio_windows,
-    decode_clip,
-    encode_flac,
-    segment_count,
-)
+from omnimill.pipelines.decoders.audio import SAMPLE_RATE, audio_windows, decode_clip, encode_flac
 from omnimill.pipelines.decoders.probe import MediaLimits
 from omnimill.pipelines.sources.audio_files import AudioFilesSource
+from omnimill.segments import segment_count
 
 WINDOW = 65_280
 LIMITS = MediaLimits()
