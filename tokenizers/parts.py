@@ -1,39 +1,31 @@
-"""The parts of a tokenizer set, each trained on a sample of a corpus and measured on what it did not learn from."""
+"""The parts of a tokenizer set, each learnt from a corpus and measured on what was held out of it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
-import numpy as np
-import torch
-
-from omnimill.config import Config
-from omnimill.errors import BadRecord
-from omnimill.progress import console
-from omnimill.tokenizers import audio, media, store
+from omnimill.tokenizers import store
 from omnimill.tokenizers.config import TokenizerConfig
-from omnimill.tokenizers.corpus import Corpus, Sample
-from omnimill.tokenizers.fit import codebook_use, fit
-from omnimill.tokenizers.networks import audio_network, image_network
+from omnimill.tokenizers.corpus import Corpus
+from omnimill.tokenizers.evaluate import Measured, held_out, measure_clips, measure_pictures
+from omnimill.tokenizers.fit import fit_task
+from omnimill.tokenizers.launch import Tell, fit
+from omnimill.tokenizers.networks import CodeNetwork
 from omnimill.tokenizers.text import TextTokenizer, sample_texts, train_bpe
-from omnimill.tokenizers.vq import AudioTokenizer, ImageTokenizer, picture_input, sound_input
+from omnimill.tokenizers.vq import AudioTokenizer, ImageTokenizer
+from omnimill.tokenizers.weights import initial_network, text_model
 
 # One in so many sampled texts measures the text model.
 _TEXT_HELD_OUT = 20
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Part:
-    """file: what is stored. quality: what was measured. network: shape of the network; None for text."""
+    """file: what is stored. quality: what was measured."""
 
     file: bytes
     quality: dict[str, float]
-    network: Config | None = None
 
 
 def text_part(config: TokenizerConfig, corpus: Corpus) -> Part:
@@ -45,7 +37,7 @@ def text_part(config: TokenizerConfig, corpus: Corpus) -> Part:
     sample = sample_texts(corpus.texts(), config.text.characters, config.seed)
     held = len(sample) // _TEXT_HELD_OUT
     if config.text.model is not None:
-        tokenizer = TextTokenizer(config.text.model)
+        tokenizer = text_model(config.text.model)
     else:
         tokenizer = TextTokenizer.of(train_bpe(sample[held:], config.text), "the text model just trained")
     quality = {"text_pieces": float(tokenizer.vocabulary.pieces)}
@@ -56,86 +48,48 @@ def text_part(config: TokenizerConfig, corpus: Corpus) -> Part:
     return Part(tokenizer.model, quality)
 
 
-def image_part(config: TokenizerConfig, corpus: Corpus) -> Part | None:
-    """The picture network; None when the corpus has no readable pictures.
+def image_part(
+    config: TokenizerConfig, corpus: Corpus, published: Mapping[str, str], tell: Tell | None = None
+) -> Part | None:
+    """The picture network; None when the corpus has no pictures and no weights are given.
 
-    Measured: mean PSNR in dB over the pixels of each held-out picture (not its padding), and use of the codebook.
+    Args:
+        config: of the set.
+        corpus: to learn from.
+        published: see :func:`omnimill.tokenizers.weights.published_digests`.
+        tell: told how training goes on.
     """
-    layout, settings = config.layout.image, config.image.training
-    samples = corpus.media("images", settings.samples, config.seed)
-    read = _readable(samples, lambda data: media.picture(data, layout), "pictures")
-    if not read:
+    settings = config.image.training
+    split = corpus.split("images", settings.held_out, config.seed)
+    if split is not None:
+        network = fit(fit_task(config, "image", corpus, split, published), tell)
+    elif _imported(config.image.weights, settings.steps):
+        network = initial_network(config.image, config.layout.image)
+    else:
         return None
-    learned, measured = _split(read, settings.held_out)
-    network = fit(
-        lambda: image_network(config.image.network, layout),
-        torch.from_numpy(np.stack([picture.canvas for picture in learned])),
-        picture_input,
-        settings,
-        config.seed,
-        "image",
-    )
-    tokenizer = ImageTokenizer(network, layout)
-    originals = np.stack([picture.canvas for picture in measured]).astype(np.float32) / 255.0
-    codes = tokenizer.encode(originals)
-    errors = np.square(tokenizer.decode(codes) - originals)
-    ratios = [_psnr(error[picture.mask].mean()) for error, picture in zip(errors, measured, strict=True)]
-    quality = {"image_psnr_db": round(float(np.mean(ratios)), 3)}
-    quality |= codebook_use("image", codes, layout.codes)
-    return Part(store.weights(network), quality, config.image.network)
+    samples = held_out(corpus, "images", settings, config.seed)
+    return _part(network, measure_pictures(ImageTokenizer(network, config.layout.image), samples))
 
 
-def audio_part(config: TokenizerConfig, corpus: Corpus) -> Part | None:
-    """The spectrogram network; None when the corpus has no readable sound.
-
-    Measured: mean absolute error of held-out log-mel values (natural logarithm), and use of the codebook.
-    """
-    layout, settings = config.layout.audio, config.audio.training
-    samples = corpus.media("audio", settings.samples, config.seed)
-    read = _readable(samples, lambda data: media.clip(data, layout).mel, "clips")
-    if not read:
+def audio_part(
+    config: TokenizerConfig, corpus: Corpus, published: Mapping[str, str], tell: Tell | None = None
+) -> Part | None:
+    """The spectrogram network; None when the corpus has no sound and no weights are given; see :func:`image_part`."""
+    settings = config.audio.training
+    split = corpus.split("audio", settings.held_out, config.seed)
+    if split is not None:
+        network = fit(fit_task(config, "audio", corpus, split, published), tell)
+    elif _imported(config.audio.weights, settings.steps):
+        network = initial_network(config.audio, config.layout.audio)
+    else:
         return None
-    learned, measured = _split(read, settings.held_out)
-    network = fit(
-        lambda: audio_network(config.audio.network, layout),
-        torch.from_numpy(audio.normalise_target(np.stack(learned))),
-        sound_input,
-        settings,
-        config.seed,
-        "audio",
-    )
-    tokenizer = AudioTokenizer(network, layout)
-    originals = np.stack(measured)
-    codes = tokenizer.encode(originals)
-    error = np.abs(tokenizer.decode(codes) - originals).mean()
-    quality = {"audio_mel_error": round(float(error), 4)} | codebook_use("audio", codes, layout.codes)
-    return Part(store.weights(network), quality, config.audio.network)
+    samples = held_out(corpus, "audio", settings, config.seed)
+    return _part(network, measure_clips(AudioTokenizer(network, config.layout.audio), samples))
 
 
-def _psnr(error: float) -> float:
-    return -10.0 * math.log10(max(float(error), 1e-12))
+def _imported(weights: str | None, steps: int) -> bool:
+    return weights is not None and steps == 0
 
 
-def _readable(samples: Sequence[Sample], read: Callable[[bytes], T], what: str) -> list[tuple[str, T]]:
-    """(example id, what was read) of the samples that can be read; tokenization quarantines the others."""
-    found = []
-    for sample in samples:
-        try:
-            found.append((sample.example, read(sample.data)))
-        except BadRecord as bad:
-            console.print(f"not learned from: example {sample.example}: {bad.reason}: {bad.message}")
-    if len(found) < len(samples):
-        console.print(f"{len(samples) - len(found)} of {len(samples)} sampled {what} cannot be read")
-    return found
-
-
-def _split(items: Sequence[tuple[str, T]], share: float) -> tuple[list[T], list[T]]:
-    """Items to learn from and items to measure with, those of one example on one side; the same when there is but one.
-
-    Items come in the order of their keyed hash, so the first examples are a random choice.
-    """
-    examples = list(dict.fromkeys(example for example, _ in items))
-    held = set(examples[: max(1, round(len(examples) * share))])
-    learned = [item for example, item in items if example not in held]
-    measured = [item for example, item in items if example in held]
-    return learned or measured, measured
+def _part(network: CodeNetwork, measured: Measured | None) -> Part:
+    return Part(store.weights(network), {} if measured is None else measured.quality)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,16 @@ from omnimill.infra import storage
 from omnimill.infra.lineage import command_run
 from omnimill.progress import console
 from omnimill.tokenizers import store
-from omnimill.tokenizers.config import TokenizerConfig
+from omnimill.tokenizers.config import FREE_TO_CHANGE, TokenizerConfig
 from omnimill.tokenizers.corpus import Corpus
+from omnimill.tokenizers.launch import Tell
 from omnimill.tokenizers.parts import audio_part, image_part, text_part
 from omnimill.tokenizers.store import Made, StoredSet
 from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokenizers.weights import published_digests
 
 # Raised when the same settings and examples give another set.
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,18 @@ def train_tokenizers(config: TokenizerConfig, root: str) -> TrainResult:
     with command_run(root, "tokenizer train", config.model_dump(mode="json"), f"tokenizer train {config.name}") as run:
         corpus = Corpus(root, config.dataset, config.selections)
         corpus.record(run)
-        recipe = _recipe(config, corpus)
-        found = _current(root, config.name)
+        published = published_digests(config)
+        recipe = _recipe(config, corpus, published)
+        found = store.current_set(root, config.name)
         if found is not None and found.made.recipe == recipe:
             stored = found
             console.print(f"{config.name}: trained on these examples with these settings already, nothing to do")
         else:
-            stored, files = make_set(config, corpus, recipe)
+
+            def tell(part: str, values: Mapping[str, float], step: int) -> None:
+                run.metrics({f"{part}/{name}": value for name, value in values.items()}, step)
+
+            stored, files = make_set(config, corpus, recipe, published, tell)
             store.publish(root, config.name, stored, files)
         result = TrainResult(config.name, stored, stored is found, time.monotonic() - started)
         run.output(f"tokenizers-{config.name}", stored.digest, storage.join(root, "tokenizers", config.name))
@@ -67,26 +75,43 @@ def train_tokenizers(config: TokenizerConfig, root: str) -> TrainResult:
         return result
 
 
-def make_set(config: TokenizerConfig, corpus: Corpus, recipe: str = "") -> tuple[StoredSet, dict[str, bytes]]:
-    """Train every part that the examples have something for.
+def make_set(
+    config: TokenizerConfig,
+    corpus: Corpus,
+    recipe: str = "",
+    published: Mapping[str, str] | None = None,
+    tell: Tell | None = None,
+) -> tuple[StoredSet, dict[str, bytes]]:
+    """Train every part that the examples have something for; a training that was stopped is gone on with.
+
+    Args:
+        config: of the set.
+        corpus: to learn from.
+        recipe: digest of everything that decides the set.
+        published: see :func:`published_digests`; found out here when None.
+        tell: told how trainings go on.
 
     Returns:
         The set's index, and its files by part.
     """
+    given = published_digests(config) if published is None else published
     trained = {
         "text": text_part(config, corpus),
-        "image": image_part(config, corpus),
-        "audio": audio_part(config, corpus),
+        "image": image_part(config, corpus, given, tell),
+        "audio": audio_part(config, corpus, given, tell),
     }
     parts = {name: part for name, part in trained.items() if part is not None}
-    for name in [name for name, part in trained.items() if part is None]:
+    for name in [name for name in ("image", "audio") if name not in parts]:
         console.print(f"{config.name}: no {name} tokenizer, dataset {config.dataset!r} holds nothing to learn it from")
     files = {name: part.file for name, part in parts.items()}
     stored = StoredSet(
         text_pieces=TextTokenizer.of(files["text"], "the text model just trained").vocabulary.pieces,
         image=config.layout.image,
         audio=config.layout.audio,
-        **{f"{name}_network": part.network for name, part in parts.items() if part.network is not None},  # type: ignore[arg-type]
+        vocabulary=config.layout.vocabulary,
+        numbers=config.layout.numbers,
+        image_network=config.image.network if "image" in parts else None,
+        audio_network=config.audio.network if "audio" in parts else None,
         ranges={**corpus.ranges(), **config.ranges},
         digests=store.file_digests(files),
         made=Made(
@@ -99,15 +124,11 @@ def make_set(config: TokenizerConfig, corpus: Corpus, recipe: str = "") -> tuple
     return stored, files
 
 
-def _recipe(config: TokenizerConfig, corpus: Corpus) -> str:
+def _recipe(config: TokenizerConfig, corpus: Corpus, published: Mapping[str, str]) -> str:
     """Digest of everything that decides the set."""
     settings = config.model_dump(mode="json", include={"dataset", "seed", "layout", "text", "image", "audio", "ranges"})
-    if config.text.model is not None:
-        settings["text"]["model"] = storage.digest_file(config.text.model)
+    for part in ("image", "audio"):
+        for free in FREE_TO_CHANGE:
+            del settings[part]["training"][free]
     read = {"manifest": corpus.digest, "selections": sorted(corpus.selections.values())}
-    return digest_json({"version": TRAIN_VERSION, "settings": settings, **read})
-
-
-def _current(root: str, name: str) -> StoredSet | None:
-    found = storage.exists(storage.join(root, "tokenizers", name, store.INDEX))
-    return store.stored_set(root, name) if found else None
+    return digest_json({"version": TRAIN_VERSION, "settings": settings, "published": dict(published), **read})

@@ -1,33 +1,22 @@
 """``omnimill train``: a run on Ray Train, started anew or gone on with from its newest checkpoint.
 
-Ray starts the workers, connects them, and starts them again when one is lost. Where to go on from is decided by the
-run's own checkpoint folders alone, the same way after a lost worker, a killed driver or a planned stop. (Ray's own list
-of reported checkpoints is tied to one Ray version and is not written atomically, so it is not used.)
+Where to go on from is decided by the run's own checkpoint folders alone, the same way after a lost worker, a killed
+driver or a planned stop.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.train
-import ray.train.torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
-
-from omnimill.errors import ConfigError, OmnimillError
+from omnimill.errors import ConfigError
 from omnimill.infra import lineage, storage
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.lineage import CommandRun
 from omnimill.infra.ray_session import ray_session
+from omnimill.infra.ray_train import WorkerGroup, run_workers
 from omnimill.progress import console, progress
 from omnimill.training.checkpoint import CheckpointRecord, list_checkpoints, newest, read_record, run_folder
 from omnimill.training.config import TrainConfig
@@ -134,80 +123,21 @@ def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun) 
 
 def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: int | None, started_at: int) -> None:
     config = inputs.config
-    scratch = run / "ray"
-    shutil.rmtree(scratch, ignore_errors=True)
+    group = WorkerGroup(config.workers, config.threads, 1.0 if config.use_gpu else 0.0)
     with (
         # What matters of a worker's failure comes back as an exception; the rest is Ray's own chatter.
-        ray_session(num_cpus=_cores(config, cpus), log_to_driver=False),
+        ray_session(num_cpus=group.cores(cpus), log_to_driver=False),
         progress(f"train {config.name}", config.steps - started_at, "steps") as advance,
     ):
-        _check_cores(config)
-        trainer = ray.train.torch.TorchTrainer(
-            on_worker,
-            train_loop_config={"inputs": inputs.model_dump(mode="json"), "root": root, "mlflow_run": told.id},
-            scaling_config=ScalingConfig(
-                num_workers=config.workers,
-                use_gpu=config.use_gpu,
-                resources_per_worker={"CPU": config.threads, **({"GPU": 1} if config.use_gpu else {})},
-            ),
-            run_config=RunConfig(
-                name="session",
-                storage_path=str(scratch),
-                failure_config=FailureConfig(max_failures=config.max_failures),
-            ),
-        )
 
         def show(line: dict[str, Any]) -> None:
             if line["step"] >= started_at:
                 loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
                 advance(1, step=line["step"], loss=loss, tokens_per_second=round(line[TIMING]["tokens_per_second"]))
 
-        with Follower(run, told, root, config.log_every, show), _interruptible():
-            try:
-                trainer.fit()
-            except TrainingFailedError as error:
-                raise _explained(error, config.name) from error
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ray Train answers Ctrl-C with the end of the program and keeps the signal: make it what it is elsewhere."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as stop:
-        raise KeyboardInterrupt from stop
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
-
-
-def _cores(config: TrainConfig, cpus: int | None) -> int:
-    """Cores of a local Ray of our own; a machine with fewer than the workers want trains all the same, only slower."""
-    return cpus if cpus is not None else max(os.cpu_count() or 1, config.workers * config.threads)
-
-
-def _check_cores(config: TrainConfig) -> None:
-    """Ray waits without end for what a cluster of fixed size does not have."""
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    needed, found = config.workers * config.threads, int(resources.get("CPU", 0))
-    if found < needed and not os.environ.get("RAY_ADDRESS"):
-        raise ConfigError(
-            f"{config.workers} workers of {config.threads} threads need {needed} cores; Ray has {found} (--cpus)"
-        )
-
-
-def _explained(error: TrainingFailedError, name: str) -> OmnimillError:
-    """The first worker's failure, as the user should read it."""
-    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
-    for rank, failure in sorted(failures.items()):
-        cause = failure.__cause__ or failure
-        if isinstance(cause, OmnimillError):
-            return cause
-        return OmnimillError(f"run {name}: worker {rank} failed: {type(cause).__name__}: {cause}")
-    return OmnimillError(f"run {name}: training failed: {error}")
+        with Follower(run, told, root, config.log_every, show):
+            settings = {"inputs": inputs.model_dump(mode="json"), "root": root, "mlflow_run": told.id}
+            run_workers(on_worker, settings, group, run / "ray", f"run {config.name}", config.max_failures)
 
 
 def _result(run: Path, started_at: int, seconds: float) -> TrainResult:

@@ -42,7 +42,7 @@ def write_report(root: str, path: Path, names: Sequence[str] = ()) -> list[str]:
     # A dataset and a run may share a name: then both are meant.
     datasets = {name: version for name, version in datasets.items() if not names or name in names}
     training = {name: run for name, run in training.items() if not names or name in names}
-    page = _template().render(
+    page = page_template(Path(__file__).with_name("page.html")).render(
         version=omnimill.__version__,
         root=root,
         datasets=[_card(version) for version in datasets.values()],
@@ -83,12 +83,16 @@ def _generated_sample(run: Run, url: str) -> Sample:
     return Sample(id=run.info.run_id, key=url, text=[*text, ("written", data.decode(errors="replace"))])
 
 
-def _template() -> Template:
+def page_template(path: Path) -> Template:
+    """A page of the house: its template may include ``style.css`` and uses the filter ``bytes``."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader([path.parent, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters["bytes"] = _bytes
-    return environment.get_template("page.html")
+    return environment.get_template(path.name)
 
 
 def _bytes(count: int) -> str:

@@ -25,8 +25,11 @@ from omnimill.schema import (
 from omnimill.tokenizers import audio, image, store
 from omnimill.tokenizers.config import TokenizerConfig
 from omnimill.tokenizers.corpus import Corpus
+from omnimill.tokenizers.number_format import NumberFormat, number_format
 from omnimill.tokenizers.store import Tokenizers, load_tokenizers
+from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokenizers.train import make_set
+from omnimill.vocabulary_layout import NumberLayout
 
 CONFIG = TokenizerConfig.model_validate(
     {
@@ -46,12 +49,19 @@ CONFIG = TokenizerConfig.model_validate(
         },
         "text": {"pieces": 400},
         "image": {
-            "network": {"stem": 4, "channels": 8, "multipliers": [1, 2], "blocks": 1, "code_width": 8},
-            "training": {"steps": 20, "batch": 8},
+            "network": {
+                "type": "patches",
+                "stem": 4,
+                "channels": 8,
+                "multipliers": [1, 2],
+                "blocks": 1,
+                "code_width": 8,
+            },
+            "training": {"steps": 20, "batch": 8, "learning_rate": 2e-3, "warmup_steps": 10},
         },
         "audio": {
-            "network": {"width": 16, "layers": 1, "heads": 2, "code_width": 8, "normalised": False},
-            "training": {"steps": 10, "batch": 4},
+            "network": {"type": "patches", "width": 16, "layers": 1, "heads": 2, "code_width": 8, "normalised": False},
+            "training": {"steps": 10, "batch": 4, "learning_rate": 2e-3, "warmup_steps": 10},
         },
         "max_quarantined_share": 0.5,
     }
@@ -206,3 +216,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def tokenizers(root: str) -> Tokenizers:
     return load_tokenizers(root, "mini")
+
+
+@pytest.fixture(scope="session")
+def text() -> TextTokenizer:
+    """A small text model with bytes as fallback."""
+    lines = [
+        "The quick brown fox jumps over the lazy dog, 12 times.",
+        "left eye, right knee, nose, pick and place",
+    ] * 20
+    return TextTokenizer.of(train_bpe(lines, BpeConfig(pieces=400)), "text")
+
+
+@pytest.fixture(scope="session", params=["locations", "decimals"])
+def numbers(request: pytest.FixtureRequest, text: TextTokenizer) -> NumberFormat:
+    """Both ways to write numbers; decimals with four digits."""
+    return number_format(NumberLayout(form=request.param, digits=4), text)

@@ -58,7 +58,7 @@ def test_ranges_skip_what_is_not_finite_and_refuse_mixed_robots(tmp_path: Path, 
 
 def test_quality_is_measured_on_what_was_not_learned(root: str, config: TokenizerConfig) -> None:
     corpus = Corpus(root, "corpus")
-    part = image_part(config, corpus)
+    part = image_part(config, corpus, {})
     assert part is not None
     assert 5 < part.quality["image_psnr_db"] < 60
     assert 1 <= part.quality["image_perplexity"] <= part.quality["image_codes_used"] <= 32
@@ -98,10 +98,11 @@ def test_only_examples_are_learned_from(tmp_path: Path) -> None:
     [
         ("layout: {image: {input_size: 100}}", "image.input_size must be a multiple of 16, found 100"),
         (
-            "image: {network: {stem: 4}}",
-            r"stem \* 2 \*\* \(levels - 1\) must be layout.image.code_stride \(8\), found 32",
+            "image: {network: {type: vqgan, multipliers: [1, 2]}}",
+            "image.network makes a code of 2 pixels a side, layout.image.code_stride says 8",
         ),
-        ("audio: {network: {heads: 5}}", "width 512 must be a multiple of heads 5"),
+        ("audio: {network: {type: patches, heads: 5}}", "width 64 must be a multiple of heads 5"),
+        ("audio: {network: {width: 64}}", "audio.network.type: required key is missing"),
         ("layout: {audio: {codes: 100000}}", "audio.codes must lie between 2 and 65536"),
         ("tokens: a", "needs a name of its own"),
         ("actors: {cpus: 1}", "unknown key"),
