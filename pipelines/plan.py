@@ -24,6 +24,7 @@ class SourcePlan:
     todo: the other units. Those whose input turns out to have the same content are not done again either, but that
         takes a worker to find out.
     attempts: of units to do that were done again on demand before, or are to be now: see `process_unit`.
+    standing: commits that still hold of units to do again on demand; they stay when that comes to nothing.
     input_bytes, todo_bytes: size of the files of all units and of those to do; a file of several units counts once.
     """
 
@@ -32,6 +33,7 @@ class SourcePlan:
     taken: tuple[Commit, ...]
     todo: tuple[Unit, ...]
     attempts: Mapping[str, Sequence[int]]
+    standing: Mapping[str, Commit]
     input_bytes: int
     todo_bytes: int
 
@@ -68,6 +70,7 @@ def plan_source(pipeline: Pipeline, stored: Stored, again: Mapping[str, int], ve
     taken: list[Commit] = []
     todo: list[str] = []
     attempts: dict[str, Sequence[int]] = {}
+    standing: dict[str, Commit] = {}
     for name, unit in units.items():
         found = candidates.get(name, ())
         commit = None if verify else _still_good(found, unit, marks_now)
@@ -76,6 +79,8 @@ def plan_source(pipeline: Pipeline, stored: Stored, again: Mapping[str, int], ve
             continue
         todo.append(name)
         if commit is not None:
+            standing[name] = commit
+        if name in again:
             attempts[name] = (again[name],)
         elif found and found[0][0].attempt:
             attempts[name] = range(found[0][0].attempt, -1, -1)
@@ -85,6 +90,7 @@ def plan_source(pipeline: Pipeline, stored: Stored, again: Mapping[str, int], ve
         taken=tuple(taken),
         todo=tuple(units[name] for name in todo),
         attempts=attempts,
+        standing=standing,
         input_bytes=_size(marks, units.values()),
         todo_bytes=_size(marks, (units[name] for name in todo)),
     )

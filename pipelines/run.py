@@ -110,8 +110,10 @@ def _run_source(item: SourcePlan, dag: Dag, dataset: Dataset, faults: list[str])
                 failed.append(f"source {name!r}: unit {done.unit.id} ({what}) failed: {done.error}")
                 advance(1)
                 continue
-            commits.append(done.commit)
-            counts = done.commit.counts
+            # A unit given up as a whole names no inputs.
+            commit = done.commit if done.commit.inputs else item.standing.get(done.unit.id, done.commit)
+            commits.append(commit)
+            counts = commit.counts
             bad = sum(counts.quarantined.values())
             rows += counts.examples_written
             dropped += sum(counts.records_dropped.values()) + sum(counts.examples_dropped.values())

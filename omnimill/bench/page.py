@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def section(name: str, day: str, metrics: Sequence[Metric]) -> str:
     table = [COLUMNS, ["---"] * len(COLUMNS), *rows(metrics)]
     lines = ["| " + " | ".join(cells) + " |" for cells in table]
     return "\n".join([f"## {name}", "", f"`omnimill bench {name}`, {day}, {machine()}, {versions()}.", "", *lines, ""])
+
+
+def update(page: str, sections: Mapping[str, str]) -> str:
+    """A page with these sections in place of its own under the same headings, or at its end; the rest stays.
+
+    Args:
+        page: Markdown; may be empty.
+        sections: from heading to what :func:`section` made.
+    """
+    head, *parts = re.split(r"^(?=## )", page or "# Benchmarks, as last run\n\n", flags=re.MULTILINE)
+    left = dict(sections)
+    kept = [left.pop(part.split("\n", 1)[0].removeprefix("## ").strip(), part) for part in parts]
+    return head + "\n".join(part.strip("\n") + "\n" for part in (*kept, *left.values()))
 
 
 def machine() -> str:

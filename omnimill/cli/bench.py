@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def bench(
     names: Annotated[list[Benchmark] | None, typer.Argument(help="Benchmarks to run; all when none is named.")] = None,
     section: Annotated[list[str] | None, typer.Option(help="Only these parts of `ingest`.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Also write a Markdown page, with machine and versions.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also update a Markdown page, with machine and versions.")] = None,
     json: Json = False,
 ) -> None:
     """Measure ingestion, packing, sampling and bookkeeping against named peers on the same input.
@@ -54,8 +54,9 @@ def bench(
     measured = {name.value: runs[name]() for name in names or list(Benchmark)}
     if page is not None:
         day = time.strftime("%Y-%m-%d")
-        parts = [pages.section(name, day, metrics) for name, metrics in measured.items()]
-        page.write_text("\n".join(["# Benchmarks, as last run\n", *parts]), encoding="utf-8")
+        sections = {name: pages.section(name, day, metrics) for name, metrics in measured.items()}
+        before = page.read_text(encoding="utf-8") if page.exists() else ""
+        page.write_text(pages.update(before, sections), encoding="utf-8")
     metrics = [metric for found in measured.values() for metric in found]
     if json:
         print_json({"metrics": [asdict(metric) for metric in metrics]})

@@ -7,6 +7,7 @@ import pytest
 
 import omnimill
 from omnimill.bench.packing import lower_bound, next_fit, reference_pairs
+from omnimill.bench.page import update
 from omnimill.cli.main import main
 
 
@@ -19,6 +20,12 @@ def test_each_benchmark_reports(name: str, capsys: pytest.CaptureFixture[str]) -
         assert set(one) == {"metric", "unit", "ours", "peers", "ratio_to_best_peer", "ceiling", "ceiling_share"}
         assert one["ours"] > 0
         assert one["ceiling_share"] is None or one["ceiling_share"] <= 1
+
+
+def test_a_page_keeps_what_was_not_measured_again() -> None:
+    before = "# Figures\n\nRead with care.\n\n## ingest\n\nold\n\n## Why\n\nBecause.\n"
+    after = update(before, {"ingest": "## ingest\n\nnew\n", "scale": "## scale\n\nfirst\n"})
+    assert after == ("# Figures\n\nRead with care.\n\n## ingest\n\nnew\n\n## Why\n\nBecause.\n\n## scale\n\nfirst\n")
 
 
 def test_results_can_be_kept_as_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage
-from omnimill.infra.dataset import Dataset
+from omnimill.infra.dataset import Dataset, Unit
 from omnimill.pipelines.process import process_unit
 from omnimill.pipelines.replay import replay
 from omnimill.pipelines.run import ingest
@@ -135,6 +135,7 @@ def test_replay_does_again_what_was_quarantined_and_keeps_the_commits(
 
     site.touch()
     assert ingest(dag, root).digest == first.digest, "nothing tells that a record can be read now"
+    os.utime(f"{folder}/part9.txt", (2, 2))
     again = replay(dag, root, "site_away")
     assert again is not None
     assert done(again) == (1, 5)
@@ -167,6 +168,25 @@ def test_a_replay_that_was_stopped_goes_on(write: Write, script: Any, make_dag: 
     assert result is not None
     assert done(result) == (2, 3)
     assert result.manifest.counts.kept == 6
+
+
+def test_a_replay_that_comes_to_nothing_leaves_the_unit_as_it_was(
+    write: Write, script: Any, make_dag: Any, root: str, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+
+    class Flaky(script):  # type: ignore[misc]
+        def inputs(self, unit: Unit) -> Any:
+            if gone.exists():
+                raise OSError("the disk is gone")
+            return super().inputs(unit)
+
+    dag = make_dag(Flaky(path=write({"one": f"a good x\nb needs {tmp_path / 'site'}\n"})))
+    first = ingest(dag, root)
+    gone.touch()
+    again = replay(dag, root)
+    assert again is not None
+    assert again.digest == first.digest
 
 
 def test_content_that_changed_behind_its_name_size_and_time(
