@@ -7,6 +7,7 @@ from __future__ import annotations
 _BLOCKS_PER_CORE = 32
 _BLOCK_SECONDS = 10.0
 _BLOCK_UNITS = 64
+_BLOCK_BYTES = 256 << 20
 # So many units of each core show how long one takes.
 _PROBES_PER_CORE = 8
 
@@ -20,3 +21,9 @@ def units_per_block(units: int, unit_seconds: float, cores: int) -> int:
     """How many units a task gets at a time. unit_seconds: what one takes on a core."""
     by_share = units // (cores * _BLOCKS_PER_CORE)
     return max(1, min(by_share, int(_BLOCK_SECONDS / max(unit_seconds, 1e-3)), _BLOCK_UNITS))
+
+
+def sized_units_per_block(units: int, unit_bytes: float, workers: int) -> int:
+    """How many units a worker gets at a time where their size is known, but not yet what they take."""
+    by_share = units // (workers * _BLOCKS_PER_CORE)
+    return max(1, min(by_share, int(_BLOCK_BYTES / max(unit_bytes, 1.0)), _BLOCK_UNITS))

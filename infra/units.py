@@ -6,9 +6,9 @@ replaced and its unit tried again, a bounded number of times.
 
 from __future__ import annotations
 
-import traceback
+import json
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,28 +19,35 @@ import ray
 import ray.data
 from ray.util.annotations import RayDeprecationWarning
 
-from omnimill.errors import OmnimillError
+from omnimill.infra.blocks import sized_units_per_block
 from omnimill.infra.dataset import Commit, Unit
+from omnimill.infra.done import Done
 
 WORKER_RETRIES = 3
 WORKER_TRIES = 1 + WORKER_RETRIES
+# Blocks that an actor works on at once, so that one is begun while another ends.
+ACTOR_BLOCKS = 2
 
 Work = Callable[[Unit], Commit]
+# Of an actor: a few units at a time, as many of them at work at once as it likes; all come back. Called by several
+# threads.
+ManyWork = Callable[[Sequence[Unit]], Iterable[Done]]
 
-_BLOCK = pa.schema([("unit", pa.string()), ("commit", pa.string()), ("error", pa.string())])
+_BLOCK = pa.schema([("unit", pa.string()), ("commit", pa.string()), ("error", pa.string()), ("observed", pa.string())])
 
 
 @dataclass(frozen=True)
-class Done:
-    """A unit that came back: its commit; or what was raised (`error`); or neither: its worker died on every try."""
+class Pool:
+    """Actors that work on units.
 
-    unit: Unit
-    commit: Commit | None
-    error: str | None = None
+    fewest, most: how many; there are more as long as work is waiting and the cluster has room.
+    num_cpus, num_gpus: of each; GPUs may be shared, as fractions.
+    """
 
-    @property
-    def crashed(self) -> bool:
-        return self.commit is None and self.error is None
+    fewest: int
+    most: int
+    num_cpus: float
+    num_gpus: float = 0.0
 
 
 def run_as_tasks(units: Sequence[Unit], work: Work, per_block: int = 1) -> Generator[Done, None, None]:
@@ -62,29 +69,59 @@ def run_as_tasks(units: Sequence[Unit], work: Work, per_block: int = 1) -> Gener
 
 
 def run_on_actors(
-    units: Sequence[Unit], make_work: Callable[[], Work], actors: int, num_cpus: float, num_gpus: float
+    units: Sequence[Unit], make_work: Callable[[], ManyWork], pool: Pool, unit_bytes: float = 0.0
 ) -> Generator[Done, None, None]:
     """Do units on a pool of actors, in the order they finish; every unit comes back once.
+
+    Small units share a block. When an actor dies on every try of a block of several, its units are done one by one.
 
     Args:
         units: what to do.
         make_work: called once on every actor, for what is costly to set up.
-        actors: most actors at work at once.
-        num_cpus, num_gpus: of each.
+        pool: the actors.
+        unit_bytes: size of a unit, on average.
     """
-    size = min(actors, len(units))
+    per_block = sized_units_per_block(len(units), unit_bytes, pool.most)
+    crashed: list[Unit] = []
+    for done in _on_actors(units, make_work, pool, per_block):
+        if done.crashed and per_block > 1:
+            crashed.append(done.unit)
+        else:
+            yield done
+    if crashed:
+        yield from _on_actors(crashed, make_work, pool, 1)
+
+
+def _on_actors(
+    units: Sequence[Unit], make_work: Callable[[], ManyWork], pool: Pool, per_block: int
+) -> Generator[Done, None, None]:
+    most = max(1, min(pool.most, -(-len(units) // per_block)))
+    fewest = min(pool.fewest, most)
     with _bounded_retries():
-        graph = _blocks(units).map_batches(
+        graph = _blocks(units, per_block).map_batches(
             _Actor,
             fn_constructor_args=(make_work,),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=fewest,
+                max_size=most,
+                initial_size=max(fewest, min(most, _room_for(pool))),
+                enable_true_multi_threading=True,
+            ),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=num_cpus,
-            num_gpus=num_gpus or None,
+            num_cpus=pool.num_cpus,
+            num_gpus=pool.num_gpus or None,
+            max_concurrency=ACTOR_BLOCKS,
             max_task_retries=WORKER_RETRIES,
         )
     yield from _collect(units, graph)
+
+
+def _room_for(pool: Pool) -> int:
+    """Actors that the cluster could hold now if nothing else ran on it."""
+    has = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    needs = {"CPU": pool.num_cpus, "GPU": pool.num_gpus}
+    return min(int(has.get(name, 0.0) / need) for name, need in needs.items() if need)
 
 
 def run_each_alone(units: Sequence[Unit], work: Work) -> Generator[Done, None, None]:
@@ -95,7 +132,7 @@ def run_each_alone(units: Sequence[Unit], work: Work) -> Generator[Done, None, N
         (ready,), _ = ray.wait(list(waiting), num_returns=1)
         unit = waiting.pop(ready)
         try:
-            yield _done(unit, ray.get(ready))
+            yield _from_row(unit, ray.get(ready))
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError):
             yield Done(unit, None)
         except ray.exceptions.RayError as fault:
@@ -122,35 +159,39 @@ def _blocks(units: Sequence[Unit], per_block: int = 1) -> ray.data.Dataset:
 def _collect(units: Sequence[Unit], graph: ray.data.Dataset) -> Generator[Done, None, None]:
     waiting = {unit.id: unit for unit in units}
     for row in graph.iter_rows():
-        yield _done(waiting.pop(row["unit"]), row)
+        yield _from_row(waiting.pop(row["unit"]), row)
     for unit in waiting.values():
         yield Done(unit, None)
 
 
 class _Actor:
-    def __init__(self, make_work: Callable[[], Work]) -> None:
+    def __init__(self, make_work: Callable[[], ManyWork]) -> None:
         self._work = make_work()
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        return _do_block(block, self._work)
+        return pa.Table.from_pylist([_row(done) for done in self._work(_units(block))], _BLOCK)
 
 
 def _do_block(block: pa.Table, work: Work) -> pa.Table:
-    units = map(Unit.model_validate_json, block.column("unit").to_pylist())
-    return pa.Table.from_pylist([_do_unit(unit, work) for unit in units], _BLOCK)
+    return pa.Table.from_pylist([_do_unit(unit, work) for unit in _units(block)], _BLOCK)
+
+
+def _units(block: pa.Table) -> list[Unit]:
+    return list(map(Unit.model_validate_json, block.column("unit").to_pylist()))
 
 
 def _do_unit(unit: Unit, work: Work) -> dict[str, str | None]:
-    commit = error = None
     try:
-        commit = work(unit).model_dump_json()
-    except OmnimillError as fault:
-        error = str(fault)
-    except Exception:  # noqa: BLE001 - goes to the driver, which reports it once all other units are done
-        error = traceback.format_exc()
-    return {"unit": unit.id, "commit": commit, "error": error}
+        return _row(Done(unit, work(unit)))
+    except Exception as fault:  # noqa: BLE001 - goes to the driver, which reports it once all other units are done
+        return _row(Done.failed(unit, fault))
 
 
-def _done(unit: Unit, row: Mapping[str, Any]) -> Done:
+def _row(done: Done) -> dict[str, str | None]:
+    commit = None if done.commit is None else done.commit.model_dump_json()
+    return {"unit": done.unit.id, "commit": commit, "error": done.error, "observed": json.dumps(dict(done.observed))}
+
+
+def _from_row(unit: Unit, row: Mapping[str, Any]) -> Done:
     commit = None if row["commit"] is None else Commit.model_validate_json(row["commit"])
-    return Done(unit, commit, row["error"])
+    return Done(unit, commit, row["error"], json.loads(row["observed"]))

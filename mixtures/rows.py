@@ -16,12 +16,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from omnimill.errors import ConfigError, IntegrityError
+from omnimill.errors import ConfigError
 from omnimill.infra import arrow_files
 from omnimill.infra.dataset import Dataset, Manifest
 from omnimill.mixtures import eligibility
 from omnimill.mixtures.config import Task
-from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA_VERSION, TOKEN_VERSION_KEY
+from omnimill.tokens import LENGTH_COLUMNS, check_token_schema
 
 # Shards kept open at a time; a local one costs a memory map, a remote one its size in memory.
 _OPEN_SHARDS = 64
@@ -221,12 +221,7 @@ def shard_lengths(url: str) -> pl.DataFrame:
 @lru_cache(maxsize=_OPEN_SHARDS)
 def _shard(url: str) -> pa.Table:
     table = arrow_files.read_table(url)
-    found = (table.schema.metadata or {}).get(TOKEN_VERSION_KEY, b"none").decode()
-    if found != str(TOKEN_SCHEMA_VERSION):
-        raise IntegrityError(
-            f"{url}: token schema version {found}, but this omnimill reads version {TOKEN_SCHEMA_VERSION}; "
-            "tokenize the examples again"
-        )
+    check_token_schema(table.schema, url)
     return table
 
 

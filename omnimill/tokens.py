@@ -8,8 +8,10 @@ from __future__ import annotations
 import pyarrow as pa
 
 from omnimill.config import Config
+from omnimill.errors import IntegrityError
+from omnimill.vocabulary_layout import NumberLayout, VocabularyLayout
 
-TOKEN_SCHEMA_VERSION = 1
+TOKEN_SCHEMA_VERSION = 2
 TOKEN_VERSION_KEY = b"omnimill.token_schema"
 
 # Columns that say how long every stream is; `omnimill.training` plans from these and the roles alone.
@@ -50,6 +52,16 @@ _AUDIO_COLUMNS = [
     pa.field("audio_data", pa.list_(pa.large_binary()), nullable=False),
     pa.field("audio_codes", pa.list_(pa.list_(pa.uint16())), nullable=False),
 ]
+_DENSE_COLUMNS = [
+    # Dense target i, a picture that a segment asks for: what it shows (`DENSE_ROLES`), the picture it is drawn for, the
+    # index of the segment that asks for it.
+    pa.field("dense_roles", pa.list_(pa.string()), nullable=False),
+    pa.field("dense_images", pa.list_(pa.int32()), nullable=False),
+    pa.field("dense_texts", pa.list_(pa.int32()), nullable=False),
+    # Codes of the rendered target canvas, as of any picture: number, and the codes.
+    pa.field("dense_codes_lengths", pa.list_(pa.int32()), nullable=False),
+    pa.field("dense_codes", pa.list_(pa.list_(pa.uint16())), nullable=False),
+]
 
 TOKEN_SCHEMA = pa.schema(
     [
@@ -59,9 +71,47 @@ TOKEN_SCHEMA = pa.schema(
         *_TEXT_COLUMNS,
         *_IMAGE_COLUMNS,
         *_AUDIO_COLUMNS,
+        *_DENSE_COLUMNS,
     ],
     metadata={TOKEN_VERSION_KEY: str(TOKEN_SCHEMA_VERSION).encode()},
 )
+
+# What a dense target can show.
+DENSE_ROLES = ("segmentation",)
+
+# Columns by what decides them: each part depends on the examples and on its own tokenizer or sizes alone, so a change
+# of one leaves the columns of the others as they are. The columns that no part names are copied from the examples.
+PARTS: dict[str, tuple[str, ...]] = {
+    "text": (
+        "text_roles",
+        "text_images",
+        "text_audio",
+        "text_lengths",
+        "text_ids",
+        "dense_roles",
+        "dense_images",
+        "dense_texts",
+    ),
+    "image": ("image_patches", "history_patches", "image_data"),
+    "image_codes": ("image_codes_lengths", "image_codes"),
+    "dense_codes": ("dense_codes_lengths", "dense_codes"),
+    "audio": ("audio_patches", "audio_data"),
+    "audio_codes": ("audio_codes_lengths", "audio_codes"),
+}
+
+
+def check_token_schema(schema: pa.Schema, where: str) -> None:
+    """Refuse a table of another token schema version.
+
+    Raises:
+        IntegrityError: names `where`, the version found, the version this program reads, and what to do.
+    """
+    found = (schema.metadata or {}).get(TOKEN_VERSION_KEY, b"none").decode()
+    if found != str(TOKEN_SCHEMA_VERSION):
+        raise IntegrityError(
+            f"{where}: token schema version {found}, but this omnimill reads version {TOKEN_SCHEMA_VERSION}; "
+            "run `omnimill tokenize` again: it makes a new version of the token dataset from the same examples"
+        )
 
 
 class ImageLayout(Config):
@@ -125,11 +175,14 @@ class TokenLayout(Config):
     """What a token dataset's numbers mean; stored in its manifest's attributes under ``layout``.
 
     text_pieces: SentencePiece vocabulary size before the added tokens (32,000 for the reference).
+    vocabulary: the tokens beside pieces and codes. numbers: how sparse structures are written.
     tokenizers: name of the tokenizer set under ``<root>/tokenizers``; digests: blake3 of its files by part.
     """
 
     text_pieces: int = 32000
     image: ImageLayout = ImageLayout()
     audio: AudioLayout = AudioLayout()
+    vocabulary: VocabularyLayout = VocabularyLayout()
+    numbers: NumberLayout = NumberLayout()
     tokenizers: str
     digests: dict[str, str]

@@ -9,7 +9,8 @@ import ray
 
 from omnimill.infra.blocks import probes, units_per_block
 from omnimill.infra.dataset import Unit
-from omnimill.infra.units import Done, run_as_tasks, run_each_alone
+from omnimill.infra.done import Done
+from omnimill.infra.units import run_as_tasks, run_each_alone
 from omnimill.pipelines.work import UnitWork
 
 

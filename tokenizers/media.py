@@ -13,15 +13,18 @@ from omnimill.tokens import AudioLayout, ImageLayout
 
 
 @dataclass(frozen=True)
-class Picture:
-    """data: JPEG that fits the input canvas. patches, history_patches: valid ones of it on the two input canvases.
-
-    canvas: uint8 [target_size, target_size, 3], what is to be encoded; mask: bool, True where the picture is.
-    """
+class StoredPicture:
+    """data: JPEG that fits the input canvas. patches, history_patches: valid ones of it on the two input canvases."""
 
     data: bytes
     patches: int
     history_patches: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """canvas: uint8 [target_size, target_size, 3], what is to be encoded; mask: bool, True where the picture is."""
+
     canvas: image.ByteArray
     mask: image.BoolArray
 
@@ -35,22 +38,29 @@ class Clip:
     mel: audio.FloatArray
 
 
-def picture(data: bytes, layout: ImageLayout, jpeg_quality: int = 95) -> Picture:
-    """Decode a picture and prepare it for its shard.
+def picture(data: bytes, layout: ImageLayout) -> Target:
+    """Decode a picture and prepare it for the network.
 
     Raises:
         BadRecord: it cannot be decoded.
     """
-    rgb = image.decode_rgb(data)
+    return target(image.decode_rgb(data), layout)
+
+
+def target(rgb: image.ByteArray, layout: ImageLayout) -> Target:
+    """A decoded picture, prepared for the network."""
+    canvas, mask = image.to_canvas(rgb, layout.target_size)
+    return Target(image.to_bytes(canvas), mask)
+
+
+def stored(rgb: image.ByteArray, layout: ImageLayout, jpeg_quality: int) -> StoredPicture:
+    """A decoded picture as token shards hold it."""
     fitted = image.fit(rgb, layout.input_size)
     height, width = fitted.shape[:2]
-    canvas, mask = image.to_canvas(rgb, layout.target_size)
-    return Picture(
+    return StoredPicture(
         data=image.encode_jpeg(fitted, jpeg_quality),
         patches=int(image.valid_patches(height, width, layout.input_size, layout.patch).sum()),
         history_patches=int(image.valid_patches(height, width, layout.history_size, layout.patch).sum()),
-        canvas=image.to_bytes(canvas),
-        mask=mask,
     )
 
 

@@ -1,19 +1,25 @@
-"""``tokenize``: bring a token dataset up to date with an example dataset, on a pool of actors."""
+"""``tokenize``: bring a token dataset up to date with an example dataset, on a pool of actors.
+
+What is committed is not done again, and where a tokenizer has changed only its columns are.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from omnimill.errors import OmnimillError
-from omnimill.infra.dataset import Commit, Dataset, Manifest, Unit, published_json
+from omnimill.infra.dataset import Dataset, Manifest, Unit, published_json
+from omnimill.infra.done import Done
 from omnimill.infra.lineage import CommandRun, command_run
 from omnimill.infra.watchdog import watchdog
 from omnimill.progress import console, progress
+from omnimill.tokenizers.columns import earlier_recipes, publish_recipe
 from omnimill.tokenizers.config import ActorSettings, TokenizerConfig
 from omnimill.tokenizers.corpus import Corpus
 from omnimill.tokenizers.shards import ShardJob, ShardTokenizer, planned, units_of
@@ -24,17 +30,23 @@ _FAULTS_SHOWN = 5
 
 @dataclass(frozen=True)
 class TokenizeResult:
-    """A published token dataset; committed: units that this run did, the others were there before."""
+    """A published token dataset.
+
+    committed: units that this run did, the others were there before. taken_over: of how many of them the columns of a
+    part came from an earlier shard, by part (`omnimill.tokens.PARTS`).
+    """
 
     dataset: Dataset
     digest: str
     manifest: Manifest
     committed: int
     seconds: float
+    taken_over: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The shape that ``--json`` prints."""
-        return published_json(self.digest, self.manifest, self.committed, self.seconds)
+        published = published_json(self.digest, self.manifest, self.committed, self.seconds)
+        return {**published, "taken_over": self.taken_over}
 
 
 def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) -> TokenizeResult:
@@ -52,27 +64,23 @@ def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) ->
     started = time.monotonic()
     with command_run(root, "tokenize", config.model_dump(mode="json"), f"tokenize {config.tokens}") as run:
         examples, dataset = Corpus(root, config.dataset, config.selections), Dataset(root, config.tokens)
-        layout = stored_set(root, config.name).layout(config.name)
+        job = _job(config, root, dataset)
+        layout = job.layout
         examples.record(run)
         run.input(f"tokenizers-{config.name}", layout.digests[SET], f"{root}/tokenizers/{config.name}")
-        job = ShardJob(
-            root=root,
-            tokens=config.tokens,
-            layout=layout,
-            jpeg_quality=config.jpeg_quality,
-            batch=config.actors.batch,
-        )
         units = units_of(examples)
         if not units:
             raise OmnimillError(f"dataset {config.dataset!r} under {root} has no examples to tokenize")
         stored = {(commit.unit, commit.state): commit for commit, _ in dataset.commits()}
-        found = [stored.get((unit.id, planned(unit, job).state)) for unit in units]
+        found = [stored.get((unit.id, planned(unit, job.recipe).state)) for unit in units]
         taken = [commit for commit in found if commit is not None]
         todo = [unit for unit, commit in zip(units, found, strict=True) if commit is None]
         told = "" if todo else ", nothing to do"
         console.print(f"{config.tokens}: {len(taken)} of {len(units)} units already committed{told}")
         done, faults = _run(todo, job, config.actors, num_cpus) if todo else ([], [])
-        manifest = Manifest(dataset=config.tokens, kind="tokens", commits=(*taken, *done))
+        commits = [one.commit for one in done if one.commit is not None]
+        taken_over = Counter(part for one in done for part in one.observed.get("taken_over", ()))
+        manifest = Manifest(dataset=config.tokens, kind="tokens", commits=(*taken, *commits))
         faults += _over_budget(manifest, config)
         digest, manifest = dataset.publish_manifest(
             "tokens",
@@ -83,24 +91,43 @@ def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) ->
         )
         if faults:
             raise OmnimillError("\n".join(faults) + "\nCommitted units are kept; the same command goes on from there.")
-        result = TokenizeResult(dataset, digest, manifest, len(done), time.monotonic() - started)
+        seconds = time.monotonic() - started
+        result = TokenizeResult(dataset, digest, manifest, len(done), seconds, dict(sorted(taken_over.items())))
         _record(run, result)
         return result
 
 
+def _job(config: TokenizerConfig, root: str, dataset: Dataset) -> ShardJob:
+    job = ShardJob.of(
+        root,
+        config.tokens,
+        config.name,
+        stored_set(root, config.name),
+        jpeg_quality=config.jpeg_quality,
+        batch=config.actors.batch,
+        bf16=config.actors.bf16,
+        compiled=config.actors.compile,
+    )
+    publish_recipe(dataset, job.parts)
+    threads = max(1, round(config.actors.num_cpus))
+    return job.model_copy(update={"threads": threads, "earlier": earlier_recipes(dataset, job.parts)})
+
+
 def _run(
     todo: Sequence[Unit], job: ShardJob, actors: ActorSettings, num_cpus: int | None
-) -> tuple[list[Commit], list[str]]:
-    """Commits of the units that were done, and what went wrong with the others."""
+) -> tuple[list[Done], list[str]]:
+    """The units that were done, and what went wrong with the others."""
     # Importing and starting Ray takes seconds: not for a run that has nothing to do.
     import ray  # noqa: PLC0415
 
     from omnimill.infra.ray_session import ray_session  # noqa: PLC0415
-    from omnimill.infra.units import WORKER_TRIES, run_on_actors  # noqa: PLC0415
+    from omnimill.infra.units import WORKER_TRIES, Pool, run_on_actors  # noqa: PLC0415
 
     waiting = {unit.id: unit.files[0] for unit in todo}
-    commits: list[Commit] = []
+    unit_bytes = sum(unit.options["bytes"] for unit in todo) / len(todo)
+    done: list[Done] = []
     faults: list[str] = []
+    rows = bad = 0
     label = f"tokenize {job.tokens}"
     with ray_session(num_cpus):
         present = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
@@ -108,8 +135,9 @@ def _run(
         if gpus < actors.num_gpus:
             console.print(f"{label}: the cluster has too few GPUs ({present:g}), actors run on CPUs")
         make = partial(ShardTokenizer, job.model_copy(update={"device": "cuda" if gpus else "cpu"}))
+        pool = Pool(actors.min_count, actors.count, actors.num_cpus, gpus)
         with (
-            closing(run_on_actors(todo, make, actors.count, actors.num_cpus, gpus)) as units,
+            closing(run_on_actors(todo, make, pool, unit_bytes)) as units,
             progress(label, len(todo)) as advance,
             watchdog(label, lambda: list(waiting.values())) as moved,
         ):
@@ -117,16 +145,16 @@ def _run(
                 moved()
                 where = waiting.pop(item.unit.id)
                 if item.commit is not None:
-                    commits.append(item.commit)
+                    done.append(item)
+                    rows += item.commit.counts.examples_written
+                    bad += sum(item.commit.counts.quarantined.values())
                 elif item.crashed:
                     faults.append(f"unit {item.unit.id} ({where}): its worker died on each of {WORKER_TRIES} tries")
                 else:
                     faults.append(f"unit {item.unit.id} ({where}) failed: {item.error}")
-                rows = sum(commit.counts.examples_written for commit in commits)
-                bad = sum(sum(commit.counts.quarantined.values()) for commit in commits)
                 advance(1, rows=rows, quarantined=bad)
     more = len(faults) - _FAULTS_SHOWN
-    return commits, faults[:_FAULTS_SHOWN] + ([f"{more} more units failed"] if more > 0 else [])
+    return done, faults[:_FAULTS_SHOWN] + ([f"{more} more units failed"] if more > 0 else [])
 
 
 def _over_budget(manifest: Manifest, config: TokenizerConfig) -> list[str]:
@@ -148,6 +176,7 @@ def _record(run: CommandRun, result: TokenizeResult) -> None:
         {
             "units": len(result.manifest.commits),
             "units_committed": result.committed,
+            **{f"units_taken_over_{part}": count for part, count in result.taken_over.items()},
             "records_in": counts.records_in,
             "records_quarantined": sum(counts.quarantined.values()),
             "examples_written": counts.examples_written,

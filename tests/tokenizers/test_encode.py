@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from omnimill import locations
+from omnimill.errors import OmnimillError
 from omnimill.locations import spherical_views
 from omnimill.rng import generator
 from omnimill.schema import Annotation, Example, Text
 from omnimill.tokenizers import audio, image, sparse
-from omnimill.tokenizers.encode import encode
+from omnimill.tokenizers.encode import ALL_PARTS
+from omnimill.tokenizers.encoder import Encoded, Encoder
 from omnimill.tokenizers.store import Tokenizers
-from omnimill.tokens import TOKEN_SCHEMA
+from omnimill.tokens import PARTS, TOKEN_SCHEMA
+
+
+def encode(examples: Sequence[Example], tokenizers: Tokenizers, parts: Collection[str] = ALL_PARTS) -> Encoded:
+    encoder = Encoder(tokenizers, threads=2)
+    try:
+        return encoder.submit(lambda: examples, len(examples), parts)()
+    finally:
+        encoder.close()
 
 
 @pytest.fixture(scope="module")
 def rows(samples: SimpleNamespace, tokenizers: Tokenizers) -> list[dict[str, Any]]:
-    table, rejected = encode(samples.corpus(), tokenizers)
-    assert table.schema.equals(TOKEN_SCHEMA, check_metadata=True)
-    assert [(item.example.key, item.bad.reason) for item in rejected] == [("1000", "image_undecodable")]
-    return table.to_pylist()
+    encoded = encode(samples.corpus(), tokenizers)
+    assert encoded.rows.schema.equals(TOKEN_SCHEMA, check_metadata=True)
+    assert [(item.example.key, item.bad.reason) for item in encoded.rejected] == [("1000", "image_undecodable")]
+    assert encoded.kept == [index for index in range(36) if index != 24]
+    return encoded.rows.to_pylist()
 
 
 def of(rows: list[dict[str, Any]], source: str, number: int = 0) -> dict[str, Any]:
@@ -81,20 +96,22 @@ def test_states_and_actions_belong_to_their_steps(
     assert row["text_roles"] == ["instruction", *["state", "action"] * 3]
     assert row["text_images"][1:] == [0, 0, None, None, 1, 1]
     for step in range(3):
-        vocabulary = tokenizers.text.vocabulary
-        state = sparse.decode_vector(row["text_ids"][1 + 2 * step], ranges.state, vocabulary)
-        action = sparse.decode_vector(row["text_ids"][2 + 2 * step], ranges.action, vocabulary)
+        state = sparse.decode_vector(row["text_ids"][1 + 2 * step], ranges.state, tokenizers.numbers)
+        action = sparse.decode_vector(row["text_ids"][2 + 2 * step], ranges.action, tokenizers.numbers)
         for found, told, within in (
             (state, path.states[step], ranges.state),
             (action, path.actions[step], ranges.action),
         ):
-            assert all(-1e-9 <= b - a <= r.error + 1e-9 for a, b, r in zip(found, told, within, strict=True))
+            assert all(
+                -1e-9 <= b - a <= tokenizers.numbers.error(r) + 1e-9
+                for a, b, r in zip(found, told, within, strict=True)
+            )
 
 
 def test_views_are_relative_to_the_first(rows: list[dict[str, Any]], tokenizers: Tokenizers) -> None:
     row = of(rows, "shapes")
     assert (row["text_roles"], row["text_images"]) == (["camera"] * 3, [0, 1, 2])
-    pose = sparse.decode_vector(row["text_ids"][2], locations.CAMERA, tokenizers.text.vocabulary)
+    pose = sparse.decode_vector(row["text_ids"][2], locations.CAMERA, tokenizers.numbers)
     np.testing.assert_allclose(pose, [0.2, np.sin(1.0), np.cos(1.0), 0.2], atol=7e-3)
 
 
@@ -134,26 +151,113 @@ def test_what_cannot_be_tokenized_has_a_reason(samples: SimpleNamespace, tokeniz
         ),
     }
     good = samples.example("photos", 6, images=pictures)
-    table, rejected = encode([*cases.values(), good], tokenizers)
-    assert [item.bad.reason for item in rejected] == list(cases)
-    assert [item.example.id for item in rejected] == [example.id for example in cases.values()]
-    assert table.column("id").to_pylist() == [good.id]
+    encoded = encode([*cases.values(), good], tokenizers)
+    assert [item.bad.reason for item in encoded.rejected] == list(cases)
+    assert [item.example.id for item in encoded.rejected] == [example.id for example in cases.values()]
+    assert encoded.rows.column("id").to_pylist() == [good.id]
 
 
 def test_a_trajectory_in_words_needs_no_ranges(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:
     path = replace(samples.trajectory(0), states=[], actions=[], step_images=[0, 1])
     words = [Text(role="step", text=word, image=i) for i, word in enumerate(("forward", "left"))]
     pictures = [samples.picture(1), samples.picture(2)]
-    table, rejected = encode([samples.example("house", 0, text=words, trajectory=path, images=pictures)], tokenizers)
-    assert rejected == []
-    (row,) = table.to_pylist()
+    encoded = encode([samples.example("house", 0, text=words, trajectory=path, images=pictures)], tokenizers)
+    assert encoded.rejected == []
+    (row,) = encoded.rows.to_pylist()
     assert (row["text_roles"], row["text_images"]) == (["step", "step"], [0, 1])
 
 
 def test_the_same_example_gives_the_same_row_in_any_company(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:
     examples = [item for item in samples.corpus() if item.key != "1000"]
     order = generator("order").permutation(len(examples))
-    whole = encode(examples, tokenizers)[0].to_pylist()
-    shuffled = encode([examples[i] for i in order], tokenizers)[0].to_pylist()
+    whole = encode(examples, tokenizers).rows.to_pylist()
+    shuffled = encode([examples[i] for i in order], tokenizers).rows.to_pylist()
     assert [whole[i] for i in order] == shuffled
-    assert encode([examples[3]], tokenizers)[0].to_pylist() == whole[3:4]
+    assert encode([examples[3]], tokenizers).rows.to_pylist() == whole[3:4]
+
+
+def region(samples: SimpleNamespace) -> Example:
+    """Two pictures; the second has two regions (one of them with a label) and a box that is a finding."""
+    mask = np.zeros((80, 120, 3), np.uint8)
+    mask[:40, :60] = 255
+    left, whole = (dense_png(one) for one in (mask, np.full_like(mask, 255)))
+    annotations = [
+        Annotation(kind="region", image=1, box=[0.0, 0.0, 0.5, 0.5], points=[0.25, 0.25], mask=left),
+        Annotation(kind="box", image=1, box=[0.0, 0.0, 1.0, 1.0], label="all", mask=whole),
+    ]
+    pictures = [samples.picture(1), samples.picture(2)]
+    text = [Text(role="caption", text="Two.")]
+    return samples.example("photos", 77, text=text, images=pictures, annotations=annotations)
+
+
+def dense_png(mask: Any) -> bytes:
+    stream = io.BytesIO()
+    PIL.Image.fromarray(mask[..., 0] > 0).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_masks_are_encoded_as_pictures_that_a_segment_asks_for(
+    samples: SimpleNamespace, tokenizers: Tokenizers
+) -> None:
+    (row,) = encode([region(samples)], tokenizers).rows.to_pylist()
+    assert row["text_roles"] == ["caption", "boxes", "region", "region"]
+    assert (row["dense_roles"], row["dense_images"]) == (["segmentation"] * 2, [1, 1])
+    assert row["dense_texts"] == [2, 3]
+    # A box and a point; a box and a label.
+    assert row["text_lengths"][2] == 4 + 2
+    label = tokenizers.text.encode("all")
+    assert row["text_ids"][3] == [*row["text_ids"][1][:4], *label]
+    canvas = np.zeros((2, 32, 32, 3), np.uint8)  # 40 x 60 becomes 21 x 32, six rows below the top
+    rows, columns = image.placement(40, 60, 32)
+    canvas[1, rows, columns] = 255
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    canvas[0, rows.start : rows.start + round(height / 2), : width // 2] = 255
+    assert row["dense_codes_lengths"] == [16, 16]
+    np.testing.assert_array_equal(row["dense_codes"], tokenizers.image.encode(canvas))
+
+
+def test_a_mask_that_cannot_be_drawn_rejects_its_example(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:
+    broken = region(samples)
+    broken.annotations[0].mask = b"\x89PNG"
+    (rejected,) = encode([broken], tokenizers).rejected
+    assert rejected.bad.reason == "mask_undecodable"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_alone_is_what_it_is_among_all(
+    part: str, rows: list[dict[str, Any]], samples: SimpleNamespace, tokenizers: Tokenizers
+) -> None:
+    table = encode(samples.corpus(), tokenizers, {part}).rows
+    assert set(table.column_names) == {"id", "source", "key", *PARTS[part]}
+    by_id = {row["id"]: row for row in rows}
+    for row in table.to_pylist():
+        if row["id"] in by_id:
+            assert row == {name: by_id[row["id"]][name] for name in row}
+
+
+def test_every_column_belongs_to_one_part() -> None:
+    columns = [column for columns in PARTS.values() for column in columns]
+    assert sorted([*columns, "id", "source", "key"]) == sorted(TOKEN_SCHEMA.names)
+
+
+def test_chunks_of_many_threads_come_back_whole(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:
+    """More in flight than there is room for, batches that span chunks, and some that are never full."""
+    examples = [item for item in samples.corpus() if item.key != "1000"]
+    encoder = Encoder(tokenizers, threads=3)
+    alone = [encoder.submit(lambda one=one: [one], 2)().rows for one in examples]
+    with ThreadPoolExecutor(4) as pool:
+        waits = pool.map(lambda i: encoder.submit(lambda: [examples[i % len(examples)]], 40), range(4 * len(examples)))
+        tables = [wait().rows for wait in waits]
+    encoder.close()
+    assert len(tables) == 4 * len(examples)
+    assert all(table.equals(alone[i % len(examples)]) for i, table in enumerate(tables))
+
+
+def test_a_network_that_fails_is_told_to_those_who_wait(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:
+    encoder = Encoder(replace(tokenizers, image_codes=None))
+    with pytest.raises(OmnimillError, match="has no image tokenizer"):
+        encoder.submit(lambda: [samples.example("photos", 1, images=[samples.picture(1)])], 1)()
+    # The others go on.
+    words = samples.example("pages", 1, text=[Text(role="body", text="words")])
+    assert encoder.submit(lambda: [words], 0)().rows.num_rows == 1
+    encoder.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +15,17 @@ import yaml
 from omnimill.cli.main import main
 from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import lineage
-from omnimill.infra.dataset import Dataset
+from omnimill.infra.dataset import Dataset, Unit
+from omnimill.infra.done import Done
 from omnimill.infra.selections import Selection, publish_left_out, publish_selection
 from omnimill.tokenizers import store
+from omnimill.tokenizers.columns import shared
 from omnimill.tokenizers.config import TokenizerConfig
 from omnimill.tokenizers.corpus import Corpus
 from omnimill.tokenizers.run import tokenize
-from omnimill.tokenizers.shards import ShardJob, planned, tokenize_shard, units_of
-from omnimill.tokenizers.store import Tokenizers, load_tokenizers, stored_set
-from omnimill.tokens import TokenLayout
+from omnimill.tokenizers.shards import ShardJob, ShardTokenizer, units_of
+from omnimill.tokenizers.store import Made, Tokenizers, load_tokenizers, stored_set
+from omnimill.tokens import PARTS, TokenLayout
 
 
 def copy_of(root: str, target: Path, samples: SimpleNamespace, photos: int = 24) -> str:
@@ -29,17 +33,28 @@ def copy_of(root: str, target: Path, samples: SimpleNamespace, photos: int = 24)
     samples.store(str(target), "corpus", samples.corpus(photos))
     stored = stored_set(root, "mini")
     folder = Path(root) / "tokenizers" / "mini" / stored.digest
-    files = {part: (folder / name).read_bytes() for part, name in store.FILES.items()}
+    files = {part: (folder / store.FILES[part]).read_bytes() for part in stored.digests}
     store.publish(str(target), "mini", stored, files)
     return str(target)
 
 
-def plain(root: str, tokenizers: Tokenizers) -> str:
-    """Tokenize in this process, unit after unit; the manifest's digest."""
-    corpus = Corpus(root, "corpus")
-    job = ShardJob(root=root, tokens="corpus-tokens", layout=tokenizers.layout)
-    commits = [tokenize_shard(unit, job, tokenizers) for unit in units_of(corpus)]
-    attributes = {"layout": tokenizers.layout.model_dump(mode="json"), "selections": {}}
+def job_of(root: str, tokens: str = "corpus-tokens") -> ShardJob:
+    return ShardJob.of(root, tokens, "mini", stored_set(root, "mini"))
+
+
+def do(job: ShardJob, units: Sequence[Unit]) -> list[Done]:
+    tokenizer = ShardTokenizer(job)
+    try:
+        return list(tokenizer(units))
+    finally:
+        tokenizer.close()
+
+
+def plain(root: str) -> str:
+    """Tokenize in this process; the manifest's digest."""
+    corpus, job = Corpus(root, "corpus"), job_of(root)
+    commits = [done.commit for done in do(job, units_of(corpus)) if done.commit is not None]
+    attributes = {"layout": job.layout.model_dump(mode="json"), "selections": {}}
     dataset = Dataset(root, "corpus-tokens")
     return dataset.publish_manifest("tokens", commits, {"corpus": corpus.digest}, attributes)[0]
 
@@ -57,7 +72,7 @@ def test_actors_and_plain_calls_give_the_same_bytes_and_nothing_is_redone(
 ) -> None:
     here, there = copy_of(root, tmp_path / "a", samples), copy_of(root, tmp_path / "b", samples)
     result = tokenize(config, here)
-    assert result.digest == plain(there, tokenizers)
+    assert result.digest == plain(there)
     assert files(here) == files(there)
 
     counts = result.manifest.counts
@@ -93,7 +108,7 @@ def test_only_what_is_new_is_done_and_a_failure_keeps_the_rest(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     here = copy_of(root, tmp_path, samples)
-    before = plain(here, tokenizers)
+    before = plain(here)
     # Four photographs more: the second shard of them is new.
     samples.store(here, "corpus", samples.corpus(28))
     dataset = Dataset(here, config.tokens)
@@ -119,20 +134,35 @@ def test_too_much_in_quarantine_fails(
     root: str, tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace, tokenizers: Tokenizers
 ) -> None:
     here = copy_of(root, tmp_path, samples)
-    plain(here, tokenizers)
+    plain(here)
     strict = config.model_copy(update={"max_quarantined_share": 0.0})
     with pytest.raises(OmnimillError, match=r"1 of 36 examples are quarantined.*image_undecodable 1"):
         tokenize(strict, here)
 
 
 def test_a_recipe_is_what_decides_the_bytes(root: str, tokenizers: Tokenizers) -> None:
-    unit = units_of(Corpus(root, "corpus"))[0]
-    job = ShardJob(root=root, tokens="t", layout=tokenizers.layout)
-    same = job.model_copy(update={"root": "/elsewhere", "device": "cuda", "tokens": "u"})
-    assert planned(unit, same).state == planned(unit, job).state
-    layout = tokenizers.layout.model_copy(update={"digests": {**tokenizers.layout.digests, "set": "other"}})
-    for change in ({"jpeg_quality": 80}, {"layout": layout}, {"batch": 3}):
-        assert planned(unit, job.model_copy(update=change)).state != planned(unit, job).state
+    stored = stored_set(root, "mini")
+    job = job_of(root)
+    assert ShardJob.of("/elsewhere", "u", "other", stored).recipe == job.recipe
+    assert job.model_copy(update={"device": "cuda", "threads": 7}).recipe == job.recipe
+    assert ShardJob.of(root, "t", "mini", stored.model_copy(update={"made": Made(recipe="other")})).recipe == job.recipe
+
+    def changed(**change: Any) -> set[str]:
+        other = ShardJob.of(root, "t", "mini", stored.model_copy(update=change.pop("stored", {})), **change)
+        return set(PARTS) - shared(other.parts, job.parts)
+
+    pictures, sounds = {"image_codes", "dense_codes"}, {"audio_codes"}
+    assert changed(jpeg_quality=80) == {"image"}
+    assert changed(batch=3) == changed(bf16=True) == changed(compiled=True) == pictures | sounds
+    for part, parts in (("text", {"text"}), ("image", pictures), ("audio", sounds)):
+        assert changed(stored={"digests": {**stored.digests, part: "other"}}) == parts
+    assert changed(stored={"ranges": {}}) == {"text"}
+    layout = stored.image.model_copy(update={"target_size": 64})
+    assert changed(stored={"image": layout}) == pictures
+    layout = stored.image.model_copy(update={"input_size": 96})
+    assert changed(stored={"image": layout}) == {"text", "image"}
+    layout = stored.audio.model_copy(update={"frames": 64})
+    assert changed(stored={"audio": layout}) == {"audio", "audio_codes"}
 
 
 def test_a_damaged_shard_is_not_tokenized(
@@ -142,8 +172,9 @@ def test_a_damaged_shard_is_not_tokenized(
     unit = units_of(Corpus(here, "corpus"))[0]
     shard = Path(here) / unit.files[0]
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(IntegrityError, match="content hashes to"):
-        tokenize_shard(unit, ShardJob(root=here, tokens="t", layout=tokenizers.layout), tokenizers)
+    (done,) = do(job_of(here, "t"), [unit])
+    assert done.commit is None
+    assert re.search("content hashes to", done.error or "")
 
 
 def test_what_a_selection_leaves_out_is_not_tokenized_and_says_why(
@@ -170,11 +201,12 @@ def test_what_a_selection_leaves_out_is_not_tokenized_and_says_why(
         ),
     )
     corpus = Corpus(here, "corpus", ["once"])
-    job = ShardJob(root=here, tokens="t", layout=tokenizers.layout)
     before, units = units_of(whole), units_of(corpus)
     assert [unit for unit in units if unit not in before] == units[:1], "the other units are what they were"
 
-    commit = tokenize_shard(units[0], job, tokenizers)
+    (done,) = do(job_of(here, "t"), units[:1])
+    commit = done.commit
+    assert commit is not None
     assert commit.counts.records_dropped == {"exact_duplicate": 2}
     assert commit.counts.records_in == shard.rows
     dataset = Dataset(here, "t")
