@@ -10,7 +10,7 @@ import pytest
 from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import storage
 from omnimill.tokenizers import store
-from omnimill.tokenizers.store import StoredSet, Tokenizers, load_text, load_tokenizers
+from omnimill.tokenizers.store import StoredSet, Tokenizers, load_text, load_tokenizers, stored_set
 from omnimill.tokenizers.text import BpeConfig, train_bpe
 from omnimill.tokens import AudioLayout, ImageLayout, TokenLayout
 
@@ -64,9 +64,22 @@ def test_a_damaged_file_is_found_out(tmp_path: Path) -> None:
     index.write_text(index.read_text().replace('"text_pieces":300', '"text_pieces":301'))
     with pytest.raises(IntegrityError, match="content hashes to"):
         load_tokenizers(str(tmp_path), "words", stored.digest)
-    index.write_text(index.read_text().replace('"version":1', '"version":7'))
-    with pytest.raises(IntegrityError, match="version 7"):
-        load_tokenizers(str(tmp_path), "words", stored.digest)
+
+
+def test_sets_of_other_versions_of_the_program(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    text_set(root, "words", "one small word")
+    assert store.current_set(root, "words") == stored_set(root, "words")
+    assert store.current_set(root, "others") is None
+    index = tmp_path / "tokenizers" / "words" / "tokenizers.json"
+    current = index.read_text()
+    index.write_text(current.replace('"version":2', '"version":1'))
+    with pytest.raises(IntegrityError, match=r"version 1; this omnimill reads 2; omnimill tokenizer train makes"):
+        load_tokenizers(root, "words")
+    assert store.current_set(root, "words") is None
+    index.write_text(current.replace('"version":2', '"version":7'))
+    with pytest.raises(IntegrityError, match=r"version 7; this omnimill reads 2$"):
+        store.current_set(root, "words")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
