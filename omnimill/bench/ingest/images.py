@@ -11,8 +11,8 @@ The ceiling is a bare pool of as many threads as there are cores whose function 
 and encodes; it keeps nothing and writes nothing. A second row gives that function to Daft and Ray Data: what is left
 there is the cost of getting pictures in and out.
 
-Every contestant finds its inputs in the page cache. Each but img2dataset, which starts its processes anew each time, has
-done a few other pictures before the clock: Ray is started, workers are there and libraries loaded.
+Every contestant finds its inputs in the page cache. Each but img2dataset, which starts its processes anew each time,
+has done a few other pictures before the clock: Ray is started, workers are there and libraries loaded.
 """
 
 from __future__ import annotations
