@@ -18,7 +18,7 @@ from omnimill.tokenizers.launch import Tell
 from omnimill.tokenizers.parts import audio_part, image_part, text_part
 from omnimill.tokenizers.store import Made, StoredSet
 from omnimill.tokenizers.text import TextTokenizer
-from omnimill.tokenizers.weights import published_digests
+from omnimill.tokenizers.weights import initial_vocoder, published_digests
 
 # Raised when the same settings and examples give another set.
 TRAIN_VERSION = 2
@@ -104,6 +104,9 @@ def make_set(
     for name in [name for name in ("image", "audio") if name not in parts]:
         console.print(f"{config.name}: no {name} tokenizer, dataset {config.dataset!r} holds nothing to learn it from")
     files = {name: part.file for name, part in parts.items()}
+    vocoder = config.audio.vocoder
+    if vocoder is not None:
+        files["vocoder"] = store.weights(initial_vocoder(vocoder, config.layout.audio))
     stored = StoredSet(
         text_pieces=TextTokenizer.of(files["text"], "the text model just trained").vocabulary.pieces,
         image=config.layout.image,
@@ -112,6 +115,7 @@ def make_set(
         numbers=config.layout.numbers,
         image_network=config.image.network if "image" in parts else None,
         audio_network=config.audio.network if "audio" in parts else None,
+        vocoder=None if vocoder is None else vocoder.network,
         ranges={**corpus.ranges(), **config.ranges},
         digests=store.file_digests(files),
         made=Made(

@@ -7,13 +7,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from omnimill.errors import OmnimillError
+from omnimill.tokenizers import store
 from omnimill.tokenizers.config import AudioSettings, ImageSettings, TokenizerConfig
+from omnimill.tokenizers.corpus import Corpus
 from omnimill.tokenizers.networks import (
     AudioPatchesConfig,
     CodeNetwork,
@@ -23,7 +26,10 @@ from omnimill.tokenizers.networks import (
     audio_network,
     image_network,
 )
+from omnimill.tokenizers.store import load_tokenizers
 from omnimill.tokenizers.text import BpeConfig, train_bpe
+from omnimill.tokenizers.train import make_set
+from omnimill.tokenizers.vocoder import HifiGan, VocoderConfig
 from omnimill.tokenizers.weights import (
     PUBLISHED,
     Form,
@@ -306,6 +312,34 @@ def test_what_is_missing_mis_shaped_or_left_over_is_named(tmp_path: Path) -> Non
 
 
 # --- text, and what a set is made of ---
+
+
+def test_training_for_no_steps_imports(root: str, config: TokenizerConfig, tmp_path: Path) -> None:
+    """The way of docs/tokenizers.md: `weights` and `training.steps: 0`."""
+    image_layout, audio_layout = config.layout.image, config.layout.audio
+    image_shape = VqganConfig(channels=8, multipliers=(1, 1, 1, 2), blocks=1, attention_sides=(4,), code_width=3)
+    vocoder_shape = VocoderConfig(rates=(6, 43), kernels=(12, 45), channels=4)
+    torch.manual_seed(0)
+    image, audio = image_network(image_shape, image_layout), audio_network(AUDIO_SHAPE, audio_layout)
+    vocoder = HifiGan(vocoder_shape, audio_layout.mels)
+    for network in (image, audio):
+        network.quantiser.start(torch.randn(200, network.quantiser.codebook.shape[1]))
+    save_file({**published_tensors(image), **published_tensors(audio)}, tmp_path / "model.safetensors")
+    torch.save({"generator": vocoder.state_dict()}, tmp_path / "g_00930000")
+    given = config.model_dump(mode="json")
+    none = {"weights": str(tmp_path), "training": {**given["image"]["training"], "steps": 0}}
+    given["image"] |= {"network": image_shape.model_dump(), **none}
+    none["training"] = {**given["audio"]["training"], "steps": 0}
+    given["audio"] |= {"network": AUDIO_SHAPE.model_dump(), **none}
+    given["audio"]["vocoder"] = {"weights": str(tmp_path / "g_00930000"), "network": vocoder_shape.model_dump()}
+    stored, files = make_set(TokenizerConfig.model_validate(given), Corpus(root, "corpus"))
+    store.publish(str(tmp_path), "imported", stored, files)
+    tokenizers = load_tokenizers(str(tmp_path), "imported")
+    assert same(tokenizers.image.network, image)
+    assert same(tokenizers.audio.network, audio)
+    assert tokenizers.vocoder is not None
+    assert torch.equal(tokenizers.vocoder.network.conv_pre.weight, vocoder.conv_pre.weight)
+    assert tokenizers.waveform(np.zeros((32, 16), np.float32)).shape == (audio_layout.segment_samples,)
 
 
 def test_a_text_model_of_another_size_is_remarked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
