@@ -11,7 +11,7 @@ import torch
 
 from omnimill.errors import OmnimillError
 from omnimill.progress import progress
-from omnimill.tokenizers import audio, image
+from omnimill.tokenizers import image
 from omnimill.tokenizers.store import SET, Tokenizers, load_tokenizers
 from omnimill.tokenizers.vocabulary import CODE_OFFSET, TextVocabulary
 from omnimill.training import checkpoint
@@ -81,7 +81,7 @@ class Generator:
         (decoded,) = codec.decode([codes])
         if request.target == "image":
             return Generated("image", codes, cut, picture=image.to_bytes(decoded))
-        return Generated("audio", codes, cut, waveform=audio.griffin_lim(decoded, layout.audio))
+        return Generated("audio", codes, cut, waveform=self.tokenizers.waveform(decoded))
 
     def _allowed(self, modality: DecoderModality) -> range:
         """Ids that mean something as output."""

@@ -15,7 +15,7 @@ import torch
 from omnimill.cli.main import main
 from omnimill.errors import BadRecord, ConfigError
 from omnimill.tokenizers import audio, image, store
-from omnimill.tokenizers.networks import AudioNetworkConfig, ImageNetworkConfig, audio_network, image_network
+from omnimill.tokenizers.networks import AudioPatchesConfig, ImagePatchesConfig, audio_network, image_network
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout
 from omnimill.training import checkpoint
@@ -209,8 +209,8 @@ def stored_layout(
     """A root with a set of tokenizers whose networks nobody trained, and its layout."""
     torch.manual_seed(0)
     shapes = (
-        ImageNetworkConfig(stem=4, channels=8, multipliers=(1, 1), blocks=1),
-        AudioNetworkConfig(width=16, layers=1, heads=2),
+        ImagePatchesConfig(stem=4, channels=8, multipliers=(1, 1), blocks=1),
+        AudioPatchesConfig(width=16, layers=1, heads=2),
     )
     networks = image_network(shapes[0], layout.image), audio_network(shapes[1], layout.audio)
     for network in networks:
