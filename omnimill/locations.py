@@ -1,8 +1,9 @@
-"""Numbers as one of a thousand bins: what location tokens stand for, and the ranges that poses and places have.
+"""Numbers as one of n bins: what location tokens stand for, and the ranges that poses and places have.
 
-A value v of a range [low, high] becomes bin ``floor((v - low) / (high - low) * 999)``, and bin b stands for
-``low + b / 999 * (high - low)`` (Unified-IO 2, arXiv 2312.17172, section B.1 and its released code). What comes back
-lies at most one 999th of the range below what went in, and encodes to the same bin again. Values outside are clipped.
+A value v of a range [low, high] becomes bin ``floor((v - low) / (high - low) * (n - 1))``, and bin b stands for
+``low + b / (n - 1) * (high - low)``; n is 1,000 in Unified-IO 2 (arXiv 2312.17172, section B.1 and its released code).
+What comes back lies at most one (n - 1)-th of the range below what went in, and encodes to the same bin again. Values
+outside are clipped.
 """
 
 from __future__ import annotations
@@ -19,27 +20,25 @@ from omnimill.schema import View
 
 LOCATIONS = 1000
 
-_TOP = LOCATIONS - 1
 # Lifts values that rounding left just under their bin's edge; far below any difference that data carry.
 _ROUNDING = 1e-9
 
 
 class Range(Config):
-    """The values that the 1,000 location tokens spread over; a range of no width has one value, at bin 0."""
+    """The values that location tokens spread over; a range of no width has one value, at bin 0."""
 
     low: float
     high: float
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+        if not (math.isfinite(self.high - self.low) and self.low <= self.high):
             raise ValueError(f"a range goes from a low to a high finite number, found {self.low} to {self.high}")
         return self
 
-    @property
-    def error(self) -> float:
+    def error(self, locations: int = LOCATIONS) -> float:
         """Largest difference between a value inside and what its token decodes to."""
-        return (self.high - self.low) / _TOP
+        return (self.high - self.low) / (locations - 1)
 
 
 UNIT = Range(low=0.0, high=1.0)
@@ -51,8 +50,8 @@ RADIUS_CHANGE = Range(low=-0.7, high=0.7)
 CAMERA = (ANGLE, SINE, SINE, RADIUS_CHANGE)
 
 
-def to_bin(value: float, within: Range) -> int:
-    """Bin 0 … 999 of a value.
+def to_bin(value: float, within: Range, locations: int = LOCATIONS) -> int:
+    """Bin 0 … `locations` - 1 of a value.
 
     Raises:
         BadRecord: ``number_not_finite``.
@@ -62,12 +61,12 @@ def to_bin(value: float, within: Range) -> int:
     if within.high == within.low:
         return 0
     share = (value - within.low) / (within.high - within.low)
-    return math.floor(min(max(share, 0.0), 1.0) * _TOP + _ROUNDING)
+    return math.floor(min(max(share, 0.0), 1.0) * (locations - 1) + _ROUNDING)
 
 
-def from_bin(location_bin: int, within: Range) -> float:
+def from_bin(location_bin: int, within: Range, locations: int = LOCATIONS) -> float:
     """The value a bin stands for."""
-    return within.low + location_bin / _TOP * (within.high - within.low)
+    return within.low + location_bin / (locations - 1) * (within.high - within.low)
 
 
 def camera_pose(

@@ -1,56 +1,87 @@
-"""Sparse structures as location tokens: points, boxes, camera poses, robot states and actions.
+"""Vectors of numbers as ids, each number with its range: states, actions, camera poses.
 
-What a number becomes is said by :mod:`omnimill.locations`.
+A number comes back within `NumberFormat.error` of its range: with location tokens one 999th of the range, downwards;
+with decimals half a unit of the last digit. What more a structure's own geometry costs is said where it is decoded.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from omnimill.errors import BadRecord
-from omnimill.locations import UNIT, Range, from_bin, to_bin
+from omnimill.locations import ANGLE, CAMERA, RADIUS_CHANGE, SINE, Range, camera_pose
 from omnimill.schema import View
-from omnimill.tokenizers.image import placement
-from omnimill.tokenizers.vocabulary import TextVocabulary
+from omnimill.tokenizers.number_format import NumberFormat, Numbers
 
 
-def encode_vector(values: Sequence[float], ranges: Sequence[Range], vocabulary: TextVocabulary) -> list[int]:
-    """One location id per value.
+def encode_vector(values: Sequence[float], ranges: Sequence[Range], numbers: NumberFormat) -> list[int]:
+    """One number per range.
 
     Raises:
         BadRecord: ``vector_length`` when there are not as many values as ranges, ``number_not_finite``.
     """
-    if len(values) != len(ranges):
-        raise BadRecord("vector_length", f"found {len(values)} values where {len(ranges)} have a range")
-    return [vocabulary.location(to_bin(value, within)) for value, within in zip(values, ranges, strict=True)]
+    return numbers.write([values], ranges)
 
 
-def decode_vector(ids: Sequence[int], ranges: Sequence[Range], vocabulary: TextVocabulary) -> list[float]:
-    """Inverse of :func:`encode_vector`, up to quantisation."""
-    return [from_bin(vocabulary.location_bin(token), within) for token, within in zip(ids, ranges, strict=True)]
+def decode_vector(ids: Sequence[int], ranges: Sequence[Range], numbers: NumberFormat) -> Numbers:
+    """Inverse of :func:`encode_vector`, within `numbers.error` of each range.
 
-
-def on_canvas(points: Sequence[float], height: int, width: int, size: int) -> list[float]:
-    """Coordinates y, x, y, x, … in shares of a picture, as shares of the padded canvas it is scaled to fit.
-
-    Args:
-        points: shares of the picture's height and width, in turns.
-        height, width: the picture's, in pixels.
-        size: side of the canvas of :func:`omnimill.tokenizers.image.to_canvas`, in pixels.
+    Raises:
+        BadRecord: ``numbers_malformed``: the ids are not one vector.
     """
-    rows, columns = placement(height, width, size)
-    longer = max(height, width)
-    starts = (rows.start / size, columns.start / size)
-    spans = (height / longer, width / longer)
-    return [starts[i % 2] + value * spans[i % 2] for i, value in enumerate(points)]
+    groups = decode_groups(ids, ranges, numbers)
+    if len(groups) != 1:
+        raise BadRecord("numbers_malformed", f"found {len(groups)} groups of numbers; allowed: one")
+    return groups[0]
 
 
-def encode_points(points: Sequence[float], height: int, width: int, size: int, vocabulary: TextVocabulary) -> list[int]:
-    """Points (y, x, …) or a box (y1, x1, y2, x2) in shares of a picture, as location ids on the padded canvas."""
-    placed = on_canvas(points, height, width, size)
-    return encode_vector(placed, (UNIT,) * len(placed), vocabulary)
+def decode_groups(ids: Sequence[int], ranges: Sequence[Range], numbers: NumberFormat) -> list[Numbers]:
+    """Groups of numbers that stand without words.
+
+    Raises:
+        BadRecord: ``numbers_malformed``.
+    """
+    groups = []
+    for part in numbers.read(ids, ranges):
+        if isinstance(part, str):
+            raise BadRecord("numbers_malformed", f"found the words {part[:40]!r}; allowed: numbers alone")
+        groups.append(part)
+    return groups
 
 
-def encode_camera(view: View, vocabulary: TextVocabulary) -> list[int]:
-    """Four location ids: theta, sin phi, cos phi, r of a camera relative to its example's first (ranges `CAMERA`)."""
-    return [vocabulary.location(location_bin) for location_bin in view.bins]
+class CameraChange(NamedTuple):
+    """A camera relative to another: change of polar angle, turn (radians, -pi … pi), change of distance."""
+
+    theta: float
+    phi: float
+    radius: float
+
+
+def encode_camera(view: View, first: View, numbers: NumberFormat) -> list[int]:
+    """Four numbers: theta, sin phi, cos phi, r of a camera relative to its example's first (ranges `CAMERA`)."""
+    return encode_vector(camera_pose(_pose(view), _pose(first)), CAMERA, numbers)
+
+
+def decode_camera(ids: Sequence[int], numbers: NumberFormat) -> CameraChange:
+    """Inverse of :func:`encode_camera`, within :func:`camera_error`.
+
+    Raises:
+        BadRecord: ``numbers_malformed``.
+    """
+    theta, sine, cosine, radius = decode_vector(ids, CAMERA, numbers)
+    return CameraChange(theta, math.atan2(sine, cosine), radius)
+
+
+def camera_error(numbers: NumberFormat) -> CameraChange:
+    """Largest differences of what comes back; 0.0063, 0.0028 and 0.0014 with 1,000 location tokens.
+
+    A sine and a cosine that are each off by e move a point of the unit circle by up to e * sqrt(2).
+    """
+    moved = math.sqrt(2) * numbers.error(SINE)
+    return CameraChange(numbers.error(ANGLE), math.asin(min(moved, 1.0)), numbers.error(RADIUS_CHANGE))
+
+
+def _pose(view: View) -> tuple[float, float, float]:
+    return view.theta, view.phi, view.radius

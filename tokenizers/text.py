@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import heapq
 import io
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Self
@@ -12,13 +15,19 @@ from typing import Self
 import sentencepiece
 
 from omnimill.config import Config
-from omnimill.errors import OmnimillError
+from omnimill.errors import BadRecord, OmnimillError
 from omnimill.infra import storage
 from omnimill.rng import digest64
-from omnimill.tokenizers.vocabulary import TextVocabulary
+from omnimill.tokenizers.vocabulary import REFERENCE, TextVocabulary
+from omnimill.vocabulary_layout import VocabularyLayout
 
 # The trainer skips longer sentences without a word, so texts are cut into lines of at most this many characters.
 _LINE_CHARACTERS = 1000
+# What SentencePiece writes for a space.
+_SPACE = "\u2581"
+# Fields 3.3 of a model file, normaliser and dummy prefix, set to false. Protocol buffers that are written one after the
+# other are one message, in which the last value of a field counts.
+_NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
 
 
 class TextTokenizer:
@@ -26,59 +35,123 @@ class TextTokenizer:
 
     Args:
         model_file: path or URL of a SentencePiece model: one of :func:`train_bpe`, or LLaMA's own ``tokenizer.model``.
+        layout: of the ids behind the pieces.
 
     Raises:
         OmnimillError: the file is not a SentencePiece model, or one without BOS, EOS and unknown pieces.
     """
 
-    def __init__(self, model_file: str | Path) -> None:
-        self._load(storage.read_bytes(str(model_file)), str(model_file))
+    def __init__(self, model_file: str | Path, layout: VocabularyLayout = REFERENCE) -> None:
+        self._load(storage.read_bytes(str(model_file)), str(model_file), TextVocabulary(0, layout))
 
     @classmethod
-    def of(cls, model: bytes, name: str) -> Self:
-        """A tokenizer from a model file's content; `name` is what messages call it."""
+    def of(cls, model: bytes, name: str, vocabulary: TextVocabulary | None = None) -> Self:
+        """A tokenizer from a model file's content.
+
+        Args:
+            model: the content.
+            name: what messages call it.
+            vocabulary: decides the ids behind the pieces (its own number of pieces does not count); the reference's
+                layout when None.
+        """
         tokenizer = cls.__new__(cls)
-        tokenizer._load(model, name)
+        tokenizer._load(model, name, vocabulary or TextVocabulary(0))
         return tokenizer
 
-    def _load(self, model: bytes, name: str) -> None:
-        processor = sentencepiece.SentencePieceProcessor()
-        try:
-            processor.LoadFromSerializedProto(model)
-        except RuntimeError as error:
-            raise OmnimillError(f"{name}: not a SentencePiece model: {error}") from None
+    def _load(self, model: bytes, name: str, vocabulary: TextVocabulary) -> None:
+        processor = _processor(model, name)
         controls = [processor.bos_id(), processor.eos_id(), processor.unk_id()]
         if min(controls) < 0:
             raise OmnimillError(f"{name}: needs BOS, EOS and unknown pieces, found their ids to be {controls}")
         ordinary = [piece for piece in range(processor.GetPieceSize()) if piece not in controls]
-        self._processor = processor
-        self._pieces = controls + ordinary
-        self._ids = [0] * len(self._pieces)
-        for token, piece in enumerate(self._pieces):
-            self._ids[piece] = token
         self.model = model
         self.name = name
-        self.vocabulary = TextVocabulary(len(self._pieces))
+        self.vocabulary = replace(vocabulary, pieces=len(controls) + len(ordinary))
+        self._processor = processor
+        self._spaced = processor.EncodeAsPieces("a")[0].startswith(_SPACE)
+        self._pieces = {self.vocabulary.piece(number): piece for number, piece in enumerate(controls + ordinary)}
+        self._ids = [0] * len(self._pieces)
+        for token, piece in self._pieces.items():
+            self._ids[piece] = token
 
-    def __getstate__(self) -> tuple[bytes, str]:
-        return self.model, self.name
+    def __getstate__(self) -> tuple[bytes, str, TextVocabulary]:
+        return self.model, self.name, self.vocabulary
 
-    def __setstate__(self, state: tuple[bytes, str]) -> None:
+    def __setstate__(self, state: tuple[bytes, str, TextVocabulary]) -> None:
         self._load(*state)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without BOS and EOS. Added tokens never come out, whatever the text says."""
-        return [self._ids[piece] for piece in self._processor.EncodeAsIds(text)]
+        """Ids of a text, without BOS and EOS. Added tokens never come out, whatever the text says.
+
+        Raises:
+            BadRecord: ``text_not_unicode``: half of a surrogate pair.
+        """
+        return self._encode(self._processor, text)
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Ids of a text in which added tokens are named by their surface forms, as :meth:`decode` writes them.
+
+        For prompts that a person wrote, never for data. As in the reference's vocabulary a form counts at the start
+        of a word only, and a prefix token with its inner space only (``[Text] [S]``); everything else is text.
+
+        Raises:
+            BadRecord: ``text_not_unicode``.
+        """
+        if not text:
+            return []
+        marked = (_SPACE if self._spaced else "") + text.replace(" ", _SPACE)
+        ids: list[int] = []
+        end = 0
+        for found in self._marks.finditer(marked):
+            ids += self._encode(self._verbatim, marked[end : found.start()])
+            ids.append(self._marked_ids[found[0]])
+            end = found.end()
+        return ids + self._encode(self._verbatim, marked[end:])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of any ids of the table; added and control tokens appear in their readable form, set off by spaces."""
+        """Text of any ids of the table; added and control tokens appear in their readable form, as words."""
         parts: list[str] = []
         for special, run in groupby(map(int, ids), key=lambda token: self.vocabulary.surface(token) is not None):
             if special:
-                parts.extend(str(self.vocabulary.surface(token)) for token in run)
-            else:
-                parts.append(self._processor.DecodeIds([self._pieces[token] for token in run]))
-        return " ".join(parts)
+                for token in run:
+                    parts.append(f"{' ' if parts else ''}{self.vocabulary.surface(token)}")
+                continue
+            pieces = [self._pieces[token] for token in run]
+            # The library leaves out the space that starts what it decodes.
+            inner = parts and self._spaced and self._processor.IdToPiece(pieces[0]).startswith(_SPACE)
+            parts.append(f"{' ' if inner else ''}{self._processor.DecodeIds(pieces)}")
+        return "".join(parts)
+
+    @cached_property
+    def _verbatim(self) -> sentencepiece.SentencePieceProcessor:
+        """The model without a space put before the text."""
+        return _processor(self.model + _NO_DUMMY_PREFIX, self.name)
+
+    @cached_property
+    def _marked_ids(self) -> dict[str, int]:
+        marks = {str(self.vocabulary.surface(token)): token for token in self.vocabulary.marks()}
+        return {_SPACE + surface.replace(" ", _SPACE): token for surface, token in marks.items()}
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        longest_first = sorted(self._marked_ids, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def _encode(self, processor: sentencepiece.SentencePieceProcessor, text: str) -> list[int]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadRecord("text_not_unicode", f"character {error.start} is half of a surrogate pair") from None
+        return [self._ids[piece] for piece in processor.EncodeAsIds(text)]
+
+
+def _processor(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except RuntimeError as error:
+        raise OmnimillError(f"{name}: not a SentencePiece model: {error}") from None
+    return processor
 
 
 class BpeConfig(Config):
@@ -109,7 +182,10 @@ def sample_texts(texts: Iterable[tuple[str, str]], characters: int, seed: int) -
 
 
 def train_bpe(texts: Iterable[str], config: BpeConfig) -> bytes:
-    """A SentencePiece BPE model with LLaMA's options: bytes as fallback, text as it is, digits apart.
+    """A SentencePiece BPE model with LLaMA's options: bytes as fallback, text as it is, digits apart, pieces of spaces.
+
+    They are the settings that LLaMA's own model file holds (karpathy/llama2.c prints them), but for the size of the
+    vocabulary, which is a limit here.
 
     One thread and a fixed order: the same texts give the same bytes.
 
@@ -133,7 +209,7 @@ def train_bpe(texts: Iterable[str], config: BpeConfig) -> bytes:
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
             allow_whitespace_only_pieces=True,
-            character_coverage=0.9995,
+            character_coverage=0.99995,
             max_sentence_length=_LINE_CHARACTERS * 4 + 4,
             unk_id=0,
             bos_id=1,

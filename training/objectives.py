@@ -18,7 +18,8 @@ from pydantic import Field, model_validator
 from omnimill.config import Config
 from omnimill.registry import Registry
 from omnimill.rng import Key, generator, uniform
-from omnimill.tokenizers.vocabulary import SENTINELS, Paradigm, TextVocabulary
+from omnimill.tokenizers.vocabulary import SENTINELS, TextVocabulary
+from omnimill.vocabulary_layout import Paradigm
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -148,7 +149,7 @@ def corrupt(ids: Ids, mask: Mask, vocabulary: TextVocabulary) -> tuple[Ids, Ids]
 
 def _replace_runs(ids: Ids, mask: Mask, vocabulary: TextVocabulary) -> Ids:
     starts = mask & ~np.concatenate([[False], mask[:-1]])
-    sentinels = vocabulary.sentinel(0) - (np.cumsum(starts) - 1)
+    sentinels = vocabulary.sentinels[np.cumsum(starts) - 1]
     result: Ids = np.where(starts, sentinels, ids)[~mask | starts]
     return result
 

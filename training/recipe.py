@@ -19,7 +19,9 @@ from omnimill.errors import ConfigError, OmnimillError
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.rows import RowLengths
 from omnimill.rng import Key, uniform
+from omnimill.tokenizers.sampling import patch_count
 from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokenizers.vocabulary import SENTINELS
 from omnimill.tokens import TokenLayout
 from omnimill.training.batch import EncoderModality
 from omnimill.training.lengths import Budgets, Lengths
@@ -101,6 +103,7 @@ class Recipes:
                 f"the text tokenizer has {self.vocabulary.pieces} pieces, but dataset {mixture.dataset!r} was "
                 f"tokenized with {layout.text_pieces}: use tokenizers {layout.tokenizers!r}"
             )
+        _check_vocabulary(mixture, layout, text, settings)
         self.mixture = mixture
         self.layout = layout
         self.settings = settings
@@ -109,9 +112,9 @@ class Recipes:
         self._templates = [[_template(text, prompt) for prompt in task.prompts] for task in mixture.tasks]
         image, audio = layout.image, layout.audio
         self._most_patches = {
-            EncoderModality.IMAGE: _share(image.input_grid**2, settings.image_keep),
-            EncoderModality.IMAGE_HISTORY: _share(image.history_grid**2, settings.history_keep),
-            EncoderModality.AUDIO: _share(audio.input_grid[0] * audio.input_grid[1], settings.audio_keep),
+            EncoderModality.IMAGE: patch_count(image.input_grid**2, settings.image_keep),
+            EncoderModality.IMAGE_HISTORY: patch_count(image.history_grid**2, settings.history_keep),
+            EncoderModality.AUDIO: patch_count(audio.input_grid[0] * audio.input_grid[1], settings.audio_keep),
         }
         self._most_patches[EncoderModality.AUDIO_HISTORY] = self._most_patches[EncoderModality.AUDIO]
         self._target_limit = min(settings.max_target_text, budgets.decoder)
@@ -282,12 +285,26 @@ def _draw(options: Sequence[T], *keys: Key) -> T:
     return options[int(uniform(*keys) * len(options))]
 
 
+def _check_vocabulary(mixture: Mixture, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings) -> None:
+    """What rendering writes has to be in the vocabulary."""
+    vocabulary = layout.vocabulary
+    if text.vocabulary.layout != vocabulary:
+        raise ConfigError(f"the text tokenizer has other added tokens than tokenizers {layout.tokenizers!r}: use those")
+    if settings.history_frames > vocabulary.history:
+        raise ConfigError(
+            f"history_frames: found {settings.history_frames}, tokenizers {layout.tokenizers!r} have "
+            f"{vocabulary.history} history markers (layout.vocabulary.history)"
+        )
+    denoised = [task.name for task in mixture.tasks if task.objective == "text_denoising"]
+    if denoised and vocabulary.sentinels < SENTINELS:
+        raise ConfigError(
+            f"task {denoised[0]!r}: text_denoising needs {SENTINELS} sentinels, tokenizers {layout.tokenizers!r} have "
+            f"{vocabulary.sentinels} (layout.vocabulary.sentinels)"
+        )
+
+
 def _tokens(piece: Piece, lengths: RowLengths) -> int:
     return lengths.text_lengths[piece] if isinstance(piece, int) else len(piece)
-
-
-def _share(patches: int, keep: float) -> int:
-    return max(int(patches * keep), 1)
 
 
 def _ids(text: TextTokenizer, literal: str) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ def test_quantisation_error_is_at_most_one_999th_downwards(within: Range, share:
     value = min(within.low + share * (within.high - within.low), within.high)
     back = locations.from_bin(locations.to_bin(value, within), within)
     slack = 1e-6 * max(abs(within.low), abs(within.high), 1e-300)
-    assert -slack <= value - back <= within.error + slack
+    assert -slack <= value - back <= within.error() + slack
 
 
 @given(
@@ -50,4 +50,4 @@ def test_poses_are_relative_to_the_first_and_the_turn_wraps() -> None:
     turn = 2 * math.pi - 6
     told = (0.5, math.sin(turn), math.cos(turn), 0.5)
     back = [locations.from_bin(b, r) for b, r in zip(second.bins, locations.CAMERA, strict=True)]
-    assert all(0 <= a - b + 1e-9 <= r.error + 2e-9 for a, b, r in zip(told, back, locations.CAMERA, strict=True))
+    assert all(0 <= a - b + 1e-9 <= r.error() + 2e-9 for a, b, r in zip(told, back, locations.CAMERA, strict=True))

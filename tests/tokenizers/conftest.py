@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef
@@ -89,6 +91,16 @@ def waveform(seed: int, samples: int) -> audio.FloatArray:
 def picture(seed: int, height: int = 40, width: int = 60) -> Image:
     data = image.encode_png(picture_pixels(seed, height, width))
     return Image(data=data, format="png", width=width, height=height, digest=str(seed))
+
+
+def mask_of(example: Example) -> bytes:
+    """The PNG of a mask of an example's first picture: its upper left quarter."""
+    height, width = example.images[0].height, example.images[0].width
+    mask = np.zeros((height, width), np.bool_)
+    mask[: height // 2, : width // 2] = True
+    stream = io.BytesIO()
+    PIL.Image.fromarray(mask).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def sound(seed: int, samples: int = 8000, rate: int = 16000) -> Audio:
@@ -190,6 +202,7 @@ def samples() -> SimpleNamespace:
         pixels=picture_pixels,
         waveform=waveform,
         picture=picture,
+        mask_of=mask_of,
         sound=sound,
         example=example,
         trajectory=trajectory,

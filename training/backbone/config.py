@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from omnimill.config import Config
-from omnimill.tokenizers.vocabulary import TextVocabulary, code_rows
+from omnimill.errors import ConfigError
+from omnimill.tokenizers.vocabulary import Vocabulary
 from omnimill.tokens import TokenLayout
 
 Size = Literal["tiny", "large", "xl", "xxl"]
@@ -76,15 +77,25 @@ class BackboneConfig(Config):
         Args:
             frozen_encoders: default: trained for ``tiny``, which has no pre-trained encoders to start from, frozen
                 for the others.
+
+        Raises:
+            ConfigError: the tokenizers keep codes in the text table.
         """
+        if layout.vocabulary.joint:
+            raise ConfigError(
+                f"the backbone has a table for every modality; tokenizer set {layout.tokenizers!r} keeps codes of "
+                f"{', '.join(layout.vocabulary.joint)} in the text table, for decoder-only models: train it with "
+                "layout.vocabulary.joint empty"
+            )
         shape = _SHAPES[size]
+        vocabulary = Vocabulary.of(layout)
         grid, (rows, columns) = layout.image.input_grid, layout.audio.input_grid
         image_positions, audio_positions = ((grid, grid), (columns, rows)) if size == "tiny" else ((14, 14), (8, 64))
         return cls(
             **shape.stack,
-            text_rows=TextVocabulary(layout.text_pieces).rows,
-            image_rows=code_rows(layout.image.codes),
-            audio_rows=code_rows(layout.audio.codes),
+            text_rows=vocabulary.text.rows,
+            image_rows=vocabulary.tables["image"].rows,
+            audio_rows=vocabulary.tables["audio"].rows,
             image_grid=(grid, grid),
             history_grid=(layout.image.history_grid, layout.image.history_grid),
             audio_grid=(rows, columns),
