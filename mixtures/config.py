@@ -12,7 +12,7 @@ from omnimill.config import Config
 Stream = Literal["image", "image_history", "audio", "audio_history"]
 _SLOT = re.compile(r"\{(\w+)\}")
 # Roles whose text is location tokens: coordinates, poses, joint angles.
-SPARSE_ROLES = frozenset({"action", "boxes", "camera", "state"})
+SPARSE_ROLES = frozenset({"action", "boxes", "camera", "points", "region", "state"})
 
 
 class Task(Config):

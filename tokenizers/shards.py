@@ -186,7 +186,7 @@ class ShardTokenizer:
         check_example_schema(table.schema, url)
         left_out = _left_out(unit, self._job.root)
         rows = [row for row in range(table.num_rows) if row not in left_out]
-        ids = table.column("id").take(rows).to_pylist()
+        ids = table.column("id").take(pa.array(rows, pa.int64())).to_pylist()
         earlier, same = self._earlier(unit, ids)
         reading = _Reading(unit, commit, begun, table.num_rows, list(_drops(unit, table, left_out)), [], same)
         for chunk in chunks(table, rows, ids, earlier):
@@ -250,7 +250,7 @@ def _whole(encoded: Encoded, earlier: pa.Table | None) -> pa.Table:
     if earlier is None:
         return encoded.rows
     if len(encoded.kept) < earlier.num_rows:
-        earlier = earlier.take(encoded.kept)
+        earlier = earlier.take(pa.array(encoded.kept, pa.int64()))
     made = set(encoded.rows.column_names)
     columns = [(encoded.rows if name in made else earlier).column(name) for name in TOKEN_SCHEMA.names]
     return pa.Table.from_arrays(columns, schema=TOKEN_SCHEMA)

@@ -181,6 +181,6 @@ def test_a_shard_of_another_version_is_refused(tmp_path: Path, row: Maker) -> No
     manifest = Manifest.model_validate({"dataset": "tokens", "kind": "tokens", "commits": [commit]})
     with pytest.raises(
         IntegrityError,
-        match="token schema version 99, but this omnimill reads version 2.*run `omnimill tokenize` again",
+        match=r"token schema version 99, but this omnimill reads version 2.*run `omnimill tokenize` again",
     ):
         TaskRows.open(str(tmp_path), manifest, task())
