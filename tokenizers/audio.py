@@ -28,6 +28,10 @@ WINDOW = 1024
 
 MAX_SAMPLES = 100_000_000
 _BLOCK = 1 << 20
+_BLOCK_FRAMES = 64
+# Of the powers behind a mel spectrogram; more do not bring it closer to what it was made of.
+_UNMIX_STEPS = 30
+_TINY = 1e-30
 
 # (mean, deviation) of log-mel values: of the audio encoder's training data, and of the code targets' (AudioSet).
 INPUT_NORM = (-4.26, 9.14)
@@ -76,8 +80,14 @@ def to_segment(waveform: FloatArray, layout: AudioLayout) -> FloatArray:
 def power_mel(waveform: FloatArray, layout: AudioLayout) -> FloatArray:
     """Mel power spectrogram of one segment: float32 [frames, mels]."""
     hop, window = hop_samples(layout), window_samples(layout)
-    power = np.abs(_stft(to_segment(waveform, layout).astype(np.float64), hop, window)[: layout.frames]) ** 2
-    return (power @ mel_filters(layout.sample_rate, window, layout.mels).T).astype(np.float32)
+    frames = _frames(to_segment(waveform, layout).astype(np.float64), hop, window)[: layout.frames]
+    filters = mel_filters(layout.sample_rate, window, layout.mels).T
+    mel = np.empty((len(frames), layout.mels), np.float32)
+    # By blocks that fit a processor's cache: a third less time than the whole clip, and than many clips, at once.
+    for start in range(0, len(frames), _BLOCK_FRAMES):
+        spectrum = np.fft.rfft(frames[start : start + _BLOCK_FRAMES] * np.hanning(window), axis=1)
+        mel[start : start + _BLOCK_FRAMES] = (np.square(spectrum.real) + np.square(spectrum.imag)) @ filters
+    return mel
 
 
 def log_mel(waveform: FloatArray, layout: AudioLayout) -> tuple[FloatArray, BoolArray]:
@@ -134,7 +144,27 @@ def denormalise_target(values: FloatArray) -> FloatArray:
     return (values * TARGET_NORM[1] + TARGET_NORM[0]).astype(np.float32, copy=False)
 
 
-def griffin_lim(mel: FloatArray, layout: AudioLayout, iterations: int = 32) -> FloatArray:
+def spectrum_of_mel(power: FloatArray | DoubleArray, layout: AudioLayout) -> DoubleArray:
+    """Non-negative powers of a spectrum whose mel powers are those given.
+
+    Richardson 1972 and Lucy 1974: each step multiplies every power by how far the mel powers that it belongs to are
+    from those wanted; there is no answer below zero, and quiet bands count as much as loud ones.
+
+    Args:
+        power: [frames, mels].
+
+    Returns:
+        float64 [frames, window // 2 + 1]; zero where no filter looks.
+    """
+    filters = mel_filters(layout.sample_rate, window_samples(layout), layout.mels)
+    weight = np.maximum(filters.sum(axis=0), _TINY)
+    spectrum = np.asarray(power @ filters, np.float64)
+    for _ in range(_UNMIX_STEPS):
+        spectrum *= (power / np.maximum(spectrum @ filters.T, _TINY)) @ filters / weight
+    return spectrum
+
+
+def griffin_lim(mel: FloatArray, layout: AudioLayout, iterations: int = 64) -> FloatArray:
     """A waveform whose log-mel spectrogram is close to `mel`.
 
     Griffin and Lim 1984, with the momentum of Perraudin, Balazs and Sondergaard 2013; starts from fixed random phases.
@@ -149,8 +179,7 @@ def griffin_lim(mel: FloatArray, layout: AudioLayout, iterations: int = 32) -> F
     """
     hop, window = hop_samples(layout), window_samples(layout)
     power = np.where(mel == 0, 0.0, np.exp(np.clip(mel.astype(np.float64), np.log(FLOOR), np.log(CEILING))))
-    filters = mel_filters(layout.sample_rate, window, layout.mels)
-    magnitude = np.sqrt(np.maximum(power @ np.linalg.pinv(filters).T, 0.0))
+    magnitude = np.sqrt(spectrum_of_mel(power, layout))
     angles = generator("griffin_lim").uniform(0.0, 2.0 * np.pi, magnitude.shape)
     phase = np.exp(1j * angles)
     before = np.zeros_like(phase)
@@ -202,9 +231,13 @@ def encode_waveform(waveform: FloatArray, sample_rate: int, form: str) -> bytes:
 
 def _stft(waveform: DoubleArray, hop: int, window: int) -> NDArray[np.complex128]:
     """Centred short-time Fourier transform with reflect padding: complex [1 + n // hop, window // 2 + 1]."""
+    return np.asarray(np.fft.rfft(_frames(waveform, hop, window) * np.hanning(window), axis=1))
+
+
+def _frames(waveform: DoubleArray, hop: int, window: int) -> DoubleArray:
+    """Overlapping pieces of a waveform that is reflected at its ends, a view: [1 + n // hop, window]."""
     padded = np.pad(waveform, window // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
-    return np.asarray(np.fft.rfft(frames * np.hanning(window), axis=1))
+    return np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
 
 
 def _istft(spectrum: NDArray[np.complex128], hop: int, window: int, samples: int) -> DoubleArray:
