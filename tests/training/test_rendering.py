@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ BUDGETS = Budgets(encoder=160, decoder=128, images=3, image_history=6, audio=6)
 
 
 def content_of(row: dict[str, Any]) -> RowContent:
-    values = dict(row)
+    values = {field.name: row[field.name] for field in fields(RowContent)}
     for name in ("image_codes", "audio_codes"):
         values[name] = [np.array(codes, np.uint16) for codes in values[name]]
     return RowContent(**{**values, "text_ids": [np.array(ids, np.int32) for ids in values["text_ids"]]})
