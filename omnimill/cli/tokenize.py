@@ -1,4 +1,4 @@
-"""``omnimill tokenizer train|eval`` and ``omnimill tokenize``: tokenizers from examples, tokens from examples."""
+"""``omnimill tokenizer train|eval|show`` and ``omnimill tokenize``: tokenizers from examples, tokens from examples."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Train and measure the tokenizers of text, pictures and sound.")
     group.command("train")(train)
     group.command("eval")(evaluate)
+    group.command("show")(show)
     app.add_typer(group, name="tokenizer")
     app.command("tokenize")(tokenize)
 
@@ -72,6 +73,42 @@ def evaluate(
     source = f"{'held-out ' if result.held_out else ''}examples of {result.dataset}"
     print_table(f"Tokenizers {result.name} {result.digest[:12]}", [f"measured on {source}", ""], rows)
     print(f"{result.seconds:.1f} s" + ("" if page is None else f"; look at {page}"))
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="CONFIG|SET", help="YAML file, or name of a trained set.")],
+    root: Root = DEFAULT_ROOT,
+    json: Json = False,
+) -> None:
+    """Print every range of ids of a tokenizer set: what the tables of text, image and audio hold.
+
+    Of a configuration whose text model is yet to be trained, the ids are those of its full number of pieces.
+
+    Example: omnimill tokenizer show tokenizers/configs/demo.yaml
+    """
+    from omnimill.tokenizers.show import vocabulary_of
+
+    tables = [table.as_json() for table in vocabulary_of(name, root).tables.values()]
+    if json:
+        print_json({"tables": tables})
+        return
+    for table in tables:
+        rows = [
+            [
+                entry["range"],
+                _span(entry["first_id"], entry["last_id"]),
+                entry["size"],
+                _span(entry["first_index"], entry["last_index"]),
+                _span(entry["first_surface"] or "", entry["last_surface"] or ""),
+            ]
+            for entry in table["ranges"]
+        ]
+        title = f"{table['table']}: {table['size']:,} ids of {table['rows']:,} rows"
+        print_table(title, ["range", "ids", "size", "number", "reads"], rows)
+
+
+def _span(first: str | int, last: str | int) -> str:
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def tokenize(config: ConfigFile, root: Root = DEFAULT_ROOT, cpus: Cpus = None, json: Json = False) -> None:

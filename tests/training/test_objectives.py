@@ -58,17 +58,21 @@ def test_spans_by_hand() -> None:
 
 def test_golden_traces(parity: Path) -> None:
     path = parity / "15_span_corruption_t5lib.json"
-    cases = json.loads(path.read_text())["cases"] if path.exists() else []
-    for case in cases:
-        if case["length"] < 2:
-            continue
-        assert noise_counts(case["length"], case["noise_density"], case["mean_span"]) == (
-            case["n_noise"],
-            case["n_spans"],
-        )
+    golden = json.loads(path.read_text()) if path.exists() else {"cases": [], "helper": []}
+    for case in golden["cases"]:
+        if case["length"] >= 2:  # a single token has nothing to hide
+            assert noise_counts(case["length"], case["noise_density"], case["mean_span"]) == (
+                case["n_noise"],
+                case["n_spans"],
+            )
         ids = np.arange(case["length"]) + case["tokens_start"]
         inputs, targets = corrupt(ids, np.array(case["noise_mask"], bool), VOCABULARY)
         assert (inputs.tolist(), targets.tolist()) == (case["inputs_no_eos"], case["targets_no_eos"])
+    for case in golden["helper"]:
+        room = case["inputs_length"] - 1
+        denoiser = Denoiser(paradigm="X", rate=case["noise_density"], mean_span=case["mean_span"])
+        split = split_of(denoiser, 5000, room, room, "long")
+        assert [split.length, split.targets + 1] == case["tokens_length_and_targets_length"]
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.rows import RowContent, RowLengths
 from omnimill.tokenizers import image
 from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokenizers.vocabulary import TextVocabulary
 from omnimill.tokens import LENGTH_COLUMNS, TokenLayout
 from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.lengths import Budgets
 from omnimill.training.objectives import Denoiser, ObjectiveSettings
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Rendered, Renderer
+from omnimill.vocabulary_layout import VocabularyLayout
 
 SETTINGS = RenderSettings(max_text=96, max_target_text=64, image_latents=4, audio_latents=2)
 BUDGETS = Budgets(encoder=160, decoder=128, images=3, image_history=6, audio=6)
@@ -296,6 +298,21 @@ def test_budgets_that_some_example_could_not_meet_are_refused(
 def test_another_tokenizer_is_refused(mixture: Mixture, layout: TokenLayout, text: TextTokenizer) -> None:
     with pytest.raises(ConfigError, match="use tokenizers 'mini'"):
         Renderer(mixture, layout.model_copy(update={"text_pieces": 32000}), text, SETTINGS, BUDGETS)
+    with pytest.raises(ConfigError, match="other added tokens than tokenizers 'mini'"):
+        other = layout.model_copy(update={"vocabulary": VocabularyLayout(history=4)})
+        Renderer(mixture, other, text, SETTINGS, BUDGETS)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "says"),
+    [(VocabularyLayout(history=1), "1 history markers"), (VocabularyLayout(sentinels=100), "needs 200 sentinels")],
+)
+def test_a_vocabulary_without_what_tasks_need_is_refused(
+    mixture: Mixture, layout: TokenLayout, text: TextTokenizer, vocabulary: VocabularyLayout, says: str
+) -> None:
+    smaller = TextTokenizer.of(text.model, "smaller", TextVocabulary(0, vocabulary))
+    with pytest.raises(ConfigError, match=says):
+        Renderer(mixture, layout.model_copy(update={"vocabulary": vocabulary}), smaller, SETTINGS, BUDGETS)
 
 
 def test_a_shard_that_contradicts_itself_is_noticed(renderer: Renderer, mixture: Mixture, token_data: Any) -> None:
