@@ -6,7 +6,7 @@ one. Keys 1981 for ``bicubic`` (a = -1/2), Mitchell and Netravali 1988 for ``mit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ KERNELS: tuple[Kernel, ...] = (
     "mitchell",
     "nearest",
 )
+_LINES = 16
 
 
 def resample(
@@ -63,31 +64,43 @@ def _first_axis(values: FloatArray, wanted: int, window: slice, kernel: Kernel) 
     """[n, m, C] resized along its first axis: the window of `wanted` lines, each a sum over a few old ones."""
     found, others, channels = values.shape
     resized = np.empty((window.stop - window.start, others * channels), np.float32)
-    for line, (begin, weights) in zip(resized, _taps(found, wanted, window, kernel), strict=True):
-        taken = np.ascontiguousarray(values[begin : begin + len(weights)])
-        np.matmul(weights, taken.reshape(len(weights), -1), out=line)
+    # Neighbouring lines take much of the same: some at once are a product of two small matrices.
+    lines = max(min(_LINES, _LINES * 64 * wanted // found), 1)
+    for start in range(0, len(resized), lines):
+        places = np.arange(window.start + start, min(window.start + start + lines, window.stop))
+        taken, weights = _weights(found, wanted, places, kernel)
+        old = np.ascontiguousarray(values[taken]).reshape(weights.shape[1], -1)
+        np.matmul(weights, old, out=resized[start : start + lines])
     return resized.reshape(-1, others, channels)
 
 
-def _taps(found: int, wanted: int, window: slice, kernel: Kernel) -> Iterator[tuple[int, FloatArray]]:
-    """For each new line of the window: the first old one that it takes something of, and the weights from there on."""
+def _weights(found: int, wanted: int, places: NDArray[np.int64], kernel: Kernel) -> tuple[slice, FloatArray]:
+    """What some neighbouring new lines take of the old ones.
+
+    Returns:
+        the old lines that they take anything of, and float32 [places, old lines], each row's sum one.
+    """
     step = found / wanted
     stretch = max(step, 1.0)
-    for place in range(window.start, window.stop):
-        centre = (place + 0.5) * step
-        if kernel == "nearest":
-            yield min(int(centre), found - 1), np.ones(1, np.float32)
-            continue
-        reach = step / 2 if kernel == "area" else _SHAPES[kernel][1] * stretch
-        begin, end = max(int(centre - reach), 0), min(int(np.ceil(centre + reach)), found)
-        old = np.arange(begin, end)
-        if kernel == "area":
-            weights = np.minimum(centre + reach, old + 1) - np.maximum(centre - reach, old)
-        else:
-            shape, radius = _SHAPES[kernel]
-            distance = np.abs(centre - (old + 0.5)) / stretch
-            weights = np.where(distance < radius, shape(distance), 0.0)
-        yield begin, (weights / weights.sum()).astype(np.float32)
+    centres = (places + 0.5) * step
+    if kernel == "nearest":
+        reach = 0.5
+    elif kernel == "area":
+        reach = step / 2
+    else:
+        reach = _SHAPES[kernel][1] * stretch
+    begin, end = max(int(centres[0] - reach), 0), min(int(np.ceil(centres[-1] + reach)), found)
+    old = np.arange(begin, end)
+    if kernel == "nearest":
+        raw = (old == np.minimum(centres.astype(np.int64), found - 1)[:, None]).astype(np.float64)
+    elif kernel == "area":
+        share = np.minimum(centres[:, None] + reach, old + 1) - np.maximum(centres[:, None] - reach, old)
+        raw = np.maximum(share, 0.0)
+    else:
+        shape, radius = _SHAPES[kernel]
+        distance = np.abs(centres[:, None] - (old + 0.5)) / stretch
+        raw = np.where(distance < radius, shape(distance), 0.0)
+    return slice(begin, end), (raw / raw.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _triangle(x: DoubleArray) -> DoubleArray:
