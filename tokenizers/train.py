@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from omnimill.config import digest_json
@@ -134,5 +136,8 @@ def _recipe(config: TokenizerConfig, corpus: Corpus, published: Mapping[str, str
     for part in ("image", "audio"):
         for free in FREE_TO_CHANGE:
             del settings[part]["training"][free]
+    for setting, digest in published.items():  # what the files hold, not where they lie
+        *groups, key = setting.split(".")
+        reduce(getitem, groups, settings)[key] = digest
     read = {"manifest": corpus.digest, "selections": sorted(corpus.selections.values())}
-    return digest_json({"version": TRAIN_VERSION, "settings": settings, "published": dict(published), **read})
+    return digest_json({"version": TRAIN_VERSION, "settings": settings, **read})

@@ -28,7 +28,7 @@ from omnimill.tokenizers.networks import (
 )
 from omnimill.tokenizers.store import load_tokenizers
 from omnimill.tokenizers.text import BpeConfig, train_bpe
-from omnimill.tokenizers.train import make_set
+from omnimill.tokenizers.train import _recipe, make_set
 from omnimill.tokenizers.vocoder import HifiGan, VocoderConfig
 from omnimill.tokenizers.weights import (
     PUBLISHED,
@@ -350,7 +350,7 @@ def test_a_text_model_of_another_size_is_remarked(tmp_path: Path, capsys: pytest
     assert "(LLaMA's) has 32,000" in told
 
 
-def test_digests_follow_content_not_paths(tmp_path: Path) -> None:
+def test_sets_follow_content_not_paths(root: str, tmp_path: Path) -> None:
     settings = {"name": "a", "dataset": "a", "tokens": "b"}
     assert published_digests(TokenizerConfig.model_validate(settings)) == {}
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
@@ -364,3 +364,10 @@ def test_digests_follow_content_not_paths(tmp_path: Path) -> None:
         return found[1]
 
     assert digest("one") == digest("same") != digest("other")
+
+    def recipe(name: str) -> str:
+        given = {**settings, "dataset": "corpus", "image": {"weights": str(tmp_path / name)}}
+        config = TokenizerConfig.model_validate(given)
+        return _recipe(config, Corpus(root, "corpus"), published_digests(config))
+
+    assert recipe("one") == recipe("same") != recipe("other")
