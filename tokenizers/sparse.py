@@ -31,24 +31,12 @@ def decode_vector(ids: Sequence[int], ranges: Sequence[Range], numbers: NumberFo
     Raises:
         BadRecord: ``numbers_malformed``: the ids are not one vector.
     """
-    groups = decode_groups(ids, ranges, numbers)
-    if len(groups) != 1:
-        raise BadRecord("numbers_malformed", f"found {len(groups)} groups of numbers; allowed: one")
-    return groups[0]
-
-
-def decode_groups(ids: Sequence[int], ranges: Sequence[Range], numbers: NumberFormat) -> list[Numbers]:
-    """Groups of numbers that stand without words.
-
-    Raises:
-        BadRecord: ``numbers_malformed``.
-    """
-    groups = []
-    for part in numbers.read(ids, ranges):
-        if isinstance(part, str):
-            raise BadRecord("numbers_malformed", f"found the words {part[:40]!r}; allowed: numbers alone")
-        groups.append(part)
-    return groups
+    parts = numbers.read(ids, ranges)
+    if len(parts) != 1 or isinstance(parts[0], str):
+        words = [part[:40] for part in parts if isinstance(part, str)]
+        found = f"the words {words[0]!r}" if words else f"{len(parts)} groups of numbers"
+        raise BadRecord("numbers_malformed", f"found {found}; allowed: one group of {len(ranges)}")
+    return parts[0]
 
 
 class CameraChange(NamedTuple):
