@@ -103,7 +103,7 @@ def encode_depth(depth: ArrayLike, maximum: float = DEPTH_MAXIMUM) -> tuple[Byte
     """
     values = as_map(depth, "depth", 2)
     known: BoolArray = np.isfinite(values) & (values > 0)
-    share = np.minimum(np.where(known, values, 0.0) / positive(maximum, "depth"), 1.0)
+    share = np.minimum(np.where(known, values, 0.0), positive(maximum, "depth")) / maximum
     return _grey(np.rint(share * 255.0)), known
 
 

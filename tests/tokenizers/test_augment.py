@@ -37,7 +37,8 @@ def test_draws_lie_within_the_stated_ranges(height: int, width: int, key: int) -
         (height, geometry.scaled_height, geometry.offset_y),
         (width, geometry.scaled_width, geometry.offset_x),
     ):
-        assert scaled <= length * float(geometry.scale) * (1 + 1e-6) < scaled + 1.001
+        exact = length * float(geometry.scale)
+        assert exact - 1.001 < scaled <= exact * (1 + 1e-6)
         assert 0 <= offset <= max(scaled - 384, 0)
 
 
