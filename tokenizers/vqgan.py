@@ -28,6 +28,8 @@ class VqganConfig(Config):
     blocks: residual blocks per level of the encoder; the decoder has one more.
     attention_sides: levels whose feature maps have one of these sides attend to themselves after every block.
     code_width: length of a code.
+    norm_groups: groups of the group norms; as many as divide the channels, when these are fewer. A norm over one channel
+        alone forgets brightness and contrast: give networks of less than 128 channels fewer groups.
     """
 
     type: Literal["vqgan"] = "vqgan"
@@ -36,6 +38,7 @@ class VqganConfig(Config):
     blocks: int = Field(default=2, ge=1)
     attention_sides: tuple[int, ...] = (32,)
     code_width: int = Field(default=4, ge=1)
+    norm_groups: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
@@ -86,12 +89,12 @@ class _Encoder(nn.Module):
         before = config.channels
         for level, width in enumerate(widths):
             attends = size >> level in config.attention_sides
-            self.down.append(_Level(before, width, config.blocks, attends))
+            self.down.append(_Level(before, width, config.blocks, attends, config.norm_groups))
             if level < len(widths) - 1:
                 self.down[level].add_module("downsample", _Halve(width))
             before = width
-        self.mid = _Middle(before)
-        self.norm_out = _norm(before)
+        self.mid = _Middle(before, config.norm_groups)
+        self.norm_out = _norm(before, config.norm_groups)
         self.conv_out = _conv(before, config.code_width)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -110,15 +113,15 @@ class _Decoder(nn.Module):
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         before = widths[-1]
         self.conv_in = _conv(config.code_width, before)
-        self.mid = _Middle(before)
+        self.mid = _Middle(before, config.norm_groups)
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             attends = size >> level in config.attention_sides
-            self.up.append(_Level(before, width, config.blocks + 1, attends))
+            self.up.append(_Level(before, width, config.blocks + 1, attends, config.norm_groups))
             if level:
                 self.up[-1].add_module("upsample", _Double(width))
             before = width
-        self.norm_out = _norm(before)
+        self.norm_out = _norm(before, config.norm_groups)
         self.conv_out = _conv(before, 3)
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -132,10 +135,10 @@ class _Decoder(nn.Module):
 class _Level(nn.Module):
     """Residual blocks of one resolution, each followed by attention where the level has it, then a change of size."""
 
-    def __init__(self, before: int, width: int, blocks: int, attends: bool) -> None:
+    def __init__(self, before: int, width: int, blocks: int, attends: bool, groups: int) -> None:
         super().__init__()
-        self.block = nn.ModuleList(_Residual(before if i == 0 else width, width) for i in range(blocks))
-        self.attn = nn.ModuleList(_Attention(width) for _ in range(blocks if attends else 0))
+        self.block = nn.ModuleList(_Residual(before if i == 0 else width, width, groups) for i in range(blocks))
+        self.attn = nn.ModuleList(_Attention(width, groups) for _ in range(blocks if attends else 0))
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = inputs
@@ -150,11 +153,11 @@ class _Level(nn.Module):
 
 
 class _Middle(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, groups: int) -> None:
         super().__init__()
-        self.block_1 = _Residual(width, width)
-        self.attn_1 = _Attention(width)
-        self.block_2 = _Residual(width, width)
+        self.block_1 = _Residual(width, width, groups)
+        self.attn_1 = _Attention(width, groups)
+        self.block_2 = _Residual(width, width, groups)
 
     def forward(self, inputs: Tensor) -> Tensor:
         result: Tensor = self.block_2(self.attn_1(self.block_1(inputs)))
@@ -162,10 +165,10 @@ class _Middle(nn.Module):
 
 
 class _Residual(nn.Module):
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, groups: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = _norm(before), _conv(before, after)
-        self.norm2, self.conv2 = _norm(after), _conv(after, after)
+        self.norm1, self.conv1 = _norm(before, groups), _conv(before, after)
+        self.norm2, self.conv2 = _norm(after, groups), _conv(after, after)
         self.nin_shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -177,9 +180,9 @@ class _Residual(nn.Module):
 class _Attention(nn.Module):
     """Every place of the map attends to every other, with one head as wide as the map has channels."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, groups: int) -> None:
         super().__init__()
-        self.norm = _norm(width)
+        self.norm = _norm(width, groups)
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(width, width, 1) for _ in range(4))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -213,9 +216,8 @@ class _Double(nn.Module):
         return result
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    """32 groups as in the reference, fewer where the channels do not divide into so many."""
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
+def _norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(groups, channels), channels, eps=1e-6)
 
 
 def _conv(before: int, after: int) -> nn.Conv2d:
