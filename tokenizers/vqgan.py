@@ -28,8 +28,8 @@ class VqganConfig(Config):
     blocks: residual blocks per level of the encoder; the decoder has one more.
     attention_sides: levels whose feature maps have one of these sides attend to themselves after every block.
     code_width: length of a code.
-    norm_groups: groups of the group norms; as many as divide the channels, when these are fewer. A norm over one channel
-        alone forgets brightness and contrast: give networks of less than 128 channels fewer groups.
+    norm_groups: groups of the group norms; as many as divide the channels, when these are fewer. A norm over one
+        channel alone forgets brightness and contrast: give networks of less than 128 channels fewer groups.
     """
 
     type: Literal["vqgan"] = "vqgan"
