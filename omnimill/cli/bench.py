@@ -25,6 +25,7 @@ class Benchmark(StrEnum):
     PACKING = "packing"
     SAMPLER = "sampler"
     SCALE = "scale"
+    TOKENIZE = "tokenize"
 
 
 def register(app: typer.Typer) -> None:
@@ -38,11 +39,11 @@ def bench(
     page: Annotated[Path | None, typer.Option(help="Also update a Markdown page, with machine and versions.")] = None,
     json: Json = False,
 ) -> None:
-    """Measure ingestion, packing, sampling and bookkeeping against named peers on the same input.
+    """Measure ingestion, packing, sampling, bookkeeping and tokenization, beside peers or ceilings on the same input.
 
     Example: omnimill bench packing --json
     """
-    from omnimill.bench import ingest, packing, sampler, scale
+    from omnimill.bench import ingest, packing, sampler, scale, tokenize
     from omnimill.bench import page as pages
 
     runs: dict[Benchmark, Callable[[], list[Metric]]] = {
@@ -50,6 +51,7 @@ def bench(
         Benchmark.PACKING: packing.run,
         Benchmark.SAMPLER: sampler.run,
         Benchmark.SCALE: scale.run,
+        Benchmark.TOKENIZE: tokenize.run,
     }
     measured = {name.value: runs[name]() for name in names or list(Benchmark)}
     if page is not None:
