@@ -55,7 +55,9 @@ class Encoder:
     def __init__(self, tokenizers: Tokenizers, jpeg_quality: int = 95, threads: int = 1) -> None:
         self._tokenizers = tokenizers
         self._jpeg_quality = jpeg_quality
-        self._pool = ThreadPoolExecutor(threads, "prepare")
+        # A new thread does not know how many threads PyTorch's matrix products may use.
+        own = (torch.get_num_threads(),)
+        self._pool = ThreadPoolExecutor(threads, "prepare", initializer=torch.set_num_threads, initargs=own)
         networks: dict[Network, Batches] = {}
         if tokenizers.image_codes is not None:
             networks["image"] = tokenizers.image_codes.encoder
@@ -196,6 +198,7 @@ class _Networks:
         self._expected = 0
         self._closed = False
         self._changed = threading.Condition()
+        self._threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._serve, name="networks", daemon=True)
         self._thread.start()
 
@@ -221,6 +224,7 @@ class _Networks:
         self._thread.join()
 
     def _serve(self) -> None:
+        torch.set_num_threads(self._threads)
         running: deque[tuple[list[_Waiting], Callable[[], Tensor]]] = deque()
         while True:
             with self._changed:

@@ -221,10 +221,14 @@ def _confine(setting: Setting) -> None:
 
 
 def _bare(kind: Kind, setting: Setting) -> Callable[[], None]:
-    """The network on as many batches as the media fill, all of the same inputs, which lie on the device."""
+    """The network on as many batches as the media fill, all of the same inputs, which lie on the device.
+
+    Pictures lie in memory as decoders leave them, channels last, which is also the faster way on a CPU.
+    """
     _confine(setting)
     made = network(kind).to(setting.device)
     inputs = torch.rand(setting.batch, *_shape(kind), device=setting.device)
+    inputs = inputs.contiguous(memory_format=torch.channels_last) if kind == "images" else inputs
     half = torch.autocast(setting.device, torch.bfloat16) if setting.bf16 else nullcontext()
 
     def work(batches: int = setting.counts[kind] // setting.batch) -> None:
