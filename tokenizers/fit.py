@@ -327,7 +327,8 @@ def trained_network(task: FitTask) -> CodeNetwork | None:
     state = read_checkpoint(task)
     if state is None or state["step"] < task.settings.steps:
         return None
-    network = views_of(task.config, task.part).build()
+    with torch.random.fork_rng([]):  # making it draws numbers that nothing needs
+        network = views_of(task.config, task.part).build()
     _fill(network, state["network"])
     return network.eval()
 
