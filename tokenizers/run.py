@@ -5,10 +5,11 @@ What is committed is not done again, and where a tokenizer has changed only its 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -129,7 +130,8 @@ def _run(
     faults: list[str] = []
     rows = bad = 0
     label = f"tokenize {job.tokens}"
-    with ray_session(num_cpus):
+    # Ray tells of lost workers on stdout, which is the answer's.
+    with redirect_stdout(sys.stderr), ray_session(num_cpus):
         present = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
         gpus = actors.num_gpus if present >= actors.num_gpus else 0.0
         if gpus < actors.num_gpus:

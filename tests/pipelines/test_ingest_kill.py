@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from faults.commands import Run
 
 from omnimill import rng
 from omnimill.config import load_config
@@ -65,53 +64,6 @@ def undisturbed(dag_file: Path, tmp_path_factory: pytest.TempPathFactory, ray_lo
     return ingest(load_config(dag_file, Dag), str(tmp_path_factory.mktemp("calm"))).digest
 
 
-class Run:
-    """``omnimill ingest`` in a session of its own."""
-
-    def __init__(self, dag_file: Path, root: Path) -> None:
-        # Every descendant inherits the mark, also those that leave the session.
-        self.mark = f"OMNIMILL_KILL_TEST={uuid.uuid4().hex}"
-        name, value = self.mark.split("=")
-        command = [
-            Path(sys.executable).with_name("omnimill"),
-            "ingest",
-            dag_file,
-            "--root",
-            root,
-            "--cpus",
-            "2",
-            "--json",
-        ]
-        environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}
-        self.process = subprocess.Popen(
-            list(map(str, command)),
-            env={**environment, name: value},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
-
-    def left_behind(self) -> Iterator[int]:
-        for folder in Path("/proc").iterdir():
-            try:
-                if folder.name.isdigit() and self.mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    yield int(folder.name)
-            except OSError:
-                continue
-
-    def wait_until_gone(self, seconds: float = 20.0) -> list[int]:
-        """Processes of the run that are still there after `seconds`."""
-        end = time.monotonic() + seconds
-        while (left := list(self.left_behind())) and time.monotonic() < end:
-            time.sleep(0.1)
-        return left
-
-
 def commits(root: Path) -> int:
     return len(list((root / "killed" / "commits").glob("*.json")))
 
@@ -119,7 +71,7 @@ def commits(root: Path) -> int:
 def kill_after(dag_file: Path, root: Path, units: int) -> None:
     """Run until `units` more are committed, then kill the driver and all of its session without warning."""
     goal = commits(root) + units
-    run = Run(dag_file, root)
+    run = Run("ingest", dag_file, "--root", root)
     try:
         while commits(root) < goal and run.process.poll() is None:
             time.sleep(0.005)
@@ -130,7 +82,7 @@ def kill_after(dag_file: Path, root: Path, units: int) -> None:
 
 
 def finish(dag_file: Path, root: Path) -> dict[str, object]:
-    run = Run(dag_file, root)
+    run = Run("ingest", dag_file, "--root", root)
     out, err = run.process.communicate(timeout=240)
     assert run.process.returncode == 0, err
     assert run.wait_until_gone() == []
