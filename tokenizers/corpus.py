@@ -38,9 +38,10 @@ _OPEN_SHARDS = 64
 
 @dataclass(frozen=True)
 class Sample:
-    """An encoded picture or clip, and the example it belongs to."""
+    """An encoded picture or clip, and the example it belongs to: its id, and its source's name."""
 
     example: str
+    source: str
     data: bytes
 
 
@@ -137,7 +138,7 @@ class Corpus:
     def shard_media(self, shard: int, column: Column) -> ShardMedia:
         """The pictures or clips of one shard, by its number."""
         ref = self.shards[shard]
-        return ShardMedia(self._mapped(ref).select(["id", column]), column, self._rows_left_out(ref))
+        return ShardMedia(self._mapped(ref).select(["id", "source", column]), column, self._rows_left_out(ref))
 
     def _items(self, column: Column) -> Iterator[_Item]:
         """Every item of a list column; reads no item."""
@@ -225,13 +226,14 @@ class ShardMedia:
     """The items of a list column of one shard, in order.
 
     Args:
-        table: the shard's ids and that column.
+        table: the shard's ids, sources and that column.
         column: of pictures or of clips.
         left_out: rows that count as having no items.
     """
 
     def __init__(self, table: pa.Table, column: Column, left_out: frozenset[int]) -> None:
         self._ids = table.column("id")
+        self._sources = table.column("source")
         self._lists = table.column(column)
         lengths = np.asarray(pc.list_value_length(self._lists), np.int64)
         lengths[list(left_out)] = 0
@@ -252,7 +254,7 @@ class ShardMedia:
     def sample(self, row: int, place: int) -> Sample:
         """An item by row, and place in the row's list."""
         data: bytes = self._lists[row].values[place]["data"].as_py()
-        return Sample(str(self._ids[row].as_py()), data)
+        return Sample(str(self._ids[row].as_py()), str(self._sources[row].as_py()), data)
 
     def _row(self, number: int) -> int:
         return int(np.searchsorted(self._ends, number, side="right"))

@@ -72,6 +72,10 @@ def write_page(path: Path, result: EvalResult, tokenizers: Tokenizers) -> None:
                 "count": part.count,
                 "facts": [(_LABELS[key], f"{value:,.4g}") for key, value in part.quality.items()],
                 "codes": sizes[name],
+                "names": [_LABELS[key] for key in next(iter(part.by_source.values())) if key != "count"],
+                "by_source": {
+                    source: [f"{value:,.4g}" for value in values.values()] for source, values in part.by_source.items()
+                },
                 "usage": _usage(name, counts),
                 "pairs": [show(pair) for pair in part.shown],
             }

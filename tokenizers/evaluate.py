@@ -53,12 +53,24 @@ class ClipPair:
 
 
 @dataclass(frozen=True)
+class _Found:
+    """What was measured on one picture or clip of a source."""
+
+    source: str
+    values: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Measured:
-    """quality: by name. count: of pictures or clips. codes: how often each occurred. shown: the first few pairs."""
+    """quality: by name. count: of pictures or clips. codes: theirs. shown: the first few pairs.
+
+    by_source: count, and means of what is measured on each picture or clip, by source of the examples.
+    """
 
     quality: dict[str, float]
     count: int
     codes: CodeArray
+    by_source: dict[str, dict[str, float]]
     shown: list[Any] = field(default_factory=list)
 
 
@@ -92,6 +104,7 @@ class EvalResult:
             "held_out": self.held_out,
             "measured": {name: part.count for name, part in self.measured.items()},
             "quality": self.quality,
+            "by_source": {name: part.by_source for name, part in self.measured.items()},
             "page": None if self.page is None else str(self.page),
             "seconds": round(self.seconds, 3),
         }
@@ -179,26 +192,26 @@ def measure_pictures(tokenizer: ImageTokenizer, samples: Sequence[Sample], shown
     layout = tokenizer.layout
     codes: list[CodeArray] = []
     pairs: list[PicturePair] = []
-    found: list[tuple[float, float]] = []
+    found: list[_Found] = []
     with progress("tokenizer eval image", len(samples), "pictures") as advance:
         for part in _batched(_readable(samples, lambda data: media.picture(data, layout)), BATCH):
             canvases = np.stack([target.canvas for _, target in part]).astype(np.float32) / np.float32(255.0)
             codes.append(tokenizer.encode(canvases))
             decoded = tokenizer.decode(codes[-1])
-            for (example, target), canvas, made in zip(part, canvases, decoded, strict=True):
+            for (sample, target), canvas, made in zip(part, canvases, decoded, strict=True):
                 rows, columns = _extent(target.mask, axis=1), _extent(target.mask, axis=0)
                 pair = (canvas[rows, columns], made[rows, columns])
-                found.append((metrics.psnr(*pair), metrics.ssim(*pair)))
+                values = (metrics.psnr(*pair), metrics.ssim(*pair))
+                found.append(_Found(sample.source, values))
                 if len(pairs) < shown:
-                    pairs.append(PicturePair(example, *pair, *found[-1]))
+                    pairs.append(PicturePair(sample.example, *pair, *values))
             advance(len(part))
     if not found:
         return None
     everything = np.concatenate(codes)
-    psnr, ssim = np.mean(found, axis=0)
-    quality = {"image_psnr_db": round(float(psnr), 3), "image_ssim": round(float(ssim), 4)}
-    quality |= metrics.codebook_use("image", everything, layout.codes)
-    return Measured(quality, len(found), everything, pairs)
+    names = ("image_psnr_db", "image_ssim")
+    quality = _means(names, found) | metrics.codebook_use("image", everything, layout.codes)
+    return Measured(quality, len(found), everything, _by_source(names, found), pairs)
 
 
 def measure_clips(tokenizer: AudioTokenizer, samples: Sequence[Sample], shown: int = 0) -> Measured | None:
@@ -210,35 +223,44 @@ def measure_clips(tokenizer: AudioTokenizer, samples: Sequence[Sample], shown: i
     layout = tokenizer.layout
     codes: list[CodeArray] = []
     pairs: list[ClipPair] = []
-    found: list[tuple[float, float]] = []
+    found: list[_Found] = []
     with progress("tokenizer eval audio", len(samples), "clips") as advance:
         for part in _batched(_readable(samples, lambda data: media.clip(data, layout)), BATCH):
             mels = np.stack([clip.mel for _, clip in part])
             codes.append(tokenizer.encode(mels))
             decoded = tokenizer.decode(codes[-1])
-            for (example, clip), made in zip(part, decoded, strict=True):
+            for (sample, clip), made in zip(part, decoded, strict=True):
                 pair = (clip.mel, made)
-                found.append((metrics.mel_error(*pair), metrics.spectral_convergence(*pair)))
+                values = (metrics.mel_error(*pair), metrics.spectral_convergence(*pair))
+                found.append(_Found(sample.source, values))
                 if len(pairs) < shown:
-                    pairs.append(ClipPair(example, clip.data, *pair, *found[-1]))
+                    pairs.append(ClipPair(sample.example, clip.data, *pair, *values))
             advance(len(part))
     if not found:
         return None
     everything = np.concatenate(codes)
-    error, convergence = np.mean(found, axis=0)
-    quality = {
-        "audio_mel_error": round(float(error), 4),
-        "audio_spectral_convergence": round(float(convergence), 4),
-    }
-    quality |= metrics.codebook_use("audio", everything, layout.codes)
-    return Measured(quality, len(found), everything, pairs)
+    names = ("audio_mel_error", "audio_spectral_convergence")
+    quality = _means(names, found) | metrics.codebook_use("audio", everything, layout.codes)
+    return Measured(quality, len(found), everything, _by_source(names, found), pairs)
 
 
-def _readable(samples: Sequence[Sample], read: Callable[[bytes], T]) -> Iterator[tuple[str, T]]:
-    """Example id and what was read of the samples that can be read; tokenization quarantines the others."""
+def _means(names: Sequence[str], found: Sequence[_Found]) -> dict[str, float]:
+    means = np.mean([one.values for one in found], axis=0)
+    return {name: round(float(mean), 4) for name, mean in zip(names, means, strict=True)}
+
+
+def _by_source(names: Sequence[str], found: Sequence[_Found]) -> dict[str, dict[str, float]]:
+    by_source: dict[str, list[_Found]] = {}
+    for one in found:
+        by_source.setdefault(one.source, []).append(one)
+    return {source: {"count": len(some), **_means(names, some)} for source, some in sorted(by_source.items())}
+
+
+def _readable(samples: Sequence[Sample], read: Callable[[bytes], T]) -> Iterator[tuple[Sample, T]]:
+    """The samples that can be read, and what was read; tokenization quarantines the others."""
     for sample in samples:
         try:
-            yield sample.example, read(sample.data)
+            yield sample, read(sample.data)
         except BadRecord as bad:
             console.print(f"not measured with: example {sample.example}: {bad.reason}: {bad.message}")
 

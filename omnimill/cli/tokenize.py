@@ -72,6 +72,11 @@ def evaluate(
     rows = [[name.replace("_", " "), value] for name, value in result.quality.items()]
     source = f"{'held-out ' if result.held_out else ''}examples of {result.dataset}"
     print_table(f"Tokenizers {result.name} {result.digest[:12]}", [f"measured on {source}", ""], rows)
+    for name, part in result.measured.items():
+        if len(part.by_source) > 1:
+            columns = list(next(iter(part.by_source.values())))
+            rows = [[source, *values.values()] for source, values in part.by_source.items()]
+            print_table(f"{name}, by source", ["source", *(column.replace("_", " ") for column in columns)], rows)
     print(f"{result.seconds:.1f} s" + ("" if page is None else f"; look at {page}"))
 
 
