@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from omnimill.cli.main import main
+from omnimill.cli.tokenize import tokenize as tokenize_command
 from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.infra.dataset import Dataset, Unit
@@ -233,6 +235,14 @@ def test_a_selection_holds_for_its_version_only(root: str, tmp_path: Path, sampl
         Corpus(here, "corpus", ["none"])
 
 
+def example_of(command: str, config: str, file: str, root: str) -> list[str]:
+    """The example that a command's help shows, as arguments, on other files."""
+    (line,) = re.findall(rf"Example: omnimill ({command} .*)", tokenize_command.__doc__ or "")
+    words = shlex.split(line)
+    assert words[1:] == [config, "--root", "runs/demo"]
+    return [command, file, "--root", root]
+
+
 def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     capsys.readouterr()
     assert main([*arguments, "--json"]) == 0
@@ -257,11 +267,18 @@ def test_the_commands(
     again = run_json(capsys, "tokenizer", "train", str(file), "--root", root)
     assert (again["reused"], again["digest"]) == (True, trained["digest"])
 
-    answer = run_json(capsys, "tokenize", str(file), "--root", root)
+    answer = run_json(capsys, *example_of("tokenize", "tokenizers/configs/demo.yaml", str(file), root))
     assert answer["records"] == {"in": 20, "kept": 19, "dropped": {}, "quarantined": {"image_undecodable": 1}}
     assert answer["examples"] == {"written": 19, "dropped": {}}
     assert answer["units"] == answer["committed"] == 5
     assert answer["manifest"] == Dataset(root, "corpus-tokens").manifest()[0]
+    assert answer["taken_over"] == {}
+
+    # Other JPEGs: everything else is taken over.
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json") | {"jpeg_quality": 70}))
+    answer = run_json(capsys, "tokenize", str(file), "--root", root)
+    assert answer["committed"] == 5
+    assert answer["taken_over"] == dict.fromkeys(sorted(set(PARTS) - {"image"}), 5)
 
     # Without --json both print tables, the second time of work that was done.
     for command in (["tokenizer", "train"], ["tokenize"]):

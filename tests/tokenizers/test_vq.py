@@ -9,11 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omnimill.rng import generator
 from omnimill.tokenizers import audio
 from omnimill.tokenizers.config import TokenizerConfig
 from omnimill.tokenizers.metrics import codebook_use
+from omnimill.tokenizers.networks import VqganConfig, image_network
 from omnimill.tokenizers.quantiser import Quantiser
 from omnimill.tokenizers.store import Tokenizers
+from omnimill.tokenizers.vq import ImageTokenizer, picture_input
+from omnimill.tokens import ImageLayout
 
 
 def test_codes_do_not_depend_on_the_company(tokenizers: Tokenizers, samples: SimpleNamespace) -> None:
@@ -79,3 +83,18 @@ def test_dead_codes_come_back_to_life() -> None:
 def test_codebook_use() -> None:
     use = codebook_use("x", np.array([0, 0, 3, 3], np.uint16), 8)
     assert use == {"x_codes_used": 2.0, "x_codebook_usage": 0.25, "x_perplexity": 2.0}
+
+
+def test_half_precision_keeps_nearly_all_codes_and_they_need_no_company() -> None:
+    """A network of random weights, with codes where its vectors lie."""
+    torch.manual_seed(3)
+    layout = ImageLayout(input_size=32, history_size=32, target_size=32, patch=8, code_stride=4, codes=64)
+    network = image_network(VqganConfig(channels=32, multipliers=(1, 1, 2), blocks=1, attention_sides=(8,)), layout)
+    canvases = generator("half").integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    network.start(picture_input(torch.from_numpy(canvases)))
+    whole = ImageTokenizer(network, layout, batch=4).encode(canvases)
+    half = ImageTokenizer(network, layout, batch=4, bf16=True)
+    codes = half.encode(canvases)
+    assert 0.8 < (codes == whole).mean() < 1.0
+    for i in range(len(canvases)):
+        np.testing.assert_array_equal(half.encode(canvases[i : i + 1])[0], codes[i])
