@@ -202,6 +202,18 @@ def test_going_on_from_a_checkpoint_is_the_undisturbed_training(photos: str, con
     assert fit(long, lambda *_: pytest.fail("trained again")) is not None
 
 
+def test_examples_on_an_object_store_are_learnt_from(
+    tmp_path: Path, config: TokenizerConfig, samples: SimpleNamespace
+) -> None:
+    examples = [samples.example("photos", i, images=[samples.picture(i, 32, 32)]) for i in range(20)]
+    roots = (str(tmp_path), "memory://bucket/fit")
+    networks = []
+    for root in roots:
+        samples.store(root, "corpus", examples)
+        networks.append(fit(task_of(root, settings(config, steps=3, checkpoint_every=1))))
+    assert same(*networks)
+
+
 def test_what_decides_the_weights_decides_where_a_training_is_kept(photos: str, config: TokenizerConfig) -> None:
     base = task_of(photos, config).folder
     for same_training in ({"workers": 2}, {"threads": 2}, {"log_every": 1}, {"loaders": 4}):
