@@ -26,7 +26,7 @@ class TextSettings(BpeConfig):
     model: str | None = None
 
 
-# Settings of training that say where, how fast and how watched, not what is learnt: they may change between two launches.
+# Settings of training that say where, how fast and how watched, not what is learnt: they may change between launches.
 # Weights stay the same to the last bit as long as workers, GPUs and threads do too, else up to the order of sums.
 FREE_TO_CHANGE = frozenset(
     {"workers", "num_gpus", "threads", "loaders", "checkpoint_every", "log_every", "max_failures", "measured"}

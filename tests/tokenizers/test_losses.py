@@ -90,7 +90,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="does not exist"):
         read_weights([str(tmp_path / "none.safetensors")])
-    (tmp_path / "code.pth").write_bytes(pickle.dumps(Path))
+    (tmp_path / "code.pth").write_bytes(pickle.dumps(Path, protocol=2))
     with pytest.raises(ConfigError, match=r"code\.pth"):
         read_weights([str(tmp_path / "code.pth")])
 
