@@ -120,11 +120,16 @@ def planned(unit: Unit, recipe: str) -> Commit:
 
 @dataclass
 class _Reading:
-    """A unit whose examples are on their way. taken: parts that come from an earlier shard."""
+    """A unit whose examples are on their way.
+
+    begun: when, in seconds since the epoch; cpu_begun: processor seconds that this process had used by then. taken:
+    parts that come from an earlier shard.
+    """
 
     unit: Unit
     commit: Commit
     begun: float
+    cpu_begun: float
     records: int
     drops: list[dict[str, Any]]
     chunks: list[tuple[Chunk, Callable[[], Encoded]]]
@@ -180,7 +185,7 @@ class ShardTokenizer:
 
     def _read(self, unit: Unit, commit: Commit) -> _Reading:
         """Have a unit's examples encoded; returns once the last of them are on their way."""
-        begun = time.time()
+        begun, cpu_begun = time.time(), time.process_time()
         url = storage.join(self._job.root, unit.files[0])
         table = _verified(url, unit.options["digest"])
         check_example_schema(table.schema, url)
@@ -188,7 +193,8 @@ class ShardTokenizer:
         rows = [row for row in range(table.num_rows) if row not in left_out]
         ids = table.column("id").take(pa.array(rows, pa.int64())).to_pylist()
         earlier, same = self._earlier(unit, ids)
-        reading = _Reading(unit, commit, begun, table.num_rows, list(_drops(unit, table, left_out)), [], same)
+        drops = list(_drops(unit, table, left_out))
+        reading = _Reading(unit, commit, begun, cpu_begun, table.num_rows, drops, [], same)
         for chunk in chunks(table, rows, ids, earlier):
             parts = ALL_PARTS if chunk.earlier is None else ALL_PARTS - same
             wait = self._encoder.submit(partial(examples, table, chunk.rows), chunk.media, parts)
@@ -261,6 +267,8 @@ def _observed(reading: _Reading) -> dict[str, Any]:
     told: dict[str, Any] = {
         "begun": round(reading.begun, 3),
         "seconds": round(time.time() - reading.begun, 3),
+        "cpu_begun": round(reading.cpu_begun, 3),
+        "cpu_seconds": round(time.process_time() - reading.cpu_begun, 3),
         "host": socket.gethostname(),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "taken_over": sorted(reading.taken),

@@ -3,12 +3,14 @@
 The networks have the reference's sizes (VQGAN of 256 x 256 pixels, ViT-VQGAN of 256 x 128 log-mel) and random weights:
 what they compute costs the same. ``tokenize`` does everything that it always does: reads shards by memory map, decodes,
 resizes, writes JPEG and FLAC, makes spectrograms, encodes, hashes, writes and commits. Its time is that from the first
-unit's beginning to the last one's commit: starting Ray and loading weights are not in it.
+unit's commit to the last one's, for the units after the first: starting Ray, loading weights and the first batch, which
+makes plans and memory that later ones find, are not in it.
 
 The ceiling of a speed is the bare network's forward pass on batches of the same size and on the same device, the faster
-of one run before and one after. On a CPU every contestant, Ray's own processes included, shares one core. Beside it
-stands how much of the device's peak that is, as the number of floating point operations of a matrix product of the same
-type, and how many pictures one core can prepare: a GPU needs as many cores as it takes to keep up with it.
+of one run before and one after. On a CPU both are speeds per second of processor time, with one thread for the network,
+so that nothing is gained from other cores or lost to other programs. Beside it stands how much of the device's peak
+that is, as the number of floating point operations of a matrix product of the same type, and how many pictures one core
+can prepare: a GPU needs as many cores as it takes to keep up with it.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ Kind = Literal["images", "audio_clips"]
 KINDS: tuple[Kind, ...] = ("images", "audio_clips")
 
 SET = "bench"
-UNITS = 3
+UNITS = 4
 SCENES = 4
 PREPARED = 48
 
@@ -70,15 +72,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """seconds: from the first unit's beginning to the last commit."""
+    """media: of all units but the first. seconds: from its commit to the last one; on a CPU of processor time."""
 
+    media: int
     seconds: float
     peak_gpu_bytes: int
 
 
 def settings() -> list[Setting]:
     """The devices of this machine; few media on a CPU, where a picture takes seconds."""
-    found = [Setting("cpu", 4, False, {"images": 12, "audio_clips": 48}, 1)]
+    found = [Setting("cpu", 4, False, {"images": 16, "audio_clips": 48}, 1)]
     if torch.cuda.is_available():
         found.append(Setting("cuda", 64, True, {"images": 6144, "audio_clips": 12288}, os.cpu_count() or 1))
     return found
@@ -93,18 +96,17 @@ def run() -> list[Metric]:
             write_inputs(root, setting.counts)
             for kind in KINDS:
                 metrics += _measured(root, kind, setting, peak)
-    prepared = run_alone(_preparer)
-    metrics.append(_metric("tokenize_images_prepared_per_core", "1/s", prepared.value / prepared.seconds))
+    metrics.append(_metric("tokenize_images_prepared_per_core", "1/s", PREPARED / run_alone(_preparer).value))
     return metrics
 
 
 def _measured(root: str, kind: Kind, setting: Setting, peak: float) -> list[Metric]:
     count = setting.counts[kind]
     bare = partial(_bare, kind, setting)
-    before = run_alone(bare).seconds
+    before = run_alone(bare).value
     ours = run_alone(partial(_pipeline, root, kind, setting))
-    after = run_alone(bare).seconds
-    speed = count / ours.value.seconds
+    after = run_alone(bare).value
+    speed = ours.value.media / ours.value.seconds
     name = f"tokenize_{kind}_{setting.device}"
     found = [
         _metric(name, "1/s", speed, count / min(before, after)),
@@ -213,29 +215,30 @@ def _shape(kind: Kind) -> tuple[int, int, int]:
     return (3, sizes.target_size, sizes.target_size) if kind == "images" else (1, frames.frames, frames.mels)
 
 
-def _confine(setting: Setting) -> None:
-    """This process and those that it will start to one core, if it works on the CPU; PyTorch to one thread."""
-    if setting.device == "cpu":
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    torch.set_num_threads(1)
+def _clock(setting: Setting) -> Callable[[], float]:
+    """What time is told by: of the processor where that computes."""
+    return time.process_time if setting.device == "cpu" else time.perf_counter
 
 
-def _bare(kind: Kind, setting: Setting) -> Callable[[], None]:
-    """The network on as many batches as the media fill, all of the same inputs, which lie on the device.
+def _bare(kind: Kind, setting: Setting) -> Callable[[], float]:
+    """Seconds of the network on as many batches as the media fill, all of the same inputs, which lie on the device.
 
     Pictures lie in memory as decoders leave them, channels last, which is also the faster way on a CPU.
     """
-    _confine(setting)
+    torch.set_num_threads(1)
     made = network(kind).to(setting.device)
     inputs = torch.rand(setting.batch, *_shape(kind), device=setting.device)
     inputs = inputs.contiguous(memory_format=torch.channels_last) if kind == "images" else inputs
     half = torch.autocast(setting.device, torch.bfloat16) if setting.bf16 else nullcontext()
+    clock = _clock(setting)
 
-    def work(batches: int = setting.counts[kind] // setting.batch) -> None:
+    def work(batches: int = setting.counts[kind] // setting.batch) -> float:
+        started = clock()
         with torch.inference_mode(), half:
             for _ in range(batches):
                 codes = made.encode(inputs)
             codes.cpu()  # waits for a GPU
+        return clock() - started
 
     work(1)
     return work
@@ -243,24 +246,24 @@ def _bare(kind: Kind, setting: Setting) -> Callable[[], None]:
 
 def _matmul(setting: Setting) -> Callable[[], float]:
     """Floating point operations per second of a product of square matrices."""
-    _confine(setting)
+    torch.set_num_threads(1)
+    clock = _clock(setting)
     side, rounds = (8192, 50) if setting.device == "cuda" else (2048, 10)
     kind = torch.bfloat16 if setting.bf16 else torch.float32
     left, right = (torch.rand(side, side, device=setting.device, dtype=kind) for _ in range(2))
 
     def work(count: int = rounds) -> float:
-        started = time.perf_counter()
+        started = clock()
         for _ in range(count):
             product: Tensor = left @ right
         product[0, 0].item()  # waits for a GPU
-        return 2.0 * side**3 * count / (time.perf_counter() - started)
+        return 2.0 * side**3 * count / (clock() - started)
 
     work(2)
     return work
 
 
 def _pipeline(root: str, kind: Kind, setting: Setting) -> Callable[[], Tokenized]:
-    _confine(setting)
     from omnimill.infra.ray_session import start_ray  # noqa: PLC0415 - in the contestant's process only
     from omnimill.tokenizers.run import tokenize  # noqa: PLC0415
 
@@ -276,25 +279,27 @@ def _pipeline(root: str, kind: Kind, setting: Setting) -> Callable[[], Tokenized
 
     def work() -> Tokenized:
         result = tokenize(config, root)
-        seen = [result.dataset.observed(commit) for commit in result.manifest.commits]
-        begun = min(one["begun"] for one in seen)
-        ended = max(one["begun"] + one["seconds"] for one in seen)
-        return Tokenized(ended - begun, max(one.get("peak_gpu_bytes", 0) for one in seen))
+        seen = [(result.dataset.observed(commit), commit.counts.kept) for commit in result.manifest.commits]
+        clock = "cpu_" if setting.device == "cpu" else ""
+        ends = sorted((one[f"{clock}begun"] + one[f"{clock}seconds"], kept) for one, kept in seen)
+        gpu = max(one.get("peak_gpu_bytes", 0) for one, _ in seen)
+        return Tokenized(sum(kept for _, kept in ends[1:]), ends[-1][0] - ends[0][0], gpu)
 
     return work
 
 
-def _preparer() -> Callable[[], int]:
-    """All that is done to a picture besides encoding it, on one core."""
-    _confine(Setting("cpu", 1, False, {}, 1))
+def _preparer() -> Callable[[], float]:
+    """Processor seconds of all that is done to a picture besides encoding it."""
+    torch.set_num_threads(1)
     layout = ImageLayout()
     found = [example.images[0].data for example in _pictures(range(PREPARED))]
 
-    def work() -> int:
+    def work() -> float:
+        started = time.process_time()
         for data in found:
             rgb = decode_rgb(data)
             media.stored(rgb, layout, 95)
             media.target(rgb, layout)
-        return len(found)
+        return time.process_time() - started
 
     return work
