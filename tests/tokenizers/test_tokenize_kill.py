@@ -35,12 +35,12 @@ def prepared(
 ) -> Path:
     """Examples with pictures that take work to prepare, one of them broken, a set of tokenizers and a configuration."""
     folder = tmp_path_factory.mktemp("kill")
-    noise = rng.generator("kill", "pictures").integers(0, 256, (4, 250, 250, 3), dtype=np.uint8)
-    files = [cv2.imencode(".png", cv2.resize(one, (1500, 1500), interpolation=cv2.INTER_NEAREST))[1] for one in noise]
+    noise = rng.generator("kill", "pictures").integers(0, 256, (4, 200, 200, 3), dtype=np.uint8)
+    files = [cv2.imencode(".png", cv2.resize(one, (800, 800), interpolation=cv2.INTER_NEAREST))[1] for one in noise]
     examples = []
     for i in range(UNITS * PER_UNIT):
         data = b"broken" if i == 37 else files[i % 4].tobytes()
-        picture = Image(data=data, format="png", width=1500, height=1500, digest=str(i % 4))
+        picture = Image(data=data, format="png", width=800, height=800, digest=str(i % 4))
         examples.append(samples.example("photos", i, images=[picture]))
     samples.store(str(folder), "corpus", examples, shard_rows=PER_UNIT)
     stored = stored_set(root, "mini")
