@@ -19,11 +19,13 @@ def probes(units: int, cores: int) -> int:
 
 def units_per_block(units: int, unit_seconds: float, cores: int) -> int:
     """How many units a task gets at a time. unit_seconds: what one takes on a core."""
-    by_share = units // (cores * _BLOCKS_PER_CORE)
-    return max(1, min(by_share, int(_BLOCK_SECONDS / max(unit_seconds, 1e-3)), _BLOCK_UNITS))
+    return _bounded(units, cores, _BLOCK_SECONDS / max(unit_seconds, 1e-3))
 
 
 def sized_units_per_block(units: int, unit_bytes: float, workers: int) -> int:
     """How many units a worker gets at a time where their size is known, but not yet what they take."""
-    by_share = units // (workers * _BLOCKS_PER_CORE)
-    return max(1, min(by_share, int(_BLOCK_BYTES / max(unit_bytes, 1.0)), _BLOCK_UNITS))
+    return _bounded(units, workers, _BLOCK_BYTES / max(unit_bytes, 1.0))
+
+
+def _bounded(units: int, workers: int, most: float) -> int:
+    return max(1, min(units // (workers * _BLOCKS_PER_CORE), int(most), _BLOCK_UNITS))

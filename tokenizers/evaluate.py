@@ -190,28 +190,19 @@ def measure_pictures(tokenizer: ImageTokenizer, samples: Sequence[Sample], shown
     Measured on each picture without its padding, then averaged: PSNR in dB and SSIM; and the use of the codebook.
     """
     layout = tokenizer.layout
-    codes: list[CodeArray] = []
-    pairs: list[PicturePair] = []
-    found: list[_Found] = []
+    account = _Account("image", ("image_psnr_db", "image_ssim"), shown)
     with progress("tokenizer eval image", len(samples), "pictures") as advance:
         for part in _batched(_readable(samples, lambda data: media.picture(data, layout)), BATCH):
             canvases = np.stack([target.canvas for _, target in part]).astype(np.float32) / np.float32(255.0)
-            codes.append(tokenizer.encode(canvases))
-            decoded = tokenizer.decode(codes[-1])
-            for (sample, target), canvas, made in zip(part, canvases, decoded, strict=True):
+            codes = tokenizer.encode(canvases)
+            account.codes.append(codes)
+            for (sample, target), canvas, made in zip(part, canvases, tokenizer.decode(codes), strict=True):
                 rows, columns = _extent(target.mask, axis=1), _extent(target.mask, axis=0)
                 pair = (canvas[rows, columns], made[rows, columns])
                 values = (metrics.psnr(*pair), metrics.ssim(*pair))
-                found.append(_Found(sample.source, values))
-                if len(pairs) < shown:
-                    pairs.append(PicturePair(sample.example, *pair, *values))
+                account.add(sample.source, values, PicturePair(sample.example, *pair, *values))
             advance(len(part))
-    if not found:
-        return None
-    everything = np.concatenate(codes)
-    names = ("image_psnr_db", "image_ssim")
-    quality = _means(names, found) | metrics.codebook_use("image", everything, layout.codes)
-    return Measured(quality, len(found), everything, _by_source(names, found), pairs)
+    return account.measured(layout.codes)
 
 
 def measure_clips(tokenizer: AudioTokenizer, samples: Sequence[Sample], shown: int = 0) -> Measured | None:
@@ -221,27 +212,42 @@ def measure_clips(tokenizer: AudioTokenizer, samples: Sequence[Sample], shown: i
     spectral convergence; and the use of the codebook.
     """
     layout = tokenizer.layout
-    codes: list[CodeArray] = []
-    pairs: list[ClipPair] = []
-    found: list[_Found] = []
+    account = _Account("audio", ("audio_mel_error", "audio_spectral_convergence"), shown)
     with progress("tokenizer eval audio", len(samples), "clips") as advance:
         for part in _batched(_readable(samples, lambda data: media.clip(data, layout)), BATCH):
-            mels = np.stack([clip.mel for _, clip in part])
-            codes.append(tokenizer.encode(mels))
-            decoded = tokenizer.decode(codes[-1])
-            for (sample, clip), made in zip(part, decoded, strict=True):
+            codes = tokenizer.encode(np.stack([clip.mel for _, clip in part]))
+            account.codes.append(codes)
+            for (sample, clip), made in zip(part, tokenizer.decode(codes), strict=True):
                 pair = (clip.mel, made)
                 values = (metrics.mel_error(*pair), metrics.spectral_convergence(*pair))
-                found.append(_Found(sample.source, values))
-                if len(pairs) < shown:
-                    pairs.append(ClipPair(sample.example, clip.data, *pair, *values))
+                account.add(sample.source, values, ClipPair(sample.example, clip.data, *pair, *values))
             advance(len(part))
-    if not found:
-        return None
-    everything = np.concatenate(codes)
-    names = ("audio_mel_error", "audio_spectral_convergence")
-    quality = _means(names, found) | metrics.codebook_use("audio", everything, layout.codes)
-    return Measured(quality, len(found), everything, _by_source(names, found), pairs)
+    return account.measured(layout.codes)
+
+
+@dataclass
+class _Account:
+    """What is found while pictures or clips are measured. names: of the values. shown: pairs to keep."""
+
+    medium: str
+    names: tuple[str, str]
+    shown: int
+    codes: list[CodeArray] = field(default_factory=list)
+    found: list[_Found] = field(default_factory=list)
+    pairs: list[Any] = field(default_factory=list)
+
+    def add(self, source: str, values: tuple[float, float], pair: PicturePair | ClipPair) -> None:
+        self.found.append(_Found(source, values))
+        if len(self.pairs) < self.shown:
+            self.pairs.append(pair)
+
+    def measured(self, codebook: int) -> Measured | None:
+        """All of it, with the use of a codebook of so many codes; None when nothing was found."""
+        if not self.found:
+            return None
+        codes = np.concatenate(self.codes)
+        quality = _means(self.names, self.found) | metrics.codebook_use(self.medium, codes, codebook)
+        return Measured(quality, len(self.found), codes, _by_source(self.names, self.found), self.pairs)
 
 
 def _means(names: Sequence[str], found: Sequence[_Found]) -> dict[str, float]:

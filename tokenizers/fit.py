@@ -322,9 +322,8 @@ def write_checkpoint(task: FitTask, state: Mapping[str, Any]) -> None:
     storage.publish_file(temporary, url)
 
 
-def trained_network(task: FitTask) -> CodeNetwork | None:
-    """The network of a training of which all steps are done; None when there is none."""
-    state = read_checkpoint(task)
+def trained_network(task: FitTask, state: Mapping[str, Any] | None) -> CodeNetwork | None:
+    """The network of a training's newest state, on the CPU; None unless all steps are done."""
     if state is None or state["step"] < task.settings.steps:
         return None
     with torch.random.fork_rng([]):  # making it draws numbers that nothing needs

@@ -34,11 +34,11 @@ def fit(task: FitTask, tell: Tell | None = None) -> CodeNetwork:
     Returns:
         The network on the CPU, in evaluation mode.
     """
-    network = trained_network(task)
+    state = read_checkpoint(task)
+    network = trained_network(task, state)
     if network is not None:
         return network
     settings = task.settings
-    state = read_checkpoint(task)
     begun = state["step"] if state is not None else 0
     del state
     with progress(f"tokenizer train {task.part}", settings.steps - begun, unit="steps") as advance:
@@ -57,7 +57,7 @@ def fit(task: FitTask, tell: Tell | None = None) -> CodeNetwork:
             train_network(task, Worker(told=told))
         else:
             _on_ray(task, told)
-    network = trained_network(task)
+    network = trained_network(task, read_checkpoint(task))
     assert network is not None, f"{task.folder} holds no finished training"
     return network
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from omnimill.tokenizers import store
 from omnimill.tokenizers.config import TokenizerConfig
-from omnimill.tokenizers.corpus import Corpus
+from omnimill.tokenizers.corpus import Column, Corpus, Sample
 from omnimill.tokenizers.evaluate import Measured, held_out, measure_clips, measure_pictures
 from omnimill.tokenizers.fit import fit_task
 from omnimill.tokenizers.launch import Tell, fit
@@ -59,37 +60,41 @@ def image_part(
         published: see :func:`omnimill.tokenizers.weights.published_digests`.
         tell: told how training goes on.
     """
-    settings = config.image.training
-    split = corpus.split("images", settings.held_out, config.seed)
-    if split is not None:
-        network = fit(fit_task(config, "image", corpus, split, published), tell)
-    elif _imported(config.image.weights, settings.steps):
-        network = initial_network(config.image, config.layout.image)
-    else:
-        return None
-    samples = held_out(corpus, "images", settings, config.seed)
-    return _part(network, measure_pictures(ImageTokenizer(network, config.layout.image), samples))
+
+    def measure(network: CodeNetwork, samples: Sequence[Sample]) -> Measured | None:
+        return measure_pictures(ImageTokenizer(network, config.layout.image), samples)
+
+    return _network_part(config, "image", corpus, published, tell, measure)
 
 
 def audio_part(
     config: TokenizerConfig, corpus: Corpus, published: Mapping[str, str], tell: Tell | None = None
 ) -> Part | None:
     """The spectrogram network; None when the corpus has no sound and no weights are given; see :func:`image_part`."""
-    settings = config.audio.training
-    split = corpus.split("audio", settings.held_out, config.seed)
+
+    def measure(network: CodeNetwork, samples: Sequence[Sample]) -> Measured | None:
+        return measure_clips(AudioTokenizer(network, config.layout.audio), samples)
+
+    return _network_part(config, "audio", corpus, published, tell, measure)
+
+
+def _network_part(
+    config: TokenizerConfig,
+    part: Literal["image", "audio"],
+    corpus: Corpus,
+    published: Mapping[str, str],
+    tell: Tell | None,
+    measure: Callable[[CodeNetwork, Sequence[Sample]], Measured | None],
+) -> Part | None:
+    column: Column = "images" if part == "image" else "audio"
+    medium = config.image if part == "image" else config.audio
+    settings = medium.training
+    split = corpus.split(column, settings.held_out, config.seed)
     if split is not None:
-        network = fit(fit_task(config, "audio", corpus, split, published), tell)
-    elif _imported(config.audio.weights, settings.steps):
-        network = initial_network(config.audio, config.layout.audio)
+        network = fit(fit_task(config, part, corpus, split, published), tell)
+    elif medium.weights is not None and settings.steps == 0:
+        network = initial_network(medium, config.layout.image if part == "image" else config.layout.audio)
     else:
         return None
-    samples = held_out(corpus, "audio", settings, config.seed)
-    return _part(network, measure_clips(AudioTokenizer(network, config.layout.audio), samples))
-
-
-def _imported(weights: str | None, steps: int) -> bool:
-    return weights is not None and steps == 0
-
-
-def _part(network: CodeNetwork, measured: Measured | None) -> Part:
+    measured = measure(network, held_out(corpus, column, settings, config.seed))
     return Part(store.weights(network), {} if measured is None else measured.quality)

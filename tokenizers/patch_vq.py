@@ -5,7 +5,6 @@ Trains in seconds on a CPU, because it starts where plain vector quantisation of
 
 from __future__ import annotations
 
-import math
 from typing import Literal, Self
 
 import torch
@@ -15,8 +14,11 @@ from torch import Tensor, nn
 
 from omnimill.config import Config
 from omnimill.tokenizers.code_network import CodeNetwork
+from omnimill.tokenizers.convolutions import Double, conv, norm
 from omnimill.tokenizers.quantiser import Quantiser
 from omnimill.tokens import AudioLayout, ImageLayout
+
+_GROUPS = 32
 
 
 class ImagePatchesConfig(Config):
@@ -113,16 +115,16 @@ def image_patch_network(config: ImagePatchesConfig, layout: ImageLayout) -> Patc
     """Network for pictures [B, 3, size, size] in -1..1; what runs beside the linear maps is convolutions."""
     widths = [config.channels * multiplier for multiplier in config.multipliers]
     pixel_channels = 3 * config.stem**2
-    down: list[nn.Module] = [nn.PixelUnshuffle(config.stem), _conv(pixel_channels, widths[0])]
-    up: list[nn.Module] = [_conv(config.code_width, widths[-1]), _Residual(widths[-1], widths[-1])]
+    down: list[nn.Module] = [nn.PixelUnshuffle(config.stem), conv(pixel_channels, widths[0])]
+    up: list[nn.Module] = [conv(config.code_width, widths[-1]), _Residual(widths[-1], widths[-1])]
     for level, width in enumerate(widths):
         before = widths[max(level - 1, 0)]
-        down += [_conv(before, before, stride=2)] if level else []
+        down += [conv(before, before, stride=2)] if level else []
         down += [_Residual(before if i == 0 else width, width) for i in range(config.blocks)]
     for level, width in reversed(list(enumerate(widths))):
         after = widths[min(level + 1, len(widths) - 1)]
         up += [_Residual(after if i == 0 else width, width) for i in range(config.blocks)]
-        up += [_Double(width)] if level else []
+        up += [Double(width)] if level else []
     down += [_Residual(widths[-1], widths[-1]), *_end(widths[-1], config.code_width)]
     up += [*_end(widths[0], pixel_channels), nn.PixelShuffle(config.stem)]
     quantiser = Quantiser(layout.codes, config.code_width, config.normalised)
@@ -141,13 +143,9 @@ def audio_patch_network(config: AudioPatchesConfig, layout: AudioLayout) -> Patc
     return PatchNetwork(patch, 1, encoder, Quantiser(layout.codes, config.code_width, config.normalised), decoder)
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
-
-
 def _end(width: int, after: int) -> list[nn.Module]:
     """Norm, activation and a convolution that starts at zero."""
-    return [_norm(width), nn.SiLU(), _zeroed(_conv(width, after))]
+    return [norm(width, _GROUPS), nn.SiLU(), _zeroed(conv(width, after))]
 
 
 def _zeroed(module: nn.Conv2d | nn.Linear) -> nn.Module:
@@ -156,32 +154,16 @@ def _zeroed(module: nn.Conv2d | nn.Linear) -> nn.Module:
     return module
 
 
-def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(before, after, 3, stride, padding=1)
-
-
 class _Residual(nn.Module):
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _norm(before), nn.SiLU(), _conv(before, after), _norm(after), nn.SiLU(), _conv(after, after)
+            norm(before, _GROUPS), nn.SiLU(), conv(before, after), norm(after, _GROUPS), nn.SiLU(), conv(after, after)
         )
         self.skip = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.add(self.skip(inputs), self.body(inputs))
-
-
-class _Double(nn.Module):
-    """Twice the resolution: nearest neighbour, then a convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = _conv(width, width)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        result: Tensor = self.conv(F.interpolate(inputs, scale_factor=2.0))
-        return result
 
 
 class _Transformer(nn.Module):

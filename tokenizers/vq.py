@@ -7,9 +7,11 @@ pinned memory on a stream of its own, and codes are copied back without waiting 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +27,8 @@ from omnimill.tokens import AudioLayout, ImageLayout
 CodeArray = NDArray[np.uint16]
 
 BATCH = 16
+
+Layout = TypeVar("Layout", ImageLayout, AudioLayout)
 
 
 class Batches:
@@ -95,30 +99,42 @@ class Batches:
         return finish
 
 
-class ImageTokenizer:
-    """A trained picture network.
+class _CodeTokenizer(ABC, Generic[Layout]):
+    """A trained network in use.
 
     Args:
-        network: see :func:`omnimill.tokenizers.networks.image_network`.
+        network: of `omnimill.tokenizers.networks`.
         layout: sizes.
         device: that it runs on.
-        batch: pictures at a time.
+        batch: pictures or spectrograms at a time.
         bf16, compiled: of encoding, see :class:`Batches`.
     """
 
     def __init__(
         self,
         network: CodeNetwork,
-        layout: ImageLayout,
+        layout: Layout,
         device: torch.device | str = "cpu",
         batch: int = BATCH,
         bf16: bool = False,
         compiled: bool = False,
     ) -> None:
         self.network = network.to(device).eval()
-        self.layout = layout
+        self.layout: Layout = layout
         self.encoder = Batches(self._encode, device, batch, bf16, compiled)
         self._decoder = Batches(self._decode, device, batch)
+
+    @abstractmethod
+    def _encode(self, inputs: Tensor) -> Tensor:
+        """Inputs of a batch to codes [n, codes]."""
+
+    @abstractmethod
+    def _decode(self, codes: Tensor) -> Tensor:
+        """The way back."""
+
+
+class ImageTokenizer(_CodeTokenizer[ImageLayout]):
+    """A trained picture network."""
 
     def encode(self, canvases: FloatArray | ByteArray) -> CodeArray:
         """Target canvases [n, size, size, 3] (float32 in 0..1, or bytes) to codes uint16 [n, grid * grid]."""
@@ -129,8 +145,8 @@ class ImageTokenizer:
         pictures: FloatArray = self._decoder(_codes(codes)).numpy()
         return pictures
 
-    def _encode(self, canvases: Tensor) -> Tensor:
-        return self.network.encode(picture_input(canvases)).flatten(1)
+    def _encode(self, inputs: Tensor) -> Tensor:
+        return self.network.encode(picture_input(inputs)).flatten(1)
 
     def _decode(self, codes: Tensor) -> Tensor:
         grid = self.layout.target_grid
@@ -138,22 +154,8 @@ class ImageTokenizer:
         return ((pixels + 1.0) / 2.0).clamp(0.0, 1.0)
 
 
-class AudioTokenizer:
-    """A trained spectrogram network; arguments as for :class:`ImageTokenizer`."""
-
-    def __init__(
-        self,
-        network: CodeNetwork,
-        layout: AudioLayout,
-        device: torch.device | str = "cpu",
-        batch: int = BATCH,
-        bf16: bool = False,
-        compiled: bool = False,
-    ) -> None:
-        self.network = network.to(device).eval()
-        self.layout = layout
-        self.encoder = Batches(self._encode, device, batch, bf16, compiled)
-        self._decoder = Batches(self._decode, device, batch)
+class AudioTokenizer(_CodeTokenizer[AudioLayout]):
+    """A trained spectrogram network."""
 
     def encode(self, mels: FloatArray) -> CodeArray:
         """Log-mel float32 [n, frames, mels] (not normalised) to codes uint16 [n, time * mel], time first."""
@@ -163,9 +165,9 @@ class AudioTokenizer:
         """Codes [n, time * mel] to log-mel float32 [n, frames, mels]."""
         return audio.denormalise_target(self._decoder(_codes(codes)).numpy())
 
-    def _encode(self, mels: Tensor) -> Tensor:
+    def _encode(self, inputs: Tensor) -> Tensor:
         mean, deviation = audio.TARGET_NORM
-        return self.network.encode(sound_input((mels - mean) / deviation)).flatten(1)
+        return self.network.encode(sound_input((inputs - mean) / deviation)).flatten(1)
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self.network.decode(codes.view(-1, *self.layout.target_grid))[:, 0]

@@ -6,7 +6,6 @@ The defaults are the network of Unified-IO 2: taming-transformers' for Open Imag
 
 from __future__ import annotations
 
-import math
 from typing import Literal, Self
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from omnimill.config import Config
 from omnimill.tokenizers.code_network import CodeNetwork
+from omnimill.tokenizers.convolutions import Double, conv, norm
 from omnimill.tokenizers.quantiser import Quantiser
 from omnimill.tokens import ImageLayout
 
@@ -84,7 +84,7 @@ class _Encoder(nn.Module):
     def __init__(self, config: VqganConfig, size: int) -> None:
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
-        self.conv_in = _conv(3, config.channels)
+        self.conv_in = conv(3, config.channels)
         self.down = nn.ModuleList()
         before = config.channels
         for level, width in enumerate(widths):
@@ -94,8 +94,8 @@ class _Encoder(nn.Module):
                 self.down[level].add_module("downsample", _Halve(width))
             before = width
         self.mid = _Middle(before, config.norm_groups)
-        self.norm_out = _norm(before, config.norm_groups)
-        self.conv_out = _conv(before, config.code_width)
+        self.norm_out = norm(before, config.norm_groups)
+        self.conv_out = conv(before, config.code_width)
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = self.conv_in(inputs)
@@ -112,17 +112,17 @@ class _Decoder(nn.Module):
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         before = widths[-1]
-        self.conv_in = _conv(config.code_width, before)
+        self.conv_in = conv(config.code_width, before)
         self.mid = _Middle(before, config.norm_groups)
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             attends = size >> level in config.attention_sides
             self.up.append(_Level(before, width, config.blocks + 1, attends, config.norm_groups))
             if level:
-                self.up[-1].add_module("upsample", _Double(width))
+                self.up[-1].add_module("upsample", Double(width))
             before = width
-        self.norm_out = _norm(before, config.norm_groups)
-        self.conv_out = _conv(before, 3)
+        self.norm_out = norm(before, config.norm_groups)
+        self.conv_out = conv(before, 3)
 
     def forward(self, vectors: Tensor) -> Tensor:
         hidden = self.mid(self.conv_in(vectors))
@@ -167,8 +167,8 @@ class _Middle(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, before: int, after: int, groups: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = _norm(before, groups), _conv(before, after)
-        self.norm2, self.conv2 = _norm(after, groups), _conv(after, after)
+        self.norm1, self.conv1 = norm(before, groups), conv(before, after)
+        self.norm2, self.conv2 = norm(after, groups), conv(after, after)
         self.nin_shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ class _Attention(nn.Module):
 
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
-        self.norm = _norm(width, groups)
+        self.norm = norm(width, groups)
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(width, width, 1) for _ in range(4))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -202,23 +202,3 @@ class _Halve(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         result: Tensor = self.conv(F.pad(inputs, (0, 1, 0, 1)))
         return result
-
-
-class _Double(nn.Module):
-    """Twice the resolution: nearest neighbour, then a convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = _conv(width, width)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        result: Tensor = self.conv(F.interpolate(inputs, scale_factor=2.0))
-        return result
-
-
-def _norm(channels: int, groups: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(groups, channels), channels, eps=1e-6)
-
-
-def _conv(before: int, after: int) -> nn.Conv2d:
-    return nn.Conv2d(before, after, 3, padding=1)
