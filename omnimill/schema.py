@@ -2,6 +2,10 @@
 
 An example keeps order: `text` is a list of typed segments, and a segment may name the image or audio clip that it
 belongs to by its index. Media stay encoded. Absent is None (null in Arrow), never a magic value.
+
+What belongs together in an example that holds several questions, objects or regions has the same ``item``: a question
+and its answers, an expression and the box that it refers to, a class and its mask. What has no item belongs to all of
+them. A task reads one item of an example at a time.
 """
 
 from __future__ import annotations
@@ -16,8 +20,11 @@ from blake3 import blake3
 
 from omnimill.errors import IntegrityError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VERSION_KEY = b"omnimill.example_schema"
+
+# In a text: here stands the next picture (U+FFFC, the object replacement character).
+PICTURE_MARK = "\ufffc"
 
 
 @dataclass(kw_only=True)
@@ -25,11 +32,14 @@ class Text:
     """A piece of text.
 
     role: what it is to the example: body, caption, alt_text, transcript, instruction, subgoal (what is to be done now),
-        step (what an agent does next, in words), code, label.
+        step (what an agent does next, in words), code, label, question, answer, expression, phrase (what a region
+        shows), predicate, classes, control (what kind of picture steers another).
+    text: `PICTURE_MARK` in it stands for the example's next picture, the first for the first.
     image, audio: index of the medium in the same example that it describes or follows. In an interleaved document
         (roles body and code) the segments stand in reading order: those without an image come before all pictures,
         those of image i between it and image i + 1.
     start, end: seconds on the media's own clock.
+    item: which of the example's questions, objects or regions it belongs to.
     """
 
     role: str
@@ -38,6 +48,7 @@ class Text:
     audio: int | None = None
     start: float | None = None
     end: float | None = None
+    item: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -129,9 +140,17 @@ class View:
 class Annotation:
     """A label on an image. box: y1, x1, y2, x2 and points: y, x, … as shares of the image's height and width.
 
-    kind: what it marks: box, points, region (a mask of no class, whose box and points are prompts that ask for it).
+    kind: what it marks: box, points, region (a mask, whose box, points and label are what asks for it), keypoints (of
+        a person), cuboid (a box in space), values (numbers).
+    role: of the text that it becomes (boxes, region, subject, object, track, keypoints, cuboids, action, …); None: the
+        one that goes with its kind: boxes, points, region, keypoints, cuboids, values.
+    item: which of the example's questions, objects or regions it belongs to; a region without one is one of its own.
+    form: how a box is written: one of `omnimill.tokenizers.box_variants`; None: as its four edges.
     mask: a PNG of one bit per pixel that covers the whole image, at the size that the image was annotated at; white
         inside. score: how good its maker thinks it is, 0..1.
+    values: keypoints: y, x (shares), COCO visibility of each of the 17 parts. cuboid: centre x, y, z and size w, h, l
+        in metres, rotation (9, row by row, object to camera), focal length, principal point x, y (pixels of the
+        image). values: any numbers, each within `low` … `high`.
     """
 
     kind: str
@@ -141,6 +160,33 @@ class Annotation:
     points: list[float] | None = None
     mask: bytes | None = None
     score: float | None = None
+    role: str | None = None
+    item: int | None = None
+    form: str | None = None
+    values: list[float] | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(kw_only=True)
+class Target:
+    """A picture that the example asks for, beside those that it shows.
+
+    kind: picture (as it is), depth, normals or flow (maps that become colours when they are tokenized).
+    role: what a task calls it (``image:<role>``): edited, picture, …; None: its kind.
+    image: the picture that a map belongs to. item: as of texts.
+    data, format: png, jpeg or webp; of maps also npy (float32: depth [H, W] in metres, normals [H, W, 3], flow
+        [H, W, 2] in pixels to the right and downwards).
+    scale: of a depth PNG, metres per level; of flow, pixels of full saturation (None: its own largest).
+    """
+
+    kind: str
+    data: bytes
+    format: str
+    role: str | None = None
+    image: int | None = None
+    item: int | None = None
+    scale: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -183,6 +229,7 @@ class Example:
     trajectory: Trajectory | None = None
     views: list[View] = field(default_factory=list)
     annotations: list[Annotation] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
     meta: Meta = field(default_factory=Meta)
 
 
@@ -199,6 +246,7 @@ _TEXT = pa.struct(
         ("audio", pa.int32()),
         ("start", pa.float64()),
         ("end", pa.float64()),
+        ("item", pa.int32()),
     ]
 )
 _IMAGE = pa.struct(
@@ -269,6 +317,23 @@ _ANNOTATION = pa.struct(
         ("points", pa.list_(pa.float64())),
         ("mask", pa.large_binary()),
         ("score", pa.float64()),
+        ("role", pa.string()),
+        ("item", pa.int32()),
+        ("form", pa.string()),
+        ("values", pa.list_(pa.float64())),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+_TARGET = pa.struct(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("data", pa.large_binary(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        ("role", pa.string()),
+        ("image", pa.int32()),
+        ("item", pa.int32()),
+        ("scale", pa.float64()),
     ]
 )
 _META = pa.struct(
@@ -303,6 +368,7 @@ EXAMPLE_SCHEMA = pa.schema(
         ("trajectory", _TRAJECTORY),
         pa.field("views", pa.list_(_VIEW), nullable=False),
         pa.field("annotations", pa.list_(_ANNOTATION), nullable=False),
+        pa.field("targets", pa.list_(_TARGET), nullable=False),
         pa.field("meta", _META, nullable=False),
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
@@ -341,7 +407,7 @@ def from_row(row: Mapping[str, Any]) -> Example:
     values["provenance"] = Provenance(**values["provenance"])
     meta = values["meta"]
     values["meta"] = Meta(**{**meta, "scores": dict(meta["scores"] or []), "tags": dict(meta["tags"] or [])})
-    lists = {"text": Text, "images": Image, "audio": Audio, "views": View, "annotations": Annotation}
+    lists = {"text": Text, "images": Image, "audio": Audio, "views": View, "annotations": Annotation, "targets": Target}
     for name, kind in lists.items():
         values[name] = [kind(**item) for item in values[name]]
     if values["video"] is not None:

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from omnimill.config import Config
+from omnimill.pipelines.adapters.clip_types import CLIP_ADAPTERS
+from omnimill.pipelines.adapters.map_types import MAP_ADAPTERS
+from omnimill.pipelines.adapters.picture_types import PICTURE_ADAPTERS
 from omnimill.pipelines.base import Operator, Source
 from omnimill.pipelines.operators.audio import AudioClipping, AudioDuration, AudioSampleRate, AudioSilence
 from omnimill.pipelines.operators.audio_character import AudioCharacter
+from omnimill.pipelines.operators.augmentation_types import AUGMENTATION_TYPES
 from omnimill.pipelines.operators.captions import CaptionPlaceholder
 from omnimill.pipelines.operators.image import ImageAspect, ImageBlur, ImageResize, ImageSize, ImageUniform
 from omnimill.pipelines.operators.image_text import ImageTextOnly
@@ -77,6 +81,9 @@ SOURCE_TYPES: tuple[type[Source], ...] = (
     ViewPairsSource,
     WarcSource,
     WebDatasetSource,
+    *PICTURE_ADAPTERS,
+    *MAP_ADAPTERS,
+    *CLIP_ADAPTERS,
 )
 OPERATOR_TYPES: tuple[type[Operator], ...] = (
     AudioCharacter,
@@ -110,6 +117,7 @@ OPERATOR_TYPES: tuple[type[Operator], ...] = (
     VideoStatic,
     VideoText,
     ViewsEmpty,
+    *AUGMENTATION_TYPES,
 )
 
 if TYPE_CHECKING:
