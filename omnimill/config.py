@@ -45,14 +45,17 @@ def digest_json(value: Any) -> str:
     return blake3(canonical_json(value)).hexdigest()
 
 
-def load_config(path: str | Path, model: type[M]) -> M:
+def load_config(path: str | Path, model: type[M], *, expand: bool = True) -> M:
     """Read a YAML file into `model`.
+
+    Args:
+        expand: put the values of variables in; without it ``${NAME}`` stays as it is written.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or does not fit the model. The message lists every fault
             as ``file:line: key: what is wrong; found …; allowed …``.
     """
-    data, lines = _parse(path)
+    data, lines = _parse(path, expand=expand)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -68,7 +71,7 @@ def key_lines(path: str | Path) -> dict[Location, int]:
     return _parse(path)[1]
 
 
-def _parse(path: str | Path) -> tuple[dict[str, Any], dict[Location, int]]:
+def _parse(path: str | Path, *, expand: bool = True) -> tuple[dict[str, Any], dict[Location, int]]:
     """A YAML file's values, and the line of each."""
     text = _read(path)
     try:
@@ -78,7 +81,7 @@ def _parse(path: str | Path) -> tuple[dict[str, Any], dict[Location, int]]:
         line = mark.line + 1 if mark else 1
         raise ConfigError(f"{path}:{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
     lines: dict[Location, int] = {(): 1}
-    data = _construct(root, (), lines, path) if root is not None else {}
+    data = _construct(root, (), lines, path, expand=expand) if root is not None else {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: expected a mapping of keys, found {type(data).__name__}")
     return data, lines
@@ -93,7 +96,7 @@ def _read(path: str | Path) -> str:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
 
 
-def _construct(node: yaml.Node, where: Location, lines: dict[Location, int], path: str | Path) -> Any:
+def _construct(node: yaml.Node, where: Location, lines: dict[Location, int], path: str | Path, *, expand: bool) -> Any:
     """Plain values from a YAML node tree, remembering the line of every key."""
     lines.setdefault(where, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
@@ -103,12 +106,12 @@ def _construct(node: yaml.Node, where: Location, lines: dict[Location, int], pat
             if key in result:
                 raise ConfigError(f"{path}:{line}: key {key!r} appears twice")
             lines[(*where, key)] = line
-            result[key] = _construct(value_node, (*where, key), lines, path)
+            result[key] = _construct(value_node, (*where, key), lines, path, expand=expand)
         return result
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(child, (*where, i), lines, path) for i, child in enumerate(node.value)]
+        return [_construct(child, (*where, i), lines, path, expand=expand) for i, child in enumerate(node.value)]
     value = yaml.SafeLoader("").construct_object(node)
-    return _expand(value, lines[where], path) if isinstance(value, str) else value
+    return _expand(value, lines[where], path) if expand and isinstance(value, str) else value
 
 
 def _expand(value: str, line: int, path: str | Path) -> str:
