@@ -1,8 +1,14 @@
-"""The mixture language: tasks, their rates, and how an example becomes inputs and a target."""
+"""A resolved mixture: plain tasks with their rates, and how an example becomes inputs and a target.
+
+What people write (groups, inheritance, families, schedules) is `omnimill.mixtures.language`; it resolves to this.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
 from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -10,9 +16,15 @@ from pydantic import Field, model_validator
 from omnimill.config import Config
 
 Stream = Literal["image", "image_history", "audio", "audio_history"]
+Kind = Literal["prompted", "pretraining", "augmentation", "free_form"]
+RateUnit = Literal["examples", "tokens"]
 _SLOT = re.compile(r"\{(\w+)\}")
-# Roles whose text is location tokens: coordinates, poses, joint angles.
-SPARSE_ROLES = frozenset({"action", "boxes", "camera", "points", "region", "state"})
+# Roles whose text is location tokens: coordinates, poses, joint angles, boxes with or without labels.
+SPARSE_ROLES = frozenset(
+    {"action", "boxes", "camera", "cuboids", "keypoints", "object", "points", "region", "state", "subject", "track"}
+)
+# Roles of target pictures that are a map of the input picture, not a picture of the world.
+DENSE_ROLES = frozenset({"depth", "flow", "normals", "segmentation"})
 
 
 class Task(Config):
@@ -20,26 +32,42 @@ class Task(Config):
 
     An example's last image is its current ``image``; up to four before it are its ``image_history``; the same for
     audio. Text is chosen by role: ``{caption}`` in a prompt stands for the example's text of role caption, and
-    target ``text:caption`` asks the model for it. When several texts have the role, those that belong to the
-    current image or clip win, and one is drawn by the example's id and epoch (roles that a denoising objective
-    reads whole are joined in order).
+    target ``text:caption`` asks the model for it. Texts and target pictures that belong together (a question and its
+    answers, an expression and its mask) share an item; a task reads one item, drawn among those that have all that
+    the task needs. When several texts have the role, those that belong to the current image or clip win, and one is
+    drawn by the example's id and epoch (roles that a denoising objective reads whole are joined in order).
 
-    rate: share of drawn examples, relative to the other tasks' rates.
+    group: the groups that it is in, outermost first, joined by ``/``. family: whose defaults it has.
+    kind: prompted (annotations of people), pretraining (carried over from there), augmentation (made of other
+        annotations) or free_form (text as people write it).
+    rate: share of draws (or of tokens, by the mixture's `rate_unit`), relative to the other tasks' rates.
+    inputs: streams that an example must have. optional: streams that are read where an example has them.
+    target: ``image`` or ``audio`` (the current one's own codes), ``text:<role>``, or ``image:<role>``, a target
+        picture of that role.
     objective: a name of the objective registry in ``omnimill.training``:
         generate: the target is absent from the input. Text, image codes or audio codes.
         text_denoising: span corruption, prefix and causal denoising of the target text, mixed as configured.
         image_denoising, audio_denoising: the target's own patches are input, a random share of them masked.
     prompts: templates, one drawn by the example's id and epoch. Empty: nothing but the mode prefix.
+    max_epochs: how often its examples may be seen at most. A run that would go beyond is refused.
+    size: examples in one pass, as stated by who wrote the mixture or by the catalog; the data have the last word.
+    tokens: of an example, encoder and decoder, on average; as stated.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     group: str = "default"
-    rate: float = Field(gt=0, allow_inf_nan=False)
+    family: str | None = None
+    kind: Kind = "prompted"
+    rate: float = Field(ge=0, allow_inf_nan=False)
     sources: tuple[str, ...] = Field(min_length=1)
     objective: Literal["generate", "text_denoising", "image_denoising", "audio_denoising"] = "generate"
     inputs: tuple[Stream, ...] = ()
-    target: str = Field(pattern=r"^(image|audio|text:\w+)$")
+    optional: tuple[Stream, ...] = ()
+    target: str = Field(pattern=r"^(image|audio|(text|image):\w+)$")
     prompts: tuple[str, ...] = ()
+    max_epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    size: int | None = Field(default=None, ge=1)
+    tokens: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @property
     def target_modality(self) -> Literal["text", "image", "audio"]:
@@ -49,7 +77,12 @@ class Task(Config):
     @property
     def target_role(self) -> str | None:
         """The role of a text target; None for image and audio."""
-        return self.target.partition(":")[2] or None
+        return self.target.partition(":")[2] if self.target_modality == "text" else None
+
+    @property
+    def target_picture(self) -> str | None:
+        """The role of a target picture; None for text, audio and the current picture itself."""
+        return self.target.partition(":")[2] or None if self.target_modality == "image" else None
 
     @property
     def prompt_roles(self) -> set[str]:
@@ -58,7 +91,7 @@ class Task(Config):
 
     @property
     def roles(self) -> set[str]:
-        """Roles that an example must have: of the prompts and of a text target."""
+        """Roles of text that an example must have: of the prompts and of a text target."""
         return self.prompt_roles | ({self.target_role} if self.target_role else set())
 
     @property
@@ -67,21 +100,26 @@ class Task(Config):
         text = bool(self.prompts) or self.objective == "text_denoising"
         sparse = bool(self.prompt_roles & SPARSE_ROLES)
         denoised = {"image_denoising": ["image"], "audio_denoising": ["audio"]}.get(self.objective, [])
-        streams = [stream for stream in get_args(Stream) if stream in (*self.inputs, *denoised)]
+        streams = [stream for stream in get_args(Stream) if stream in (*self.inputs, *self.optional, *denoised)]
         return [*(["text"] if text else []), *(["sparse"] if sparse else []), *streams]
 
     @property
     def target_modalities(self) -> list[str]:
-        """What the decoder writes: ``text``, ``sparse`` (location tokens), ``image`` or ``audio``."""
+        """What the decoder writes: ``text``, ``sparse`` (location tokens), ``dense`` (maps), ``image`` or ``audio``."""
+        if self.target_picture in DENSE_ROLES:
+            return ["dense"]
         return ["sparse" if self.target_role in SPARSE_ROLES else self.target_modality]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         wanted = {"text_denoising": "text", "image_denoising": "image", "audio_denoising": "audio"}.get(self.objective)
-        if wanted and self.target_modality != wanted:
+        if wanted and (self.target_modality != wanted or self.target_picture):
             raise ValueError(f"objective {self.objective} needs a target of modality {wanted}, found {self.target!r}")
-        if self.objective == "generate" and self.target in self.inputs:
+        streams = (*self.inputs, *self.optional)
+        if self.objective == "generate" and self.target in streams:
             raise ValueError(f"target {self.target!r} is among the inputs, so there is nothing to generate")
+        if twice := sorted({stream for stream in streams if streams.count(stream) > 1}):
+            raise ValueError(f"a stream is either required or optional; named twice: {', '.join(twice)}")
         if self.target_role in self.prompt_roles:
             raise ValueError(f"the prompt shows the target: {{{self.target_role}}}")
         for prompt in self.prompts:
@@ -90,29 +128,99 @@ class Task(Config):
         return self
 
 
-class Mixture(Config):
-    """Tasks with rates over one token dataset.
+class Phase(Config):
+    """From step `first_step` on, until the next phase, the tasks are drawn at these rates.
 
-    dataset: name of the token dataset under the root. seed: of every random choice in sampling and rendering.
-    window: consecutive rows that are read together, shuffled among themselves; larger mixes better, smaller reads
-        less at a time.
+    rates: of the tasks, in the mixture's order, relative to one another; 0: not drawn.
     """
 
-    dataset: str
+    first_step: int = Field(ge=0)
+    rates: tuple[float, ...] = Field(min_length=1)
+
+
+class Mixture(Config):
+    """Tasks with rates over some token datasets.
+
+    datasets: names of the token datasets under the root; their sources' names differ and their layouts agree.
+    seed: of every random choice in sampling and rendering.
+    window: consecutive rows that are read together, shuffled among themselves; larger mixes better, smaller reads
+        less at a time.
+    rate_unit: what the rates are shares of. Only a mixture in examples can be sampled, see `in_examples`.
+    tasks: those that are drawn.
+    schedule: phases after the first one, in which the tasks' own rates hold.
+    held_out: tasks that are never drawn, for evaluation; their rates mean nothing.
+    """
+
+    datasets: tuple[str, ...] = Field(min_length=1)
     seed: int = 0
     window: int = Field(default=256, ge=1)
+    rate_unit: RateUnit = "examples"
     tasks: tuple[Task, ...] = Field(min_length=1)
+    schedule: tuple[Phase, ...] = ()
+    held_out: tuple[Task, ...] = ()
 
     @property
     def rates(self) -> list[float]:
-        """Each task's share of drawn examples, in the tasks' order; sums to 1."""
-        whole = sum(task.rate for task in self.tasks)
-        return [task.rate / whole for task in self.tasks]
+        """Each task's share at the first step, in the tasks' order; sums to 1."""
+        return _shares([task.rate for task in self.tasks])
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """From which step on which shares hold, the first from step 0; each phase's rates sum to 1."""
+        first = Phase(first_step=0, rates=tuple(self.rates))
+        later = [Phase(first_step=phase.first_step, rates=tuple(_shares(phase.rates))) for phase in self.schedule]
+        return (first, *later)
 
     @model_validator(mode="after")
-    def _unique(self) -> Self:
-        names = [task.name for task in self.tasks]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise ValueError(f"task names must be unique; doubled: {', '.join(doubled)}")
+    def _consistent(self) -> Self:
+        for what, names in (
+            ("task names", [task.name for task in (*self.tasks, *self.held_out)]),
+            ("datasets", list(self.datasets)),
+        ):
+            if doubled := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{what} must be unique; doubled: {', '.join(doubled)}")
+        steps = [0, *(phase.first_step for phase in self.schedule)]
+        if any(later <= earlier for earlier, later in pairwise(steps)):
+            raise ValueError(f"phases must start one after the other, after step 0; found steps {steps[1:]}")
+        rates = [tuple(task.rate for task in self.tasks), *(phase.rates for phase in self.schedule)]
+        for first_step, phase in zip(steps, rates, strict=True):
+            if len(phase) != len(self.tasks):
+                raise ValueError(f"from step {first_step}: {len(phase)} rates for {len(self.tasks)} tasks")
+            if not sum(phase):
+                raise ValueError(f"from step {first_step} on no task has a rate above 0")
+        for number, task in enumerate(self.tasks):
+            if not any(phase[number] for phase in rates):
+                raise ValueError(
+                    f"task {task.name!r} is never drawn: its rate is 0 at every step; remove or hold it out"
+                )
         return self
+
+
+def in_examples(mixture: Mixture, tokens: Sequence[float]) -> Mixture:
+    """The mixture with rates as shares of draws: a task's share of tokens by the tokens of one of its examples.
+
+    Args:
+        tokens: of an example of each task on average, encoder and decoder together, in the tasks' order; as measured
+            on the data or, before there are any, as stated (`Task.tokens`). Not read when the rates are in examples.
+    """
+    if mixture.rate_unit == "examples":
+        return mixture
+
+    def draws(rates: Sequence[float]) -> tuple[float, ...]:
+        return tuple(rate / each for rate, each in zip(rates, tokens, strict=True))
+
+    first = draws([task.rate for task in mixture.tasks])
+    return Mixture.model_validate(
+        {
+            **mixture.model_dump(),
+            "rate_unit": "examples",
+            "tasks": [{**task.model_dump(), "rate": rate} for task, rate in zip(mixture.tasks, first, strict=True)],
+            "schedule": [Phase(first_step=phase.first_step, rates=draws(phase.rates)) for phase in mixture.schedule],
+        }
+    )
+
+
+def _shares(rates: Sequence[float]) -> list[float]:
+    """Rates divided by their exact sum."""
+    whole = sum(map(Fraction, rates))
+    return [float(Fraction(rate) / whole) for rate in rates]

@@ -46,9 +46,9 @@ def open_mixture(mixture: Mixture, root: str, path: str | Path | None = None, di
         ConfigError: lists every source and role that does not exist and every source that gives a task no rows.
         OmnimillError: there is no such dataset.
     """
-    digest, manifest = Dataset(root, mixture.dataset).manifest(digest)
+    digest, manifest = Dataset(root, mixture.datasets[0]).manifest(digest)
     if manifest.kind != "tokens":
-        raise ConfigError(f"dataset {mixture.dataset!r} holds {manifest.kind}, a mixture needs tokens: tokenize it")
+        raise ConfigError(f"dataset {mixture.datasets[0]!r} holds {manifest.kind}, a mixture needs tokens: tokenize it")
     rows = scan(root, manifest, mixture.tasks)
     if found := faults(manifest, rows, root):
         raise ConfigError("\n".join(describe(found, path)))

@@ -60,10 +60,10 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
         OmnimillError: the dataset does not exist.
     """
     mixture = load_config(config.mixture, Mixture)
-    digest, manifest = Dataset(root, mixture.dataset).manifest()
+    digest, manifest = Dataset(root, mixture.datasets[0]).manifest()
     if manifest.kind != "tokens":
         raise ConfigError(
-            f"{config.mixture}: dataset {mixture.dataset!r} under {root} holds {manifest.kind}; training needs tokens "
+            f"{config.mixture}: dataset {mixture.datasets[0]!r} under {root} holds {manifest.kind}; training needs tokens "
             "(omnimill tokenize makes them)"
         )
     layout = TokenLayout.model_validate(manifest.attributes["layout"])
@@ -71,7 +71,7 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
     return TrainInputs(
         config=config.model_copy(update={"render": _with_latents(config.render, backbone)}),
         mixture=mixture,
-        dataset=TokenDatasetRef(name=mixture.dataset, manifest=digest),
+        dataset=TokenDatasetRef(name=mixture.datasets[0], manifest=digest),
         layout=layout,
         backbone=backbone,
     )

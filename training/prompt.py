@@ -71,7 +71,7 @@ def render_request(
     )
     whole = settings.model_copy(update={"image_keep": 1.0, "history_keep": 1.0, "audio_keep": 1.0, "prompt_drop": 0.0})
     room = Budgets(**dict.fromkeys(Budgets.model_fields, _UNLIMITED))
-    renderer = Renderer(Mixture(dataset="request", tasks=(task,)), layout, text, whole, room)
+    renderer = Renderer(Mixture(datasets=("request",), tasks=(task,)), layout, text, whole, room)
     return renderer.render(0, row, epoch=0), renderer.plan(0, row, row.id, epoch=0).cut
 
 

@@ -100,7 +100,7 @@ class Recipes:
         self.vocabulary = text.vocabulary
         if self.vocabulary.pieces != layout.text_pieces:
             raise ConfigError(
-                f"the text tokenizer has {self.vocabulary.pieces} pieces, but dataset {mixture.dataset!r} was "
+                f"the text tokenizer has {self.vocabulary.pieces} pieces, but dataset {mixture.datasets[0]!r} was "
                 f"tokenized with {layout.text_pieces}: use tokenizers {layout.tokenizers!r}"
             )
         _check_vocabulary(mixture, layout, text, settings)

@@ -36,7 +36,7 @@ def show(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
     from omnimill.mixtures.rows import scan
 
     mixture = load_config(file, Mixture)
-    dataset = Dataset(root, mixture.dataset)
+    dataset = Dataset(root, mixture.datasets[0])
     sizes: list[int | None] = [None] * len(mixture.tasks)
     if storage.exists(storage.join(dataset.url, "manifest.json")):
         sizes = [len(rows) for rows in scan(root, dataset.manifest()[1], mixture.tasks)]
@@ -99,7 +99,7 @@ def validate(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
         ]
         for rows in opened.rows
     ]
-    print_table(f"{file} fits {opened.mixture.dataset}", ["task", "rows", "rows it cannot use"], table)
+    print_table(f"{file} fits {opened.mixture.datasets[0]}", ["task", "rows", "rows it cannot use"], table)
 
 
 def simulate(

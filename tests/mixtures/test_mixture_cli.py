@@ -15,7 +15,7 @@ from omnimill.mixtures.config import Mixture
 Maker = Callable[..., Any]
 
 MIXTURE = """\
-dataset: tokens
+datasets: [tokens]
 seed: 3
 tasks:
   - name: caption
@@ -127,7 +127,7 @@ def test_validate_says_which_rows_are_used(capsys: pytest.CaptureFixture[str], m
         ("text:caption", "text:captoin", 7, "no text of role 'captoin'; allowed: caption; did you mean 'caption'?"),
         ("{state}", "{pose}", 13, "no text of role 'pose'; allowed: action, instruction, state"),
         ("inputs: [image]", "inputs: [audio]", 7, "no row has everything that the task needs; photos: no_audio 30"),
-        ("dataset: tokens", "dataset: tokens\nseeds: 1", 2, "unknown key; allowed: dataset, seed, tasks, window"),
+        ("datasets: [tokens]", "datasets: [tokens]\nseeds: 1", 2, "unknown key; allowed: datasets, "),
         ("rate: 3", "rate: .inf", 6, "finite number"),
         ("{instruction} {state}", "{the order}", 15, "a slot is a role in braces"),
         ("{instruction} {state}", "{action}", 15, "the prompt shows the target"),

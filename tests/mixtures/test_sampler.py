@@ -38,7 +38,7 @@ def drawn(sampler: Sampler, stream: int, count: int, state: StreamState | None =
 def test_the_order_is_the_same_on_every_platform_and_in_every_version() -> None:
     mixture = Mixture.model_validate(
         {
-            "dataset": "tokens",
+            "datasets": ("tokens",),
             "seed": 11,
             "window": 4,
             "tasks": [

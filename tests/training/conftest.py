@@ -219,7 +219,7 @@ def mixture() -> Mixture:
             prompts=("{instruction} at {state}",),
         ),
     )
-    return Mixture(dataset="tokens", seed=7, tasks=tasks)
+    return Mixture(datasets=("tokens",), seed=7, tasks=tasks)
 
 
 @pytest.fixture(scope="session")

@@ -202,7 +202,7 @@ def test_what_fails_in_the_background_names_the_example_and_shard(
     task = Task(name="caption", rate=1, sources=("photos",), inputs=("image",), target="text:caption")
     loader = Loader(
         str(tmp_path),
-        Mixture(dataset="tokens", tasks=(task,)),
+        Mixture(datasets=("tokens",), tasks=(task,)),
         manifest,
         token_data.layout,
         token_data.text,

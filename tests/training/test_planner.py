@@ -98,4 +98,4 @@ def test_the_order_is_named_by_all_that_decides_it(token_data: Any, mixture: Mix
 def test_a_task_without_rows_is_refused(token_data: Any) -> None:
     task = Task(name="nothing", rate=1, sources=("pages",), target="text:caption")
     with pytest.raises(ConfigError, match="task 'nothing': no eligible row: pages: no_text:caption 40"):
-        open_streams(token_data, Mixture(dataset="tokens", tasks=(task,)))
+        open_streams(token_data, Mixture(datasets=("tokens",), tasks=(task,)))

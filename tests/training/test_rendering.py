@@ -237,7 +237,7 @@ def test_denoising_reads_all_texts_of_the_role_in_order(
 
 def test_long_text_is_cut_and_counted(mixture: Mixture, layout: TokenLayout, text: TextTokenizer) -> None:
     task = Task(name="long", rate=1, sources=("s",), target="text:answer", prompts=("{question}",))
-    renderer = Renderer(Mixture(dataset="tokens", tasks=(task,)), layout, text, SETTINGS, BUDGETS)
+    renderer = Renderer(Mixture(datasets=("tokens",), tasks=(task,)), layout, text, SETTINGS, BUDGETS)
     row: dict[str, Any] = {name: [] for name in LENGTH_COLUMNS}
     question, answer = list(range(10, 210)), list(range(10, 110))
     row |= {
