@@ -26,7 +26,7 @@ def _whole(value: Any) -> Any:
 
 def _checked(values: Mapping[float, float]) -> Mapping[float, float]:
     points = sorted(values.items())
-    if not points or points[0][0] != 0 or points[-1][0] != 100:  # noqa: PLR2004 - percent
+    if not points or points[0][0] != 0 or points[-1][0] != 100:
         raise ValueError("a distribution gives the values at 0 and 100 percent of the examples, and any between")
     found = [value for _, value in points]
     if found[0] < 0 or found != sorted(found):
