@@ -17,6 +17,7 @@ from omnimill.config import Config
 
 Stream = Literal["image", "image_history", "audio", "audio_history"]
 Kind = Literal["prompted", "pretraining", "augmentation", "free_form"]
+Objective = Literal["generate", "text_denoising", "image_denoising", "audio_denoising"]
 RateUnit = Literal["examples", "tokens"]
 _SLOT = re.compile(r"\{(\w+)\}")
 # Roles whose text is location tokens: coordinates, poses, joint angles, boxes with or without labels.
@@ -60,7 +61,7 @@ class Task(Config):
     kind: Kind = "prompted"
     rate: float = Field(ge=0, allow_inf_nan=False)
     sources: tuple[str, ...] = Field(min_length=1)
-    objective: Literal["generate", "text_denoising", "image_denoising", "audio_denoising"] = "generate"
+    objective: Objective = "generate"
     inputs: tuple[Stream, ...] = ()
     optional: tuple[Stream, ...] = ()
     target: str = Field(pattern=r"^(image|audio|(text|image):\w+)$")
