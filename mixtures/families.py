@@ -24,16 +24,21 @@ class Family(Config):
 
     name: of the file without ``.yaml``. title: as in the reference's table, or a title of our own. group: the
     reference's group of families.
+    part_of: the family of the reference's table that it is a form of, with other roles, streams or wording; None: it
+        is one of the table itself.
+    roles: of text, that its prompts and its target read, and what each is.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str
     group: str
+    part_of: str | None = None
     kind: Kind = "prompted"
     inputs: tuple[Stream, ...] = ()
     optional: tuple[Stream, ...] = ()
     target: str
     objective: Objective = "generate"
+    roles: Mapping[str, str] = {}
     prompts: tuple[str, ...] = ()
 
     def defaults(self) -> dict[str, Any]:
@@ -42,7 +47,9 @@ class Family(Config):
 
     @model_validator(mode="after")
     def _makes_a_task(self) -> Self:
-        Task.model_validate({**self.defaults(), "name": self.name, "rate": 1, "sources": ["any"]})
+        task = Task.model_validate({**self.defaults(), "name": self.name, "rate": 1, "sources": ["any"]})
+        if task.roles != set(self.roles):
+            raise ValueError(f"roles: found {sorted(self.roles)}; prompts and target read {sorted(task.roles)}")
         return self
 
 
@@ -59,4 +66,7 @@ def families(folder: Path = FAMILIES) -> Mapping[str, Family]:
         if path.stem != family.name:
             raise ConfigError(f"{path}:1: name: found {family.name!r}, allowed: {path.stem!r}, as the file is called")
         found.register(family.name)(family)
+    for family in found.values():
+        if family.part_of is not None and found[family.part_of].part_of is not None:
+            raise ConfigError(f"{folder / family.name}.yaml:1: part_of: {family.part_of!r} is a part itself")
     return found
