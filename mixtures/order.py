@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from omnimill.mixtures.permutation import Permutation, UInt64s, subkey, subkey_many
+from omnimill.mixtures.permutation import Permutation
+from omnimill.rng import UInt64s, subkey, subkey_many
 
 _WINDOWS, _ROWS, _ROTATION = 0, 1, 2
 

@@ -15,48 +15,15 @@ from collections.abc import Callable
 from math import isqrt
 
 import numpy as np
-import numpy.typing as npt
 
-UInt64s = npt.NDArray[np.uint64]
+from omnimill.rng import UInt64s, mix, mix_many
 
 LARGEST = 1 << 63
 _MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-_MIX_A = 0xBF58476D1CE4E5B9
-_MIX_B = 0x94D049BB133111EB
-_ROUND_KEYS = tuple((number * _GOLDEN) & _MASK for number in range(1, 17))
+_ROUND_KEYS = tuple((number * 0x9E3779B97F4A7C15) & _MASK for number in range(1, 17))
 # With fewer rounds, 400,000 keys show that pairs of elements (n >= 64) or whole orders (n < 64) are not equally likely.
 _ROUNDS = 8
 _ROUNDS_BELOW_64 = 16
-
-
-def mix(value: int) -> int:
-    """Spreads 64 bits evenly (the finaliser of SplitMix64: Steele, Lea and Flood, 2014)."""
-    value = ((value ^ (value >> 30)) * _MIX_A) & _MASK
-    value = ((value ^ (value >> 27)) * _MIX_B) & _MASK
-    return value ^ (value >> 31)
-
-
-def mix_many(values: UInt64s) -> UInt64s:
-    """:func:`mix` of every element."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(_MIX_A)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(_MIX_B)
-    return values ^ (values >> np.uint64(31))
-
-
-def subkey(key: int, *parts: int) -> int:
-    """A key derived from `key` and a path of integers in [0, 2^63]."""
-    for part in parts:
-        key = mix((key + (part + 1) * _GOLDEN) & _MASK)
-    return key
-
-
-def subkey_many(key: int | UInt64s, *parts: int | UInt64s) -> UInt64s:
-    """:func:`subkey` with arrays for the key or any part."""
-    keys = np.atleast_1d(np.asarray(key, dtype=np.uint64))
-    for part in parts:
-        keys = mix_many(keys + (np.atleast_1d(np.asarray(part, dtype=np.uint64)) + np.uint64(1)) * np.uint64(_GOLDEN))
-    return keys
 
 
 class Permutation:

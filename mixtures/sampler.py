@@ -38,8 +38,8 @@ import numpy.typing as npt
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.order import WindowedOrder
-from omnimill.mixtures.permutation import LARGEST, Permutation, subkey, subkey_many
-from omnimill.rng import digest64
+from omnimill.mixtures.permutation import LARGEST, Permutation
+from omnimill.rng import digest64, subkey, subkey_many
 
 Int64s = npt.NDArray[np.int64]
 

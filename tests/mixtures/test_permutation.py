@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnimill.mixtures.order import WindowedOrder
-from omnimill.mixtures.permutation import LARGEST, Permutation, subkey, subkey_many
+from omnimill.mixtures.permutation import LARGEST, Permutation
+from omnimill.rng import subkey, subkey_many
 
 KEYS = st.integers(0, 2**64 - 1)
 
