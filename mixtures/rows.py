@@ -31,18 +31,24 @@ _OPEN_SHARDS = 64
 class RowLengths:
     """How long every stream of one row is; the columns of `omnimill.tokens` of the same names.
 
-    The lists that start with ``text_`` are parallel (one entry per segment), so are those of images and of audio clips.
+    The lists that start with ``text_`` are parallel (one entry per segment), so are those of images, of audio clips and
+    of target pictures.
     """
 
     text_roles: list[str]
     text_images: list[int | None]
     text_audio: list[int | None]
+    text_items: list[int | None]
     text_lengths: list[int]
     image_patches: list[int]
     history_patches: list[int]
     audio_patches: list[int]
     image_codes_lengths: list[int]
     audio_codes_lengths: list[int]
+    target_roles: list[str]
+    target_images: list[int | None]
+    target_items: list[int | None]
+    target_codes_lengths: list[int]
 
     def texts(self, role: str) -> list[int]:
         """Segments that stand for `role`, in order, empty ones left out.
@@ -59,8 +65,9 @@ class RowLengths:
 class RowContent(RowLengths):
     """All columns of one row.
 
-    text_ids: int32 arrays without EOS. image_data: JPEG or PNG, audio_data: FLAC. image_codes, audio_codes: uint16
-    arrays, empty where a medium was not encoded.
+    text_ids: int32 arrays without EOS. image_data: JPEG or PNG, audio_data: FLAC. image_codes, audio_codes,
+    target_codes: uint16 arrays, empty where a medium was not encoded. target_heights, target_widths: pixels of the
+    target canvas that a target picture covers.
     """
 
     id: str
@@ -71,9 +78,12 @@ class RowContent(RowLengths):
     image_codes: list[npt.NDArray[np.uint16]]
     audio_data: list[bytes]
     audio_codes: list[npt.NDArray[np.uint16]]
+    target_heights: list[int]
+    target_widths: list[int]
+    target_codes: list[npt.NDArray[np.uint16]]
 
 
-_ARRAYS = ("text_ids", "image_codes", "audio_codes")
+_ARRAYS = ("text_ids", "image_codes", "audio_codes", "target_codes")
 _PLAIN = tuple(field.name for field in fields(RowContent) if field.name not in _ARRAYS)
 
 

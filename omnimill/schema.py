@@ -33,7 +33,7 @@ class Text:
 
     role: what it is to the example: body, caption, alt_text, transcript, instruction, subgoal (what is to be done now),
         step (what an agent does next, in words), code, label, question, answer, expression, phrase (what a region
-        shows), predicate, classes, control (what kind of picture steers another).
+        shows), predicate, classes, count, control (what kind of picture steers another).
     text: `PICTURE_MARK` in it stands for the example's next picture, the first for the first.
     image, audio: index of the medium in the same example that it describes or follows. In an interleaved document
         (roles body and code) the segments stand in reading order: those without an image come before all pictures,

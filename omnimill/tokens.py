@@ -11,7 +11,7 @@ from omnimill.config import Config
 from omnimill.errors import IntegrityError
 from omnimill.vocabulary_layout import NumberLayout, VocabularyLayout
 
-TOKEN_SCHEMA_VERSION = 2
+TOKEN_SCHEMA_VERSION = 3
 TOKEN_VERSION_KEY = b"omnimill.token_schema"
 
 # Columns that say how long every stream is; `omnimill.training` plans from these and the roles alone.
@@ -19,19 +19,26 @@ LENGTH_COLUMNS = (
     "text_roles",
     "text_images",
     "text_audio",
+    "text_items",
     "text_lengths",
     "image_patches",
     "history_patches",
     "audio_patches",
     "image_codes_lengths",
     "audio_codes_lengths",
+    "target_roles",
+    "target_images",
+    "target_items",
+    "target_codes_lengths",
 )
 
 _TEXT_COLUMNS = [
-    # Segment i of the example: its role, the image and the audio clip it belongs to (null: none), its ids without EOS.
+    # Segment i of the example: its role, the image, the audio clip and the item that it belongs to (null: none; without
+    # an item it belongs to the whole example, see `omnimill.schema`), its ids without EOS.
     pa.field("text_roles", pa.list_(pa.string()), nullable=False),
     pa.field("text_images", pa.list_(pa.int32()), nullable=False),
     pa.field("text_audio", pa.list_(pa.int32()), nullable=False),
+    pa.field("text_items", pa.list_(pa.int32()), nullable=False),
     pa.field("text_lengths", pa.list_(pa.int32()), nullable=False),
     pa.field("text_ids", pa.list_(pa.list_(pa.int32())), nullable=False),
 ]
@@ -52,15 +59,19 @@ _AUDIO_COLUMNS = [
     pa.field("audio_data", pa.list_(pa.large_binary()), nullable=False),
     pa.field("audio_codes", pa.list_(pa.list_(pa.uint16())), nullable=False),
 ]
-_DENSE_COLUMNS = [
-    # Dense target i, a picture that a segment asks for: what it shows (`DENSE_ROLES`), the picture it is drawn for, the
-    # index of the segment that asks for it.
-    pa.field("dense_roles", pa.list_(pa.string()), nullable=False),
-    pa.field("dense_images", pa.list_(pa.int32()), nullable=False),
-    pa.field("dense_texts", pa.list_(pa.int32()), nullable=False),
-    # Codes of the rendered target canvas, as of any picture: number, and the codes.
-    pa.field("dense_codes_lengths", pa.list_(pa.int32()), nullable=False),
-    pa.field("dense_codes", pa.list_(pa.list_(pa.uint16())), nullable=False),
+_TARGET_COLUMNS = [
+    # Target picture i, one that the example asks for beside those that it shows: what a task calls it, the image and
+    # the item that it belongs to (null: none).
+    pa.field("target_roles", pa.list_(pa.string()), nullable=False),
+    pa.field("target_images", pa.list_(pa.int32()), nullable=False),
+    pa.field("target_items", pa.list_(pa.int32()), nullable=False),
+    # Pixels of the target canvas that it covers, in the middle; the codes of the others are padding, see
+    # `omnimill.tokenizers.image.covered_patches`.
+    pa.field("target_heights", pa.list_(pa.int32()), nullable=False),
+    pa.field("target_widths", pa.list_(pa.int32()), nullable=False),
+    # Codes of the target canvas, as of any picture: number, and the codes.
+    pa.field("target_codes_lengths", pa.list_(pa.int32()), nullable=False),
+    pa.field("target_codes", pa.list_(pa.list_(pa.uint16())), nullable=False),
 ]
 
 TOKEN_SCHEMA = pa.schema(
@@ -71,32 +82,31 @@ TOKEN_SCHEMA = pa.schema(
         *_TEXT_COLUMNS,
         *_IMAGE_COLUMNS,
         *_AUDIO_COLUMNS,
-        *_DENSE_COLUMNS,
+        *_TARGET_COLUMNS,
     ],
     metadata={TOKEN_VERSION_KEY: str(TOKEN_SCHEMA_VERSION).encode()},
 )
 
-# What a dense target can show.
-DENSE_ROLES = ("segmentation",)
+# The role of a target picture that is a mask.
+SEGMENTATION = "segmentation"
 
 # Columns by what decides them: each part depends on the examples and on its own tokenizer or sizes alone, so a change
 # of one leaves the columns of the others as they are. The columns that no part names are copied from the examples.
 PARTS: dict[str, tuple[str, ...]] = {
-    "text": (
-        "text_roles",
-        "text_images",
-        "text_audio",
-        "text_lengths",
-        "text_ids",
-        "dense_roles",
-        "dense_images",
-        "dense_texts",
-    ),
+    "text": ("text_roles", "text_images", "text_audio", "text_items", "text_lengths", "text_ids"),
     "image": ("image_patches", "history_patches", "image_data"),
     "image_codes": ("image_codes_lengths", "image_codes"),
-    "dense_codes": ("dense_codes_lengths", "dense_codes"),
     "audio": ("audio_patches", "audio_data"),
     "audio_codes": ("audio_codes_lengths", "audio_codes"),
+    "target_codes": (
+        "target_roles",
+        "target_images",
+        "target_items",
+        "target_heights",
+        "target_widths",
+        "target_codes_lengths",
+        "target_codes",
+    ),
 }
 
 

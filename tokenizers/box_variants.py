@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from omnimill.errors import BadRecord
 from omnimill.locations import UNIT
 from omnimill.tokenizers.number_format import NumberFormat, Numbers
 from omnimill.tokenizers.places import Box, Frame
@@ -88,6 +89,19 @@ def decode_property(ids: Sequence[int], name: str, numbers: NumberFormat) -> Num
         BadRecord: ``numbers_malformed``.
     """
     return decode_vector(ids, (UNIT,) * len(_PROPERTIES[name](Box(0, 0, 1, 1))), numbers)
+
+
+def encode_form(box: Box, form: str, frame: Frame, numbers: NumberFormat, label: str = "") -> list[int]:
+    """A box in one of `BOX_FORMATS`, or one of its `BOX_PROPERTIES`, and a label.
+
+    Raises:
+        BadRecord: ``box_form_unknown``, ``number_not_finite``.
+    """
+    written = {**_PROPERTIES, **{name: pair[0] for name, pair in _FORMATS.items()}}.get(form)
+    if written is None:
+        raise BadRecord("box_form_unknown", f"found {form!r}; allowed: {', '.join((*_FORMATS, *_PROPERTIES))}")
+    values = written(_placed(box, frame))
+    return numbers.write([values, label], (UNIT,) * len(values))
 
 
 def _placed(box: Box, frame: Frame) -> Box:

@@ -22,9 +22,9 @@ from omnimill.tokenizers.store import StoredSet
 from omnimill.tokens import PARTS, TOKEN_SCHEMA_VERSION
 
 # Raised when a part comes out otherwise for the same examples.
-_VERSIONS = {"text": 2, "image": 1, "image_codes": 1, "dense_codes": 1, "audio": 1, "audio_codes": 1}
+_VERSIONS = {"text": 3, "image": 1, "image_codes": 1, "audio": 1, "audio_codes": 1, "target_codes": 1}
 # What a part costs beside the others, in rough shares of time: decides which earlier shard is worth most.
-_COSTS = {"text": 1, "image": 4, "image_codes": 100, "dense_codes": 100, "audio": 2, "audio_codes": 20}
+_COSTS = {"text": 1, "image": 4, "image_codes": 100, "audio": 2, "audio_codes": 20, "target_codes": 100}
 
 # Fields of the layouts that concern codes only, and input only.
 _IMAGE_CODES, _IMAGE_INPUT = {"target_size", "code_stride", "codes"}, {"input_size", "history_size", "patch"}
@@ -52,9 +52,9 @@ def part_digests(stored: StoredSet, jpeg_quality: int, execution: Mapping[str, A
         "text": {**told, "files": files, "canvas": image["input_size"]},
         "image": {"layout": _without(image, _IMAGE_CODES), "jpeg_quality": jpeg_quality},
         "image_codes": pictures,
-        "dense_codes": pictures,
         "audio": {"layout": _without(audio, _AUDIO_CODES)},
         "audio_codes": sounds,
+        "target_codes": pictures,
     }
     return {
         part: digest_json([part, _VERSIONS[part], TOKEN_SCHEMA_VERSION, SCHEMA_VERSION, decides[part]])

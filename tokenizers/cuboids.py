@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from omnimill.config import Config
 from omnimill.errors import BadRecord
-from omnimill.locations import SINE, Range
+from omnimill.locations import SINE, UNIT, Range
 from omnimill.tokenizers.number_format import NumberFormat
+from omnimill.tokenizers.places import Box, Frame
 from omnimill.tokenizers.sparse import decode_vector, encode_vector
 
 Matrix = npt.NDArray[np.float64]
@@ -93,20 +94,23 @@ def encode_cuboid(
         BadRecord: ``cuboid_behind_camera``, ``cuboid_size_invalid``, ``rotation_invalid``, ``number_not_finite``.
     """
     layout = layout or CuboidLayout()
+    return encode_vector(_twelve(cuboid, region, camera, layout), layout.ranges, numbers)
+
+
+def _twelve(cuboid: Cuboid, region: Region, camera: Camera, layout: CuboidLayout) -> list[float]:
     x, y, z = cuboid.centre
     if z <= 0:
         raise BadRecord("cuboid_behind_camera", f"found a centre at depth {z}")
     if min(cuboid.size) <= 0:
         raise BadRecord("cuboid_size_invalid", f"found {cuboid.size}")
     column, row = camera.focal * x / z + camera.centre[0], camera.focal * y / z + camera.centre[1]
-    values = [
+    return [
         (column - region.x1) / (region.x2 - region.x1),
         (row - region.y1) / (region.y2 - region.y1),
         z * _virtual(camera, layout),
         *(math.log(side) for side in cuboid.size),
         *rotation_to_six(_turn_to(camera.ray(column, row)).T @ cuboid.rotation),
     ]
-    return encode_vector(values, layout.ranges, numbers)
 
 
 def decode_cuboid(
@@ -118,7 +122,11 @@ def decode_cuboid(
         BadRecord: ``numbers_malformed``, ``rotation_invalid``.
     """
     layout = layout or CuboidLayout()
-    u, v, depth, *rest = decode_vector(ids, layout.ranges, numbers)
+    return _of_twelve(decode_vector(ids, layout.ranges, numbers), region, camera, layout)
+
+
+def _of_twelve(values: Sequence[float], region: Region, camera: Camera, layout: CuboidLayout) -> Cuboid:
+    u, v, depth, *rest = values
     column = region.x1 + u * (region.x2 - region.x1)
     row = region.y1 + v * (region.y2 - region.y1)
     z = depth / _virtual(camera, layout)
@@ -126,6 +134,65 @@ def decode_cuboid(
     x, y, z = (float(value) for value in ray * z)
     width, height, length = (math.exp(value) for value in rest[:3])
     return Cuboid((x, y, z), (width, height, length), _turn_to(ray) @ six_to_rotation(rest[3:]))
+
+
+def from_values(values: Sequence[float], height: float) -> tuple[Cuboid, Camera]:
+    """A cuboid and its camera from the numbers of an annotation (`omnimill.schema.Annotation.values`).
+
+    Args:
+        values: centre x, y, z, size w, h, l, rotation (9, row by row), focal length, principal point x, y.
+        height: of the picture, in pixels.
+
+    Raises:
+        BadRecord: ``cuboid_invalid`` when there are not 18 finite numbers, or the focal length is not positive.
+    """
+    if len(values) != 18 or not all(map(math.isfinite, values)) or values[15] <= 0:
+        raise BadRecord(
+            "cuboid_invalid",
+            f"found {len(values)} numbers {list(values)[:18]}; allowed: 18 finite ones, a focal length above 0",
+        )
+    x, y, z, width, tall, length, *turn, focal, column, row = values
+    rotation = np.array(turn, np.float64).reshape(3, 3)
+    return Cuboid((x, y, z), (width, tall, length), rotation), Camera(focal, (column, row), height)
+
+
+def encode_object(
+    cuboid: Cuboid, box: Box, camera: Camera, frame: Frame, numbers: NumberFormat, label: str = ""
+) -> list[int]:
+    """A box of a picture in shares of it, the twelve numbers of the cuboid in it, and a label: one group of 16 numbers.
+
+    Raises:
+        BadRecord: as :func:`encode_cuboid`; ``region_empty``.
+    """
+    layout = CuboidLayout()
+    twelve = _twelve(cuboid, _region(box, frame), camera, layout)
+    return numbers.write([[*frame.to_canvas(box), *twelve], label], (*(UNIT,) * 4, *layout.ranges))
+
+
+def decode_objects(
+    ids: Sequence[int], camera: Camera, frame: Frame, numbers: NumberFormat
+) -> list[tuple[Cuboid, Box, str]]:
+    """Inverse of :func:`encode_object`, for any number of objects in a row.
+
+    The box comes back within :meth:`Frame.error`, the cuboid within :func:`cuboid_error` of the box that came back, its
+    projected centre by as much more as the box's edges moved.
+
+    Raises:
+        BadRecord: ``numbers_malformed``, ``region_empty``, ``rotation_invalid``.
+    """
+    layout = CuboidLayout()
+    found: list[tuple[Cuboid, Box, str]] = []
+    for part in numbers.read(ids, (*(UNIT,) * 4, *layout.ranges)):
+        if isinstance(part, str):
+            if not found:
+                raise BadRecord(
+                    "numbers_malformed", f"found the words {part[:40]!r} first; allowed: numbers, then a label"
+                )
+            found[-1] = (*found[-1][:2], part)
+        else:
+            box = Box(*frame.to_picture(part[:4]))
+            found.append((_of_twelve(part[4:], _region(box, frame), camera, layout), box, ""))
+    return found
 
 
 @dataclass(frozen=True)
@@ -194,6 +261,10 @@ def six_to_rotation(values: Sequence[float]) -> Matrix:
     axis = _unit(first)
     other = _unit(second - (axis @ second) * axis)
     return np.stack([axis, other, np.cross(axis, other)], axis=1)
+
+
+def _region(box: Box, frame: Frame) -> Region:
+    return Region(box.y1 * frame.height, box.x1 * frame.width, box.y2 * frame.height, box.x2 * frame.width)
 
 
 def _unit(vector: Matrix) -> Matrix:

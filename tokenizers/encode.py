@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,17 +10,18 @@ from omnimill.errors import BadRecord
 from omnimill.schema import Example
 from omnimill.tokenizers import image, media
 from omnimill.tokenizers.audio import FloatArray
-from omnimill.tokenizers.dense import render_mask
 from omnimill.tokenizers.image import ByteArray
-from omnimill.tokenizers.segments import Segment, annotated, segments
+from omnimill.tokenizers.segment import Segment
+from omnimill.tokenizers.segments import segments
 from omnimill.tokenizers.store import Tokenizers
+from omnimill.tokenizers.targets import target_pictures
 from omnimill.tokenizers.vq import CodeArray
 from omnimill.tokens import PARTS, ImageLayout
 
 # The networks, and the parts whose codes each of them makes.
 Network = Literal["image", "audio"]
 Input = ByteArray | FloatArray
-NETWORKS: dict[str, Network] = {"image_codes": "image", "dense_codes": "image", "audio_codes": "audio"}
+NETWORKS: dict[str, Network] = {"image_codes": "image", "audio_codes": "audio", "target_codes": "image"}
 
 ALL_PARTS = frozenset(PARTS)
 
@@ -37,7 +38,7 @@ class Rejected:
 class Prepared:
     """An example on its way: every column but codes, and what is to be encoded, by part.
 
-    inputs: target canvases uint8 [size, size, 3] of image_codes and dense_codes, log-mel spectrograms float32
+    inputs: target canvases uint8 [size, size, 3] of image_codes and target_codes, log-mel spectrograms float32
         [frames, mels] of audio_codes.
     """
 
@@ -74,8 +75,8 @@ def prepare(
             prepared.inputs["audio_codes"] = [clip.mel for clip in clips]
     if "text" in parts:
         prepared.columns.update(_text_columns(segments(example, tokenizers)))
-    if "dense_codes" in parts:
-        prepared.inputs["dense_codes"] = list(_dense_targets(example, layout.image))
+    if "target_codes" in parts:
+        _add_targets(prepared, example, layout.image)
     return prepared
 
 
@@ -99,21 +100,21 @@ def _add_pictures(
 
 
 def _text_columns(found: Sequence[Segment]) -> dict[str, Any]:
-    asking = [(index, segment) for index, segment in enumerate(found) if segment.target is not None]
     return {
         "text_roles": [segment.role for segment in found],
         "text_images": [segment.image for segment in found],
         "text_audio": [segment.audio for segment in found],
+        "text_items": [segment.item for segment in found],
         "text_lengths": [len(segment.ids) for segment in found],
         "text_ids": [segment.ids for segment in found],
-        "dense_roles": [segment.target for _, segment in asking],
-        "dense_images": [segment.image for _, segment in asking],
-        "dense_texts": [index for index, _ in asking],
     }
 
 
-def _dense_targets(example: Example, layout: ImageLayout) -> Iterator[ByteArray]:
-    for annotation in example.annotations:
-        if annotation.mask is not None:
-            picture = example.images[annotated(example, annotation)]
-            yield render_mask(annotation.mask, picture.height, picture.width, layout)
+def _add_targets(prepared: Prepared, example: Example, layout: ImageLayout) -> None:
+    found = list(target_pictures(example, layout))
+    prepared.columns["target_roles"] = [target.role for target in found]
+    prepared.columns["target_images"] = [target.image for target in found]
+    prepared.columns["target_items"] = [target.item for target in found]
+    prepared.columns["target_heights"] = [target.height for target in found]
+    prepared.columns["target_widths"] = [target.width for target in found]
+    prepared.inputs["target_codes"] = [target.canvas for target in found]

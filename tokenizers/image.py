@@ -50,10 +50,15 @@ def valid_patches(height: int, width: int, size: int, patch: int) -> BoolArray:
 
     A patch counts when its centre pixel (nearest sampling of the pixel mask) lies inside the picture.
     """
-    rows, columns = placement(height, width, size)
+    return covered_patches(*scaled_size(height, width, size), size, patch)
+
+
+def covered_patches(height: int, width: int, size: int, patch: int) -> BoolArray:
+    """As :func:`valid_patches`, of a picture that covers `height` x `width` pixels in the middle of the canvas."""
     centres = np.arange(size // patch) * patch + patch // 2
-    inside_rows: BoolArray = (centres >= rows.start) & (centres < rows.stop)
-    inside_columns: BoolArray = (centres >= columns.start) & (centres < columns.stop)
+    inside_rows, inside_columns = (
+        (centres >= (size - side) // 2) & (centres < (size - side) // 2 + side) for side in (height, width)
+    )
     return np.outer(inside_rows, inside_columns).reshape(-1)
 
 

@@ -66,6 +66,13 @@ class Box(NamedTuple):
     x2: float
 
 
+def checked(box: Box) -> Box:
+    """The box itself; BadRecord ``box_inverted`` when an edge lies before its opposite."""
+    if box.y1 > box.y2 or box.x1 > box.x2:
+        raise BadRecord("box_inverted", f"found y {box.y1} to {box.y2}, x {box.x1} to {box.x2}")
+    return box
+
+
 def encode_points(points: Sequence[float], frame: Frame, numbers: NumberFormat, label: str = "") -> list[int]:
     """Points y, x, y, x, … in shares of a picture, and the label that they share.
 
@@ -105,9 +112,7 @@ def encode_boxes(boxes: Sequence[tuple[Box, str]], frame: Frame, numbers: Number
     """
     parts: list[list[float] | str] = []
     for box, label in boxes:
-        if box.y1 > box.y2 or box.x1 > box.x2:
-            raise BadRecord("box_inverted", f"found y {box.y1} to {box.y2}, x {box.x1} to {box.x2}")
-        parts += [frame.to_canvas(box), label]
+        parts += [frame.to_canvas(checked(box)), label]
     return numbers.write(parts, _BOX)
 
 

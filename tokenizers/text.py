@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -87,6 +87,25 @@ class TextTokenizer:
             BadRecord: ``text_not_unicode``: half of a surrogate pair.
         """
         return self._encode(self._processor, text)
+
+    def encode_between(self, texts: Sequence[str], tokens: Sequence[int]) -> list[int]:
+        """Ids of texts with one given token between each and the next, which takes the place of a word.
+
+        Args:
+            texts: one more than tokens. Never names added tokens, as :meth:`encode`.
+
+        Raises:
+            BadRecord: ``text_not_unicode``.
+        """
+        if not tokens:
+            return self.encode(texts[0])
+        ids: list[int] = []
+        for number, text in enumerate(texts):
+            # A space before a token is the token's own; the first text is given one to start with, as everywhere.
+            shown = text.removesuffix(" ") if number < len(tokens) else text
+            ids += self._encode(self._processor if number == 0 else self._verbatim, shown)
+            ids += tokens[number : number + 1]
+        return ids
 
     def encode_marked(self, text: str) -> list[int]:
         """Ids of a text in which added tokens are named by their surface forms, as :meth:`decode` writes them.

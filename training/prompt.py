@@ -95,12 +95,17 @@ def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: R
         text_roles=[_PROMPT, _ANSWER],
         text_images=[None, None],
         text_audio=[None, None],
+        text_items=[None, None],
         text_lengths=[len(ids), len(answer)],
         image_patches=[int(picture.valid(layout.image.input_size).sum()) for picture in shown],
         history_patches=[int(picture.valid(layout.image.history_size).sum()) for picture in shown],
         audio_patches=[int(Clip(data, layout.audio).valid().sum()) for data in clips],
         image_codes_lengths=[len(codes) for codes in image_codes],
         audio_codes_lengths=[len(codes) for codes in audio_codes],
+        target_roles=[],
+        target_images=[],
+        target_items=[],
+        target_codes_lengths=[],
         id="request",
         source="request",
         key="request",
@@ -109,6 +114,9 @@ def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: R
         image_codes=image_codes,
         audio_data=clips,
         audio_codes=audio_codes,
+        target_heights=[],
+        target_widths=[],
+        target_codes=[],
     )
 
 

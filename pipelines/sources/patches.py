@@ -19,7 +19,7 @@ from omnimill.pipelines.base import Record
 from omnimill.pipelines.decoders.pixels import Encoding, Picture, Pixels, load_rgb
 from omnimill.pipelines.sources.example_shards import ExampleShards, row_records
 from omnimill.pipelines.sources.examples import make_example
-from omnimill.schema import Annotation, Example, Image, Meta, Provenance
+from omnimill.schema import Annotation, Example, Image, Meta, Provenance, Text
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 30, 30),
@@ -74,9 +74,9 @@ class PatchesSource(ExampleShards):
     """Pictures of a dataset with shapes on them, as Unified-IO 2 made of LAION aesthetics and RedCaps (appendix C.1).
 
     A record is an example of the dataset; its first picture gets 1 to `max_patches` shapes that do not overlap, their
-    colours, kinds, sizes and places drawn by `seed` and the example's id. The example has that picture, a ``patch``
-    annotation with label ("red star") and box for every shape, and a ``count`` annotation whose label is their number.
-    Texts are left behind. One without a picture on which a shape has room is dropped as ``no_room``.
+    colours, kinds, sizes and places drawn by `seed` and the example's id. The example has that picture, a box with
+    label ("red star") for every shape, and a text of role ``count``, their number. Other texts are left behind. One
+    without a picture on which a shape has room is dropped as ``no_room``.
 
     The provenance, and the picture's uri and digest, stay those of the original.
     """
@@ -97,9 +97,9 @@ class PatchesSource(ExampleShards):
             raise RecordDropped("no_room")
         picture = _pasted(image, patches)
         boxes = [_annotation(patch, image) for patch in patches]
-        count = Annotation(kind="count", image=0, label=str(len(patches)))
+        count = Text(role="count", text=str(len(patches)), image=0)
         meta = Meta(licence=parent.meta.licence, url=parent.meta.url, tags=parent.meta.tags)
-        return [make_example(self, unit, key, provenance, images=[picture], annotations=[*boxes, count], meta=meta)]
+        return [make_example(self, unit, key, provenance, images=[picture], text=[count], annotations=boxes, meta=meta)]
 
 
 def draw_patches(width: int, height: int, most: int, seed: int, key: str) -> list[Patch]:
@@ -153,4 +153,4 @@ def _annotation(patch: Patch, image: Image) -> Annotation:
         (patch.top + patch.side) / image.height,
         (patch.left + patch.side) / image.width,
     ]
-    return Annotation(kind="patch", image=0, label=f"{patch.colour} {patch.shape}", box=box)
+    return Annotation(kind="box", image=0, label=f"{patch.colour} {patch.shape}", box=box)

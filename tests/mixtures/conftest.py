@@ -13,7 +13,8 @@ from omnimill.infra.dataset import Commit, Counts, Dataset, Manifest
 from omnimill.tokens import TOKEN_SCHEMA, TokenLayout
 
 Row = dict[str, Any]
-Text = tuple[str, int] | tuple[str, int, int | None, int | None]
+Text = tuple[str, int] | tuple[str, int, int | None, int | None] | tuple[str, int, int | None, int | None, int | None]
+Target = tuple[str, int | None, int | None]
 
 
 def token_row(
@@ -24,20 +25,22 @@ def token_row(
     image_codes: int | None = None,
     audio_codes: int | None = None,
     patches: int = 9,
+    targets: Sequence[Target] = (),
 ) -> Row:
-    """A row with texts (role, length, image, clip) and so many pictures and clips.
+    """A row with texts (role, length, image, clip, item), so many pictures and clips, and targets (role, image, item).
 
     The last `image_codes` (default: all) pictures were encoded, with 4 codes each, and so for clips, with 2.
     """
-    segments = [(*text, None, None)[:4] for text in texts]
+    segments = [(*text, None, None, None)[:5] for text in texts]
     encoded_images = [4 if i >= images - (images if image_codes is None else image_codes) else 0 for i in range(images)]
     encoded_audio = [2 if i >= audio - (audio if audio_codes is None else audio_codes) else 0 for i in range(audio)]
     return {
         "id": f"id-{key}",
         "key": key,
         "text_roles": [role for role, *_ in segments],
-        "text_images": [image for _, _, image, _ in segments],
-        "text_audio": [clip for _, _, _, clip in segments],
+        "text_images": [image for _, _, image, _, _ in segments],
+        "text_audio": [clip for _, _, _, clip, _ in segments],
+        "text_items": [item for *_, item in segments],
         "text_lengths": [length for _, length, *_ in segments],
         "text_ids": [list(range(length)) for _, length, *_ in segments],
         "image_patches": [patches] * images,
@@ -49,6 +52,13 @@ def token_row(
         "audio_codes_lengths": encoded_audio,
         "audio_data": [f"clip {i}".encode() for i in range(audio)],
         "audio_codes": [list(range(n)) for n in encoded_audio],
+        "target_roles": [role for role, _, _ in targets],
+        "target_images": [image for _, image, _ in targets],
+        "target_items": [item for _, _, item in targets],
+        "target_heights": [16 for _ in targets],
+        "target_widths": [16 for _ in targets],
+        "target_codes_lengths": [4 for _ in targets],
+        "target_codes": [[i] * 4 for i in range(len(targets))],
     }
 
 

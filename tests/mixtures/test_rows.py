@@ -107,7 +107,7 @@ def test_lengths_and_content_are_those_of_the_stored_row(tmp_path: Path, row: Ma
         lengths, content = rows.lengths(i), rows.fetch(i)
         for name in ("text_roles", "text_images", "text_audio", "text_lengths", "image_patches", "history_patches"):
             assert getattr(lengths, name) == getattr(content, name) == stored[i][name]
-        for name in ("audio_patches", "image_codes_lengths", "audio_codes_lengths"):
+        for name in ("audio_patches", "image_codes_lengths", "audio_codes_lengths", "target_roles", "text_items"):
             assert getattr(lengths, name) == getattr(content, name) == stored[i][name]
         assert (content.id, content.key, content.source) == (stored[i]["id"], stored[i]["key"], "s")
         assert rows.id(i) == content.id
@@ -181,6 +181,6 @@ def test_a_shard_of_another_version_is_refused(tmp_path: Path, row: Maker) -> No
     manifest = Manifest.model_validate({"dataset": "tokens", "kind": "tokens", "commits": [commit]})
     with pytest.raises(
         IntegrityError,
-        match=r"token schema version 99, but this omnimill reads version 2.*run `omnimill tokenize` again",
+        match=r"token schema version 99, but this omnimill reads version 3.*run `omnimill tokenize` again",
     ):
         TaskRows.open(str(tmp_path), manifest, task())

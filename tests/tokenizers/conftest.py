@@ -149,7 +149,7 @@ def corpus(photos: int = 24) -> list[Example]:
     examples[0].annotations = [
         Annotation(kind="box", image=0, label="red block", box=[0.0, 0.0, 0.5, 0.5]),
         Annotation(kind="box", label="blue block", box=[0.25, 0.25, 1.0, 1.0]),
-        Annotation(kind="point", image=0, points=[0.5, 0.5]),
+        Annotation(kind="points", image=0, points=[0.5, 0.5]),
     ]
     broken = Image(data=b"not a picture", format="png", width=8, height=8, digest="x")
     examples.append(example("photos", 1000, images=[broken]))

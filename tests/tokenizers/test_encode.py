@@ -124,7 +124,8 @@ def test_boxes_and_points_with_labels(rows: list[dict[str, Any]], tokenizers: To
     lefts = [vocabulary.location(int(999 * x)) for x in (0, 0.5, 0.25, 1)]
     first = [ends[0], lefts[0], ends[1], lefts[1], *text.encode("red block")]
     second = [ends[2], lefts[2], ends[3], lefts[3], *text.encode("blue block")]
-    assert row["text_ids"][1] == first + second
+    # The order of boxes is the example's own draw.
+    assert row["text_ids"][1] in (first + second, second + first)
     assert row["text_images"][1:] == [0, 0]
     assert row["text_lengths"][2] == 2
 
@@ -183,7 +184,8 @@ def region(samples: SimpleNamespace) -> Example:
     left, whole = (dense_png(one) for one in (mask, np.full_like(mask, 255)))
     annotations = [
         Annotation(kind="region", image=1, box=[0.0, 0.0, 0.5, 0.5], points=[0.25, 0.25], mask=left),
-        Annotation(kind="box", image=1, box=[0.0, 0.0, 1.0, 1.0], label="all", mask=whole),
+        Annotation(kind="region", image=1, box=[0.0, 0.0, 1.0, 1.0], label="all", mask=whole, item=3),
+        Annotation(kind="box", image=1, box=[0.0, 0.0, 1.0, 1.0], label="all"),
     ]
     pictures = [samples.picture(1), samples.picture(2)]
     text = [Text(role="caption", text="Two.")]
@@ -196,24 +198,25 @@ def dense_png(mask: Any) -> bytes:
     return stream.getvalue()
 
 
-def test_masks_are_encoded_as_pictures_that_a_segment_asks_for(
+def test_masks_are_encoded_as_target_pictures_of_the_item_that_asks_for_them(
     samples: SimpleNamespace, tokenizers: Tokenizers
 ) -> None:
     (row,) = encode([region(samples)], tokenizers).rows.to_pylist()
-    assert row["text_roles"] == ["caption", "boxes", "region", "region"]
-    assert (row["dense_roles"], row["dense_images"]) == (["segmentation"] * 2, [1, 1])
-    assert row["dense_texts"] == [2, 3]
+    assert row["text_roles"] == ["caption", "region", "region", "boxes"]
+    assert row["text_items"] == [None, 4, 3, None], "a region without an item is one of its own"
+    assert (row["target_roles"], row["target_images"]) == (["segmentation"] * 2, [1, 1])
+    assert row["target_items"] == [4, 3]
+    assert (row["target_heights"], row["target_widths"]) == ([21, 21], [32, 32])
     # A box and a point; a box and a label.
-    assert row["text_lengths"][2] == 4 + 2
-    label = tokenizers.text.encode("all")
-    assert row["text_ids"][3] == [*row["text_ids"][1][:4], *label]
+    assert row["text_lengths"][1] == 4 + 2
+    assert row["text_ids"][2] == row["text_ids"][3]
     canvas = np.zeros((2, 32, 32, 3), np.uint8)  # 40 x 60 becomes 21 x 32, six rows below the top
     rows, columns = image.placement(40, 60, 32)
     canvas[1, rows, columns] = 255
     height, width = rows.stop - rows.start, columns.stop - columns.start
     canvas[0, rows.start : rows.start + round(height / 2), : width // 2] = 255
-    assert row["dense_codes_lengths"] == [16, 16]
-    np.testing.assert_array_equal(row["dense_codes"], tokenizers.image.encode(canvas))
+    assert row["target_codes_lengths"] == [16, 16]
+    np.testing.assert_array_equal(row["target_codes"], tokenizers.image.encode(canvas))
 
 
 def test_a_mask_that_cannot_be_drawn_rejects_its_example(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:

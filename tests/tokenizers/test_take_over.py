@@ -23,7 +23,7 @@ from omnimill.tokenizers.store import StoredSet, stored_set
 from omnimill.tokenizers.text import BpeConfig, train_bpe
 from omnimill.tokens import PARTS
 
-PICTURES = {"image_codes", "dense_codes"}
+PICTURES = {"image_codes", "target_codes"}
 
 
 @pytest.fixture(scope="module")

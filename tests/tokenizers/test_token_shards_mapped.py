@@ -33,6 +33,7 @@ def shard(tmp_path: Path) -> tuple[Dataset, FileRef]:
             "text_roles": ["caption"],
             "text_images": [0],
             "text_audio": [None],
+            "text_items": [None],
             "text_lengths": [3],
             "text_ids": [[i, 1, 2]],
             "image_patches": [9],

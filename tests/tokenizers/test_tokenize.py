@@ -153,7 +153,7 @@ def test_a_recipe_is_what_decides_the_bytes(root: str, tokenizers: Tokenizers) -
         other = ShardJob.of(root, "t", "mini", stored.model_copy(update=change.pop("stored", {})), **change)
         return set(PARTS) - shared(other.parts, job.parts)
 
-    pictures, sounds = {"image_codes", "dense_codes"}, {"audio_codes"}
+    pictures, sounds = {"image_codes", "target_codes"}, {"audio_codes"}
     assert changed(jpeg_quality=80) == {"image"}
     assert changed(batch=3) == changed(bf16=True) == changed(compiled=True) == pictures | sounds
     for part, parts in (("text", {"text"}), ("image", pictures), ("audio", sounds)):

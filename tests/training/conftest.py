@@ -93,6 +93,7 @@ def token_row(source: str, number: int, text: TextTokenizer, layout: TokenLayout
         row["text_roles"].append(role)
         row["text_images"].append(picture)
         row["text_audio"].append(clip)
+        row["text_items"].append(None)
         row["text_lengths"].append(len(ids))
         row["text_ids"].append(ids)
 

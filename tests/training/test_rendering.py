@@ -17,7 +17,7 @@ from omnimill.mixtures.rows import RowContent, RowLengths
 from omnimill.tokenizers import image
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vocabulary import TextVocabulary
-from omnimill.tokens import LENGTH_COLUMNS, TokenLayout
+from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, TokenLayout
 from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.lengths import Budgets
 from omnimill.training.objectives import Denoiser, ObjectiveSettings
@@ -238,18 +238,15 @@ def test_denoising_reads_all_texts_of_the_role_in_order(
 def test_long_text_is_cut_and_counted(mixture: Mixture, layout: TokenLayout, text: TextTokenizer) -> None:
     task = Task(name="long", rate=1, sources=("s",), target="text:answer", prompts=("{question}",))
     renderer = Renderer(Mixture(datasets=("tokens",), tasks=(task,)), layout, text, SETTINGS, BUDGETS)
-    row: dict[str, Any] = {name: [] for name in LENGTH_COLUMNS}
+    row: dict[str, Any] = {name: [] for name in TOKEN_SCHEMA.names}
     question, answer = list(range(10, 210)), list(range(10, 110))
     row |= {
         "text_roles": ["question", "answer"],
         "text_images": [None, None],
         "text_audio": [None, None],
+        "text_items": [None, None],
         "text_lengths": [200, 100],
         "text_ids": [question, answer],
-        "image_data": [],
-        "image_codes": [],
-        "audio_data": [],
-        "audio_codes": [],
         "id": "x",
         "source": "s",
         "key": "k",
