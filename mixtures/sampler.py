@@ -5,47 +5,40 @@ does not depend on the size of the corpus, and every step can be inverted, from 
 
 **Which task?** The point of stream v at draw n is ``frac(place(v) / V + n * phi + offset)``, phi the golden ratio's
 fraction, `place` a keyed permutation of the streams, and the task is the one whose stretch of the rates' cumulative sum
-holds the point. At fixed n the V points are equally spaced: every task is drawn by floor or ceiling of rate x V
-streams. Along n, each stream's number of draws of a task stays within `deviation_bound(n)` of rate x n.
+holds the point (`omnimill.mixtures.points`). At fixed n the V points are equally spaced: every task is drawn by floor
+or ceiling of rate x V streams. Along n, each stream's number of draws of a task stays within `deviation_bound(n)` of
+rate x n.
 
-Points and stretches are 64-bit fixed-point numbers, so that no platform's floating point matters: the resolution of
-rates and points is 2^-64.
+**Which row?** The task's rows are shared out to the streams, and each reads its share over and over, each pass in
+another order (`omnimill.mixtures.shares`): every row is drawn once per epoch.
 
-**Which row?** Of a task's N rows, stream v owns the contiguous share ``[floor(s*N/V), floor((s+1)*N/V))``, where s is a
-keyed permutation of v per task; with many shards that is a run of whole shards, with few a part of one. A stream reads
-its share over and over, each pass (epoch) in another order (`omnimill.mixtures.order`). With N >= V every row has
-exactly one owner and is drawn once per epoch of its owner. With N < V several streams own the same single row: its
-epochs are dealt out to them in turn, so that (row, epoch) still happens exactly once; they just do not happen in the
-order of their numbers.
+**Caps.** When a stream has drawn all that a task's `max_epochs` lets it, the task's stretch goes to the others in
+proportion, for this stream from its next draw on.
 
-Rows are keyed by the task's name, not by its place in the mixture: adding or removing other tasks does not change the
-order of a task's rows.
+Rows are keyed by the task's name, not by its place in the mixture: adding or removing other tasks, and other rates, do
+not change the order of a task's rows. What changes in mid-run is the business of `omnimill.mixtures.timeline`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import lru_cache
-from math import log
-from typing import NamedTuple, Self
+from functools import cached_property
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from omnimill.errors import ConfigError
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.mixtures.config import Mixture
-from omnimill.mixtures.order import WindowedOrder
-from omnimill.mixtures.permutation import LARGEST, Permutation
-from omnimill.rng import digest64, subkey, subkey_many
+from omnimill.mixtures.permutation import LARGEST
+from omnimill.mixtures.points import ONE, PHI, Circle, deviation_bound
+from omnimill.mixtures.shares import Layout, Share, owner, place_of, share_of
+from omnimill.rng import digest64
+
+__all__ = ["Draw", "Draws", "Sampler", "StreamState", "deviation_bound"]
 
 Int64s = npt.NDArray[np.int64]
-
-ONE = 1 << 64
-PHI = 0x9E3779B97F4A7C15  # the golden ratio's fraction, in units of 2^-64
-_SHARES, _ORDERS = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,46 +64,36 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Where a stream is. draws: made so far. taken: how many of them went to each task."""
+    """Where a stream is.
+
+    draws: made so far. taken: how many of them went to each task. joined: of each task with additions that the stream
+    has met, the passes with which they came into its share; empty when there was no addition.
+    """
 
     draws: int
     taken: tuple[int, ...]
+    joined: tuple[tuple[int, ...], ...] = ()
 
+    def as_json(self) -> dict[str, Any]:
+        joined = {"joined": [list(passes) for passes in self.joined]} if self.joined else {}
+        return {"draws": self.draws, "taken": list(self.taken), **joined}
 
-class _Share(NamedTuple):
-    """A stream's rows of a task: `size` rows from `first`; it is number `rank` of the `owners` that share them.
-
-    order: of the rows, a choice per epoch; key: of those choices.
-    """
-
-    first: int
-    size: int
-    owners: int
-    rank: int
-    order: WindowedOrder
-    key: int
-
-
-def deviation_bound(draws: int) -> float:
-    """How far a stream's count of any task can be from rate x draws: 1 + 0.42 ln(draws + 1).
-
-    Multiples of the golden ratio deviate by a constant times ln n at most, over all stretches of the circle at once
-    (Kuipers and Niederreiter, "Uniform Distribution of Sequences", 1974, chapter 2). The constant is measured: exactly
-    for every n up to 3,000 and for the worst n up to 4.6 million, (deviation - 1) / ln(n + 1) stays below 0.413.
-    """
-    return 1 + 0.42 * log(draws + 1)
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Self:
+        return cls(state["draws"], tuple(state["taken"]), tuple(map(tuple, state.get("joined", ()))))
 
 
 class Sampler:
     """The draws of `streams` virtual streams.
 
     Args:
-        rates: of the tasks, in any unit; only their ratios count.
-        sizes: rows of each task, 1 … 2^63.
+        rates: of the tasks, in any unit; only their ratios count. A task of rate 0 is not drawn.
+        sizes: rows of each task, 1 … 2^63 in all; of one that was added to, the rows of each stretch.
         streams: number of virtual streams, 1 … 2^31.
         seed: of every choice.
         names: of the tasks, keys of their rows' order; their numbers when not given.
         window: consecutive rows that are read together; see `WindowedOrder`.
+        max_epochs: how often each task's rows are drawn at most; None: no limit.
 
     Raises:
         ConfigError: a number is outside its range, or a rate is below the resolution.
@@ -119,136 +102,212 @@ class Sampler:
     def __init__(
         self,
         rates: Sequence[float],
-        sizes: Sequence[int],
+        sizes: Sequence[int | Sequence[int]],
         streams: int,
         seed: int,
         names: Sequence[str] | None = None,
         window: int = 256,
+        max_epochs: Sequence[float | None] | None = None,
     ) -> None:
         names = [str(number) for number in range(len(rates))] if names is None else list(names)
-        _check(rates, sizes, streams, names, window)
-        self.sizes = list(sizes)
+        caps = [None] * len(rates) if max_epochs is None else list(max_epochs)
+        stretches = [(size,) if isinstance(size, int) else tuple(size) for size in sizes]
+        self.sizes = [sum(one) for one in stretches]
+        _check(rates, self.sizes, streams, names, window)
         self.streams = streams
-        self.window = window
-        whole = sum(map(Fraction, rates))
-        # Stretch t of the unit circle is [edges[t], edges[t + 1]).
-        self._edges = [round(ONE * sum(map(Fraction, rates[:t])) / whole) for t in range(len(rates) + 1)]
-        for name, low, high in zip(names, self._edges, self._edges[1:], strict=False):
-            if low == high:
+        self.layouts = [
+            Layout(stretch, streams, digest64("sampler", seed, "task", name), window, cap)
+            for stretch, name, cap in zip(stretches, names, caps, strict=True)
+        ]
+        self.circle = Circle(rates)
+        for task, (name, rate) in enumerate(zip(names, rates, strict=True)):
+            if rate and not self.circle.width(task):
                 raise ConfigError(f"task {name!r}: its share of the rates is below the resolution of 2^-64")
-        self._lower = np.array(self._edges[:-1], dtype=np.uint64)
-        self._offset = digest64("sampler", seed, "offset")
-        self._places_key = digest64("sampler", seed, "places")
-        self._task_keys = [digest64("sampler", seed, "task", name) for name in names]
-        self._permutation = Permutation(streams)
+        self._rates = tuple(rates)
+        self._seed = seed
+        self._capped = [task for task, cap in enumerate(caps) if cap is not None]
+        self._left: dict[frozenset[int], Circle] = {frozenset(): self.circle}
 
     @classmethod
     def of(cls, mixture: Mixture, sizes: Sequence[int], streams: int) -> Self:
-        """The sampler of a mixture over tasks of the given numbers of rows."""
-        names = [task.name for task in mixture.tasks]
-        return cls(mixture.rates, sizes, streams, mixture.seed, names, mixture.window)
+        """The sampler of a mixture's first phase over tasks of the given numbers of rows."""
+        names, caps = [task.name for task in mixture.tasks], [task.max_epochs for task in mixture.tasks]
+        return cls(mixture.rates, sizes, streams, mixture.seed, names, mixture.window, caps)
 
     def start(self, stream: int, draws: int = 0) -> StreamState:
         """The state of a stream after its first `draws` draws, computed without making them."""
-        return StreamState(draws, tuple(self.count(stream, task, draws) for task in range(len(self.sizes))))
+        nothing = StreamState(0, (0,) * len(self.layouts))
+        return self.advance(stream, self.carry(stream, nothing), draws)
 
     def next(self, stream: int, state: StreamState) -> tuple[Draw, StreamState]:
         """The draw that follows `state`, and the state after it."""
-        task = bisect_right(self._edges, (self._point(stream) + state.draws * PHI) % ONE) - 1
+        task = self._circle(stream, state).task(self._point(stream, state.draws))
         taken = state.taken
-        row, epoch = self._take(task, stream, taken[task])
-        after = StreamState(state.draws + 1, (*taken[:task], taken[task] + 1, *taken[task + 1 :]))
+        row, epoch = self._share(stream, task, state).read(taken[task])
+        after = StreamState(state.draws + 1, (*taken[:task], taken[task] + 1, *taken[task + 1 :]), state.joined)
         return Draw(stream, state.draws, task, row, epoch), after
 
     def next_many(self, stream: int, state: StreamState, count: int) -> tuple[Draws, StreamState]:
         """The next `count` draws at once, the same as :meth:`next` gives one by one."""
-        tasks = self.tasks(stream, state.draws, count)
+        first, tasks = state, self._tasks(stream, state, count)
         rows, epochs = np.empty_like(tasks), np.empty_like(tasks)
-        numbers = np.bincount(tasks, minlength=len(self.sizes)).tolist()
-        for task, number in enumerate(numbers):
-            if number:
-                drawn = tasks == task
-                rows[drawn], epochs[drawn] = self._take_many(task, stream, state.taken[task], number)
-        taken = tuple(before + number for before, number in zip(state.taken, numbers, strict=True))
-        return Draws(stream, state.draws, tasks, rows, epochs), StreamState(state.draws + count, taken)
+        numbers = np.bincount(tasks, minlength=len(self.layouts))
+        order, end = np.argsort(tasks, kind="stable"), 0
+        for task in np.flatnonzero(numbers).tolist():
+            begin, end = end, end + int(numbers[task])
+            drawn = order[begin:end]
+            rows[drawn], epochs[drawn] = self._share(stream, task, state).read_many(state.taken[task], end - begin)
+        taken = tuple(before + number for before, number in zip(state.taken, numbers.tolist(), strict=True))
+        return Draws(stream, first.draws, tasks, rows, epochs), StreamState(state.draws + count, taken, state.joined)
+
+    def advance(self, stream: int, state: StreamState, draws: int) -> StreamState:
+        """The state `draws` draws after `state`, computed without making them."""
+        for begin, circle, length in self._spans(stream, state, draws):
+            state = self._skip(stream, begin, circle, length)
+        return state
+
+    def carry(self, stream: int, state: StreamState) -> StreamState:
+        """A state from before additions or further tasks, as this sampler goes on from it; others stay as they are."""
+        taken = (*state.taken, *[0] * (len(self.layouts) - len(state.taken)))
+        if not any(len(layout.stretches) > 1 for layout in self.layouts):
+            return StreamState(state.draws, taken, state.joined)
+        met = (*state.joined, *[()] * (len(self.layouts) - len(state.joined)))
+        joined = []
+        for layout, passes, k in zip(self.layouts, met, taken, strict=True):
+            came = list(passes)
+            while len(came) < len(layout.stretches) - 1:
+                came.append(share_of(layout, stream, tuple(came)).next_pass(k))
+            joined.append(tuple(came))
+        return StreamState(state.draws, taken, tuple(joined))
 
     def tasks(self, stream: int, first: int, count: int) -> Int64s:
-        """The tasks of a stream's draws `first` … `first + count - 1`."""
-        start = np.uint64((self._point(stream) + first * PHI) % ONE)
-        points = start + np.arange(count, dtype=np.uint64) * np.uint64(PHI)
-        return np.searchsorted(self._lower, points, side="right").astype(np.int64) - 1
+        """The tasks of a stream's draws `first` … `first + count - 1`, as long as no task has reached its cap."""
+        return self.circle.tasks(self._point(stream, first), count)
 
-    def count(self, stream: int, task: int, draws: int) -> int:
-        """How many of a stream's first `draws` draws go to a task; the work grows with the digits of `draws` only."""
-        # x mod 1 lies in [low, high) exactly when floor(x - low) - floor(x - high) is 1, else it is 0.
-        point, low, high = self._point(stream), self._edges[task], self._edges[task + 1]
-        return _floor_sum(draws, ONE, PHI, point - low) - _floor_sum(draws, ONE, PHI, point - high)
+    def index_of(self, stream: int, task: int, k: int, state: StreamState | None = None) -> int | None:
+        """Which of a stream's draws is its k-th (from 0) of a task.
 
-    def index_of(self, stream: int, task: int, k: int) -> int:
-        """Which of a stream's draws is its k-th (from 0) of a task."""
-        width = self._edges[task + 1] - self._edges[task]
-        # No stream is further than this from its rate within 2^64 draws (see `deviation_bound`).
-        slack = int(deviation_bound(ONE)) + 1
-        low = max(k - slack, 0) * ONE // width
-        high = (k + 1 + slack) * ONE // width + 1
-        return low + bisect_left(range(low, high), k + 1, key=lambda index: self.count(stream, task, index + 1))
+        Args:
+            state: to look from; that of the first draw when not given. The draw must not be before it.
+
+        Returns:
+            The draw's number; None when the task's cap or rate lets it never come.
+        """
+        for begin, circle, length in self._spans(stream, self.start(stream) if state is None else state, None):
+            if not circle.width(task):
+                if length is None:
+                    return None
+                continue
+            point, wanted = self._point(stream, begin.draws), k - begin.taken[task]
+            if length is None or circle.count(point, task, length) > wanted:
+                return begin.draws + circle.index_of(point, task, wanted)
+        return None
 
     def locate(self, task: int, row: int, epoch: int) -> tuple[int, int]:
-        """Who draws a row of a task for the `epoch`-th time (from 0).
+        """Who draws a row of a task for the `epoch`-th time (from 0), had all rows been there from the start.
 
         Returns:
             The stream, and k: it is the stream's k-th draw (from 0) of that task.
         """
-        size = self.sizes[task]
-        if not 0 <= row < size:
-            raise IndexError(f"task {task} has {size} rows, asked for row {row}")
-        if size < self.streams:
-            first, owners = _owners(size, self.streams, row)
-            passes, rank = divmod(epoch, owners)
-            place = first + rank
-        else:
-            passes, place = epoch, ((row + 1) * self.streams - 1) // size
-        stream = self._permutation.inverse(place, subkey(self._task_keys[task], _SHARES))
-        share = self._share(task, stream)
-        return stream, passes * share.size + share.order.inverse(row - share.first, subkey(share.key, epoch))
+        if not 0 <= row < self.sizes[task]:
+            raise IndexError(f"task {task} has {self.sizes[task]} rows, asked for row {row}")
+        stream, _ = owner(self.layouts[task], row, epoch)
+        return stream, self._share(stream, task, self.start(stream)).position(row, epoch)
 
     def draws_of(self, task: int, row: int, draws: Sequence[int]) -> Iterator[Draw]:
         """Every draw of a row while stream v makes its first ``draws[v]`` draws, by epoch."""
-        size = self.sizes[task]
-        owners = 1 if size >= self.streams else _owners(size, self.streams, row)[1]
         epoch, out = 0, 0
+        _, owners = owner(self.layouts[task], row, 0)
         # Owners of a shared row need not be equally far: stop when each of them has run out.
         while out < owners:
-            stream, k = self.locate(task, row, epoch)
+            try:
+                stream, k = self.locate(task, row, epoch)
+            except IndexError:
+                return  # beyond the cap
             index = self.index_of(stream, task, k)
-            out = out + 1 if index >= draws[stream] else 0
+            out = out + 1 if index is None or index >= draws[stream] else 0
             if not out:
+                assert index is not None
                 yield Draw(stream, index, task, row, epoch)
             epoch += 1
 
-    def _point(self, stream: int) -> int:
-        """The stream's point at draw 0, in units of 2^-64."""
+    @cached_property
+    def _origin(self) -> tuple[int, int]:
+        """Offset of all points, and the key of the streams' places."""
+        return digest64("sampler", self._seed, "offset"), digest64("sampler", self._seed, "places")
+
+    def _point(self, stream: int, draw: int) -> int:
+        """The stream's point at a draw, in units of 2^-64."""
         if not 0 <= stream < self.streams:
             raise IndexError(f"there are {self.streams} streams, asked for stream {stream}")
-        return _place(self.streams, stream, self._places_key) * ONE // self.streams + self._offset
+        offset, key = self._origin
+        return (place_of(self.streams, stream, key) * ONE // self.streams + offset + draw * PHI) % ONE
 
-    def _share(self, task: int, stream: int) -> _Share:
-        return _share(self.sizes[task], self.streams, stream, self._task_keys[task], self.window)
+    def _share(self, stream: int, task: int, state: StreamState) -> Share:
+        return share_of(self.layouts[task], stream, state.joined[task] if state.joined else ())
 
-    def _take(self, task: int, stream: int, k: int) -> tuple[int, int]:
-        """Row and epoch of a stream's k-th draw of a task."""
-        share = self._share(task, stream)
-        passes, position = divmod(k, share.size)
-        epoch = passes * share.owners + share.rank
-        return share.first + share.order.forward(position, subkey(share.key, epoch)), epoch
+    def _circle(self, stream: int, state: StreamState) -> Circle:
+        """The circle of the tasks that have not reached their cap."""
+        if not self._capped:
+            return self.circle
+        through = frozenset(
+            task for task in self._capped if state.taken[task] >= (self._share(stream, task, state).limit or 0)
+        )
+        if through not in self._left:
+            rates = [0 if task in through else rate for task, rate in enumerate(self._rates)]
+            if not any(rates):
+                raise OmnimillError(
+                    f"stream {stream} has drawn all that max_epochs allows of every task, after {state.draws} draws: "
+                    "train for fewer steps, allow more epochs or add examples"
+                )
+            self._left[through] = Circle(rates)
+        return self._left[through]
 
-    def _take_many(self, task: int, stream: int, k: int, count: int) -> tuple[Int64s, Int64s]:
-        """:meth:`_take` of k … k + count - 1."""
-        share = self._share(task, stream)
-        passes, positions = np.divmod(np.arange(k, k + count, dtype=np.uint64), np.uint64(share.size))
-        epochs = passes * np.uint64(share.owners) + np.uint64(share.rank)
-        rows = share.order.forward_many(positions, subkey_many(share.key, epochs)) + np.uint64(share.first)
-        return rows.astype(np.int64), epochs.astype(np.int64)
+    def _spans(
+        self, stream: int, state: StreamState, draws: int | None
+    ) -> Iterator[tuple[StreamState, Circle, int | None]]:
+        """The next `draws` draws (None: all), cut where a task reaches its cap: (state before, circle, length)."""
+        while draws is None or draws:
+            circle = self._circle(stream, state)
+            length = self._until_cap(stream, state, circle)
+            length = draws if length is None else length if draws is None else min(length, draws)
+            yield state, circle, length
+            if length is None:
+                return
+            state = self._skip(stream, state, circle, length)
+            draws = None if draws is None else draws - length
+
+    def _until_cap(self, stream: int, state: StreamState, circle: Circle) -> int | None:
+        """Draws after which another task has reached its cap; None when none ever does."""
+        left = {
+            task: (self._share(stream, task, state).limit or 0) - state.taken[task]
+            for task in self._capped
+            if circle.width(task)
+        }
+        nearest, point = None, self._point(stream, state.draws)
+        for task in sorted(left, key=lambda task: circle.earliest(task, left[task] - 1)):
+            if nearest is not None and circle.earliest(task, left[task] - 1) >= nearest:
+                break
+            reached = circle.index_of(point, task, left[task] - 1) + 1
+            nearest = reached if nearest is None else min(nearest, reached)
+        return nearest
+
+    def _skip(self, stream: int, state: StreamState, circle: Circle, length: int | None) -> StreamState:
+        """The state after `length` draws on one circle."""
+        assert length is not None
+        point = self._point(stream, state.draws)
+        taken = tuple(before + circle.count(point, task, length) for task, before in enumerate(state.taken))
+        return StreamState(state.draws + length, taken, state.joined)
+
+    def _tasks(self, stream: int, state: StreamState, count: int) -> Int64s:
+        """The tasks of the next `count` draws."""
+        if not self._capped:
+            return self.circle.tasks(self._point(stream, state.draws), count)
+        found = [
+            circle.tasks(self._point(stream, begin.draws), length or 0)
+            for begin, circle, length in self._spans(stream, state, count)
+        ]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def _check(rates: Sequence[float], sizes: Sequence[int], streams: int, names: Sequence[str], window: int) -> None:
@@ -259,42 +318,9 @@ def _check(rates: Sequence[float], sizes: Sequence[int], streams: int, names: Se
     if window < 1:
         raise ConfigError(f"window: found {window}, allowed: 1 or more rows")
     for name, rate, size in zip(names, rates, sizes, strict=True):
-        if not 0 < rate < float("inf"):
-            raise ConfigError(f"task {name!r}: rate: found {rate}, allowed: above 0")
+        if not 0 <= rate < float("inf"):
+            raise ConfigError(f"task {name!r}: rate: found {rate}, allowed: 0 or more")
         if not 1 <= size <= LARGEST:
             raise ConfigError(f"task {name!r}: number of rows: found {size}, allowed: 1 to 2^63")
-
-
-@lru_cache(maxsize=1 << 16)
-def _place(streams: int, stream: int, key: int) -> int:
-    """The place of a stream among all in the order that `key` chooses."""
-    return Permutation(streams).forward(stream, key)
-
-
-@lru_cache(maxsize=1 << 16)
-def _share(size: int, streams: int, stream: int, task_key: int, window: int) -> _Share:
-    place = _place(streams, stream, subkey(task_key, _SHARES))
-    first, end = place * size // streams, (place + 1) * size // streams
-    key = subkey(task_key, _ORDERS, place)
-    if size >= streams:
-        return _Share(first, end - first, 1, 0, WindowedOrder(end - first, window), key)
-    first_owner, owners = _owners(size, streams, first)
-    return _Share(first, 1, owners, place - first_owner, WindowedOrder(1, window), key)
-
-
-def _owners(size: int, streams: int, row: int) -> tuple[int, int]:
-    """Of fewer rows than streams: the first place whose stream owns a row, and how many do."""
-    first = -(-row * streams // size)
-    return first, -(-(row + 1) * streams // size) - first
-
-
-def _floor_sum(n: int, m: int, a: int, b: int) -> int:
-    """Sum of floor((a*i + b) / m) for i in range(n): lattice points under a line, in O(log m) steps like Euclid's."""
-    total = 0
-    while True:
-        total += n * (n - 1) // 2 * (a // m) + n * (b // m)
-        a, b = a % m, b % m
-        n, b = divmod(a * n + b, m)
-        if not n:
-            return total
-        m, a = a, m
+    if not any(rates):
+        raise ConfigError("rates: all are 0, allowed: at least one above")

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture
-from omnimill.mixtures.sampler import PHI, Draw, Sampler, StreamState, deviation_bound
+from omnimill.mixtures.points import PHI
+from omnimill.mixtures.sampler import Draw, Sampler, StreamState, deviation_bound
+from omnimill.mixtures.shares import share_of
 
 RATES = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6)
 SEEDS = st.integers(0, 2**32)
@@ -125,7 +127,7 @@ def test_each_row_is_drawn_exactly_once_per_epoch(sampler: Sampler, data: st.Dat
     share = max(-(-size // sampler.streams), 1)
     for stream in range(sampler.streams):
         # k-th draws of the task, straight from the share: enough of them for two passes over the largest share.
-        rows, epochs = sampler._take_many(task, stream, 0, passes * share)
+        rows, epochs = share_of(sampler.layouts[task], stream).read_many(0, passes * share)
         seen.update(zip(rows.tolist(), epochs.tolist(), strict=True))
     assert max(seen.values()) == 1
     assert {(row, epoch) for row in range(size) for epoch in range(passes)} <= set(seen)
@@ -187,7 +189,7 @@ def test_many_draws_at_once_are_the_same_draws(sampler: Sampler, data: st.DataOb
 def test_epochs_seeds_and_streams_differ_in_order() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         sampler = Sampler([1.0], [400], 2, seed, window=16)
-        rows, epochs = sampler._take_many(0, 0, 0, 400)
+        rows, epochs = share_of(sampler.layouts[0], 0).read_many(0, 400)
         return rows[epochs == epoch].tolist()
 
     assert sorted(order(1, 0)) == sorted(order(1, 1))
@@ -253,7 +255,8 @@ def test_with_fewer_rows_than_streams_rows_are_shared_and_their_epochs_dealt_out
         (([], [], 1, 0), "needs tasks"),
         (([1.0], [1, 2], 1, 0), "1 rates, 2 sizes"),
         (([1.0], [5], 0, 0), "streams: found 0"),
-        (([0.0], [5], 1, 0), "rate: found 0.0"),
+        (([-1.0], [5], 1, 0), "rate: found -1.0"),
+        (([0.0], [5], 1, 0), "all are 0"),
         (([1.0], [0], 1, 0), "number of rows: found 0"),
         (([1e-30, 1.0], [1, 1], 1, 0, ["rare", "b"]), "'rare'.*below the resolution"),
     ],
