@@ -17,13 +17,13 @@ from pydantic import Field, model_validator
 
 from omnimill.config import Config
 from omnimill.registry import Registry
-from omnimill.rng import Key, generator, uniform
+from omnimill.rng import choose, generator, subkey, unit
 from omnimill.tokenizers.vocabulary import SENTINELS, TextVocabulary
+from omnimill.training.draws import Purpose
 from omnimill.vocabulary_layout import Paradigm
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Keys = tuple[Key, ...]
 
 
 class Denoiser(Config):
@@ -94,7 +94,7 @@ class TextSplit:
     length: int
     noise: int
     spans: int
-    keys: Keys
+    key: int
 
     @property
     def inputs(self) -> int:
@@ -117,7 +117,7 @@ class TextSplit:
         if not self.spans:
             cut = self.length - self.noise
             return window[:cut], window[cut:]
-        mask = noise_mask(self.length, self.noise, self.spans, generator(*self.keys, "noise"))
+        mask = noise_mask(self.length, self.noise, self.spans, generator(subkey(self.key, Purpose.NOISE)))
         return corrupt(window, mask, vocabulary)
 
 
@@ -163,22 +163,22 @@ class Objective:
 
     media_paradigm: Paradigm = "S"
 
-    def split(self, length: int, room: int, target_room: int, settings: ObjectiveSettings, keys: Keys) -> TextSplit:
+    def split(self, length: int, room: int, target_room: int, settings: ObjectiveSettings, key: int) -> TextSplit:
         """Divide a text target.
 
         Args:
             length: tokens of the text.
             room, target_room: most tokens for encoder and decoder, without EOS.
             settings: numbers of the denoisers.
-            keys: of the example's draws.
+            key: of the example's draws.
         """
         del room, settings
         kept = min(length, target_room)
-        return TextSplit("S", 0, kept, kept, 0, keys)
+        return TextSplit("S", 0, kept, kept, 0, key)
 
-    def hidden_share(self, settings: ObjectiveSettings, keys: Keys) -> float | None:
+    def hidden_share(self, settings: ObjectiveSettings, key: int) -> float | None:
         """Share of an image or audio target's own patches hidden from the encoder; None: it is not an input at all."""
-        del settings, keys
+        del settings, key
         return None
 
 
@@ -189,8 +189,8 @@ OBJECTIVES.register("generate")(Objective())
 class TextDenoising(Objective):
     """One of the configured denoisers, on the longest window of the text that fits; a random one of a longer text."""
 
-    def split(self, length: int, room: int, target_room: int, settings: ObjectiveSettings, keys: Keys) -> TextSplit:
-        denoiser = _draw_denoiser(settings.denoisers, uniform(*keys, "denoiser"))
+    def split(self, length: int, room: int, target_room: int, settings: ObjectiveSettings, key: int) -> TextSplit:
+        denoiser = _draw_denoiser(settings.denoisers, unit(subkey(key, Purpose.DENOISER)))
 
         def counts(window: int) -> tuple[int, int]:
             if denoiser.mean_span is None:
@@ -202,8 +202,8 @@ class TextDenoising(Objective):
             return window - noise + spans > room or noise + spans > target_room or spans > SENTINELS
 
         window = bisect_right(range(3, length + 1), False, key=too_long) + 2
-        start = int(uniform(*keys, "window") * (length - window + 1))
-        return TextSplit(denoiser.paradigm, start, window, *counts(window), keys)
+        start = choose(subkey(key, Purpose.WINDOW), length - window + 1)
+        return TextSplit(denoiser.paradigm, start, window, *counts(window), key)
 
 
 OBJECTIVES.register("text_denoising")(TextDenoising())
@@ -226,9 +226,9 @@ class MediaDenoising(Objective):
     def __init__(self, setting: str) -> None:
         self.setting = setting
 
-    def hidden_share(self, settings: ObjectiveSettings, keys: Keys) -> float:
+    def hidden_share(self, settings: ObjectiveSettings, key: int) -> float:
         low, high = getattr(settings, self.setting)
-        return float(low + (high - low) * uniform(*keys, self.setting))
+        return float(low + (high - low) * unit(subkey(key, Purpose.HIDDEN_SHARE)))
 
 
 OBJECTIVES.register("image_denoising")(MediaDenoising("image_mask"))

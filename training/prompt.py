@@ -30,6 +30,8 @@ Target = Literal["text", "image", "audio"]
 _PROMPT, _ANSWER = "prompt", "answer"
 _STREAMS = {"image": ("image", "image_history"), "audio": ("audio", "audio_history")}
 _UNLIMITED = 1 << 20
+# An id as examples have it: key of draws that decide nothing here.
+_ID = "0" * 32
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: R
         target_images=[],
         target_items=[],
         target_codes_lengths=[],
-        id="request",
+        id=_ID,
         source="request",
         key="request",
         text_ids=[ids, answer],

@@ -19,11 +19,14 @@ import numpy.typing as npt
 from omnimill.errors import IntegrityError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.rows import RowContent, RowLengths
+from omnimill.rng import subkey
+from omnimill.tokenizers.image import covered_patches
 from omnimill.tokenizers.sampling import shuffled_patches
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vocabulary import CODE_OFFSET, CODE_START
 from omnimill.tokens import TokenLayout
 from omnimill.training.batch import DecoderModality, EncoderModality
+from omnimill.training.draws import Purpose
 from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.media import Clip, Grid, Picture, project
 from omnimill.training.objectives import Ids, Mask
@@ -170,13 +173,19 @@ class _Filling:
         return shown, Target(DecoderModality.TEXT, ids, targets, loss, hidden, _line(len(targets)))
 
     def _codes(self) -> Target:
-        if self.recipe.task.target == "image":
-            codes, grid = self.content.image_codes[-1], (self.image.target_grid, self.image.target_grid)
-            modality, stream = DecoderModality.IMAGE, EncoderModality.IMAGE
+        number = self.recipe.target_picture
+        modality, stream = DecoderModality.IMAGE, EncoderModality.IMAGE
+        grid: Grid = (self.image.target_grid, self.image.target_grid)
+        if number is not None:
+            codes = self.content.target_codes[number]
+            size = self.content.target_heights[number], self.content.target_widths[number]
+            valid = covered_patches(*size, self.image.target_size, self.image.code_stride)
+        elif self.recipe.task.target == "image":
+            codes = self.content.image_codes[-1]
             valid = self._picture(len(self.content.image_data) - 1).target_valid()
         else:
-            codes, grid = self.content.audio_codes[-1], self.audio.target_grid
             modality, stream = DecoderModality.AUDIO, EncoderModality.AUDIO
+            codes, grid = self.content.audio_codes[-1], self.audio.target_grid
             valid = self._clip(len(self.content.audio_data) - 1).target_valid()
         if len(codes) != grid[0] * grid[1]:
             raise IntegrityError(
@@ -219,7 +228,7 @@ class _Filling:
                 f"example {self.content.id}: {stream.name.lower()} {frame.number} has {valid.sum()} valid patches, "
                 f"its length column says {frame.valid}"
             )
-        order = shuffled_patches(valid, *self.recipe.keys, "patches", stream.name, frame.number)
+        order = shuffled_patches(valid, subkey(self.recipe.key, Purpose.PATCHES, stream, frame.number))
         return order[: frame.valid]
 
     def _positions(self, stream: EncoderModality, frames: tuple[Patches, ...]) -> Floats:

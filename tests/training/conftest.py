@@ -15,6 +15,7 @@ import yaml
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Manifest
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.rng import generator
+from omnimill.schema import example_id
 from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.store import StoredSet, file_digests, publish
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
@@ -86,7 +87,7 @@ def token_row(source: str, number: int, text: TextTokenizer, layout: TokenLayout
     pictures with state and action tokens."""
     rng = generator("row", source, number)
     row: dict[str, Any] = {name: [] for name in TOKEN_SCHEMA.names}
-    row |= {"id": f"{source}-{number}", "source": source, "key": str(number)}
+    row |= {"id": example_id(source, str(number), ""), "source": source, "key": str(number)}
     moments = {"photos": 1, "pages": 0}.get(source, int(rng.integers(2, 7)))
 
     def add_text(role: str, ids: list[int], picture: int | None = None, clip: int | None = None) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from omnimill.errors import ConfigError
-from omnimill.rng import generator
+from omnimill.rng import digest64, generator, subkey
 from omnimill.tokenizers.vocabulary import TextVocabulary
 from omnimill.training.objectives import (
     OBJECTIVES,
@@ -45,7 +45,7 @@ def restore(inputs: list[int], targets: list[int]) -> list[int]:
 
 def split_of(denoiser: Denoiser, length: int, room: int, target_room: int, key: str) -> TextSplit:
     settings = ObjectiveSettings(denoisers=(denoiser,))
-    return OBJECTIVES["text_denoising"].split(length, room, target_room, settings, (0, key, 0))
+    return OBJECTIVES["text_denoising"].split(length, room, target_room, settings, digest64(key))
 
 
 def test_spans_by_hand() -> None:
@@ -135,7 +135,7 @@ def test_denoisers_come_with_their_weights_and_windows_move_with_the_epoch() -> 
             Denoiser(paradigm="X", rate=0.5, mean_span=3, weight=0),
         )
     )
-    splits = [OBJECTIVES["text_denoising"].split(900, 100, 100, settings, (0, "id", epoch)) for epoch in range(2000)]
+    splits = [OBJECTIVES["text_denoising"].split(900, 100, 100, settings, subkey(0, epoch)) for epoch in range(2000)]
     counts = Counter(split.paradigm for split in splits)
     assert set(counts) == {"S", "R"}
     assert 1400 < counts["R"] < 1600
@@ -143,12 +143,12 @@ def test_denoisers_come_with_their_weights_and_windows_move_with_the_epoch() -> 
     assert min(split.start for split in splits) < 20
     assert max(ends) > 880
     assert max(ends) <= 900
-    assert splits[3] == OBJECTIVES["text_denoising"].split(900, 100, 100, settings, (0, "id", 3))
+    assert splits[3] == OBJECTIVES["text_denoising"].split(900, 100, 100, settings, subkey(0, 3))
 
 
 def test_seven_denoisers_equally_often_by_default() -> None:
     splits = [
-        OBJECTIVES["text_denoising"].split(1000, 2000, 2000, ObjectiveSettings(), (0, "id", i)) for i in range(3500)
+        OBJECTIVES["text_denoising"].split(1000, 2000, 2000, ObjectiveSettings(), subkey(0, i)) for i in range(3500)
     ]
     counts = Counter((split.paradigm, split.noise, split.spans) for split in splits)
     assert len(counts) == 7
@@ -156,7 +156,7 @@ def test_seven_denoisers_equally_often_by_default() -> None:
 
 
 def test_generate_shows_nothing_and_cuts_at_the_end() -> None:
-    split = OBJECTIVES["generate"].split(50, 100, 20, ObjectiveSettings(), (0, "id", 0))
+    split = OBJECTIVES["generate"].split(50, 100, 20, ObjectiveSettings(), 0)
     inputs, targets = split.apply(np.arange(50), VOCABULARY)
     assert inputs.tolist() == []
     assert targets.tolist() == list(range(20))
@@ -164,10 +164,10 @@ def test_generate_shows_nothing_and_cuts_at_the_end() -> None:
 
 def test_media_masks_follow_their_range() -> None:
     settings = ObjectiveSettings(image_mask=(0.2, 0.4))
-    shares = [OBJECTIVES["image_denoising"].hidden_share(settings, (0, "id", i)) for i in range(500)]
+    shares = [OBJECTIVES["image_denoising"].hidden_share(settings, subkey(0, i)) for i in range(500)]
     assert all(share is not None and 0.2 <= share < 0.4 for share in shares)
     assert np.mean([share for share in shares if share is not None]) == pytest.approx(0.3, abs=0.01)
-    assert OBJECTIVES["generate"].hidden_share(settings, (0, "id", 0)) is None
+    assert OBJECTIVES["generate"].hidden_share(settings, 0) is None
 
 
 @pytest.mark.parametrize(

@@ -247,11 +247,11 @@ def test_long_text_is_cut_and_counted(mixture: Mixture, layout: TokenLayout, tex
         "text_items": [None, None],
         "text_lengths": [200, 100],
         "text_ids": [question, answer],
-        "id": "x",
+        "id": "0" * 32,
         "source": "s",
         "key": "k",
     }
-    planned = renderer.plan(0, lengths_of(row), "x", 0)
+    planned = renderer.plan(0, lengths_of(row), row["id"], 0)
     assert (planned.text, planned.target_text, planned.cut) == (96, 64, 200 - 94 + 100 - 63)
     example = renderer.render(0, content_of(row), 0)
     assert example.text.tolist() == [text.vocabulary.prefix("text", "S"), *question[:94], 1]

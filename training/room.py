@@ -1,0 +1,88 @@
+"""Checks, before anything is planned, that every example of every task can be rendered and fits a packed sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from omnimill.errors import ConfigError
+from omnimill.mixtures.config import Mixture, Task
+from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokenizers.vocabulary import SENTINELS
+from omnimill.tokens import TokenLayout
+from omnimill.training.batch import EncoderModality
+from omnimill.training.lengths import Budgets
+from omnimill.training.render_settings import RenderSettings
+
+# Tokens of text and of a text target that every task must have room for, however large its media.
+_LEAST_TEXT, _LEAST_TARGET = 16, 8
+
+
+def check_vocabulary(mixture: Mixture, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings) -> None:
+    """What rendering writes has to be in the vocabulary.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    vocabulary, tokenizers = layout.vocabulary, layout.tokenizers
+    if text.vocabulary.pieces != layout.text_pieces:
+        raise ConfigError(
+            f"the text tokenizer has {text.vocabulary.pieces} pieces, but {', '.join(mixture.datasets)} was tokenized "
+            f"with {layout.text_pieces}: use tokenizers {tokenizers!r}"
+        )
+    if text.vocabulary.layout != vocabulary:
+        raise ConfigError(f"the text tokenizer has other added tokens than tokenizers {tokenizers!r}: use those")
+    if settings.history_frames > vocabulary.history:
+        raise ConfigError(
+            f"history_frames: found {settings.history_frames}, tokenizers {tokenizers!r} have "
+            f"{vocabulary.history} history markers (layout.vocabulary.history)"
+        )
+    denoised = [task.name for task in mixture.tasks if task.objective == "text_denoising"]
+    if denoised and vocabulary.sentinels < SENTINELS:
+        raise ConfigError(
+            f"task {denoised[0]!r}: text_denoising needs {SENTINELS} sentinels, tokenizers {tokenizers!r} have "
+            f"{vocabulary.sentinels} (layout.vocabulary.sentinels)"
+        )
+
+
+def check_room(
+    task: Task,
+    streams: set[EncoderModality],
+    most_patches: Mapping[EncoderModality, int],
+    layout: TokenLayout,
+    settings: RenderSettings,
+    budgets: Budgets,
+) -> None:
+    """The task's largest possible example, its text cut to the least, has to fit an empty sequence.
+
+    Args:
+        streams: that the task reads.
+        most_patches: kept of a current picture or clip.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    frames = settings.history_frames
+    image, audio = EncoderModality.IMAGE in streams, EncoderModality.AUDIO in streams
+    earlier_images = frames if EncoderModality.IMAGE_HISTORY in streams else 0
+    earlier_clips = frames if EncoderModality.AUDIO_HISTORY in streams else 0
+    encoder = (
+        # Prefix, markers, text and EOS.
+        1
+        + earlier_images
+        + earlier_clips
+        + _LEAST_TEXT
+        + 1
+        + image * most_patches[EncoderModality.IMAGE]
+        + audio * most_patches[EncoderModality.AUDIO]
+        + earlier_images * settings.image_latents
+        + earlier_clips * settings.audio_latents
+    )
+    rows, columns = layout.audio.target_grid
+    decoder = {"text": _LEAST_TARGET, "image": layout.image.target_grid**2, "audio": rows * columns}
+    needed = (encoder, decoder[task.target_modality], int(image), earlier_images, audio + earlier_clips)
+    for name, need, room in zip(Budgets.model_fields, needed, budgets.limits, strict=True):
+        if need > room:
+            raise ConfigError(
+                f"budget {name!r} is too small for task {task.name!r}: its largest example needs {need}, "
+                f"found {room}; raise the budget, keep fewer patches or earlier frames, or drop the task"
+            )
