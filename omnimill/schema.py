@@ -141,7 +141,7 @@ class Annotation:
     """A label on an image. box: y1, x1, y2, x2 and points: y, x, … as shares of the image's height and width.
 
     kind: what it marks: box, points, region (a mask, whose box, points and label are what asks for it), keypoints (of
-        a person), cuboid (a box in space), values (numbers).
+        a person), cuboid (a box in space), values (numbers), table_steps (what is done on a table).
     role: of the text that it becomes (boxes, region, subject, object, track, keypoints, cuboids, action, …); None: the
         one that goes with its kind: boxes, points, region, keypoints, cuboids, values.
     item: which of the example's questions, objects or regions it belongs to; a region without one is one of its own.
@@ -150,7 +150,8 @@ class Annotation:
         inside. score: how good its maker thinks it is, 0..1.
     values: keypoints: y, x (shares), COCO visibility of each of the 17 parts. cuboid: centre x, y, z and size w, h, l
         in metres, rotation (9, row by row, object to camera), focal length, principal point x, y (pixels of the
-        image). values: any numbers, each within `low` … `high`.
+        image). values: any numbers, each within `low` … `high`. table_steps: of every step x, y (metres) and turn
+        (degrees) of where it begins and ends; the label is what is done: pick or push.
     """
 
     kind: str

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import numpy as np
 from pydantic import model_validator
 
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Source
-from omnimill.pipelines.decoders.audio import audio_windows
+from omnimill.pipelines.decoders.audio import AudioFacts, audio_windows, decode_clip, flac_clip
 from omnimill.pipelines.decoders.probe import TrackChoice
+from omnimill.pipelines.decoders.sound import SAMPLE_RATE, to_int16
 from omnimill.pipelines.isolation import isolated
 from omnimill.pipelines.sources.examples import make_example
-from omnimill.pipelines.sources.media import NO_WORDS, MediaSource, SegmentSettings, Words, meta_of, texts_of
-from omnimill.schema import Example, Provenance
+from omnimill.pipelines.sources.media import NO_WORDS, MediaSource, Segment, SegmentSettings, Words, meta_of, texts_of
+from omnimill.schema import Audio, Example, Provenance
 
 AUDIO_FILES = tuple(
     f"**/*.{ending}"
@@ -24,10 +26,20 @@ AUDIO_FILES = tuple(
 )  # fmt: skip
 
 
-class AudioFilesSource(SegmentSettings, MediaSource):
+class AudioSettings(SegmentSettings):
+    """How recordings are cut up.
+
+    segments: windows of `segment_seconds` on a ``grid``, one after another, or ``equal``: `segments_per_example`
+        windows, evenly spaced over the whole recording (Unified-IO 2, section D.9); a short recording is one.
+    """
+
+    segments: Literal["grid", "equal"] = "grid"
+
+
+class AudioFilesSource(AudioSettings, MediaSource):
     """Audio files by globs, with the transcripts and captions beside them; a unit is `files_per_unit` files."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     type: Literal["audio_files"]
     include: tuple[str, ...] = AUDIO_FILES
@@ -49,10 +61,33 @@ def audio_examples(
     unit: Unit,
     key: str,
     provenance: Provenance,
-    settings: SegmentSettings,
+    settings: AudioSettings,
     words: Words = NO_WORDS,
 ) -> list[Example]:
-    """The examples of an audio file: runs of consecutive windows, in order, without overlap.
+    """The examples of an audio file: runs of consecutive windows without overlap, or windows spaced evenly over it.
+
+    Raises:
+        BadRecord: ``audio_*``, see :func:`~omnimill.pipelines.decoders.audio.audio_windows`.
+    """
+    facts, clips, segments = recording_windows(path, settings)
+    examples = []
+    for first in range(0, len(clips), settings.segments_per_example):
+        run = clips[first : first + settings.segments_per_example]
+        own = segments[first : first + len(run)]
+        shown = settings.shown(len(run))
+        text = texts_of(words, None, own, [{"audio": shown.index(index)} for index in range(len(run))])
+        meta = meta_of(words, None, own)
+        meta.scores["source_sample_rate"] = float(facts.sample_rate)
+        examples.append(
+            make_example(
+                source, unit, f"{key}#{first}", provenance, text=text, audio=[run[i] for i in shown], meta=meta
+            )
+        )
+    return examples
+
+
+def recording_windows(path: str, settings: AudioSettings) -> tuple[AudioFacts, list[Audio], list[Segment]]:
+    """The windows of a recording in the order of time, and where they lie in it.
 
     Raises:
         BadRecord: ``audio_*``, see :func:`~omnimill.pipelines.decoders.audio.audio_windows`.
@@ -63,12 +98,21 @@ def audio_examples(
     facts, clips = isolated("audio", timeout, audio_windows, path, length, settings.limits(), timeout, choice)
     end = min(facts.seconds, len(clips) * length) if facts.seconds else len(clips) * length
     segments = [(number * length, min((number + 1) * length, end)) for number in range(len(clips))]
-    examples = []
-    for first in range(0, len(clips), settings.segments_per_example):
-        run = clips[first : first + settings.segments_per_example]
-        own = segments[first : first + len(run)]
-        text = texts_of(words, None, own, [{"audio": index} for index in range(len(run))])
-        meta = meta_of(words, None, own)
-        meta.scores["source_sample_rate"] = float(facts.sample_rate)
-        examples.append(make_example(source, unit, f"{key}#{first}", provenance, text=text, audio=run, meta=meta))
-    return examples
+    if settings.segments == "equal":
+        clips, segments = _spread(clips, settings)
+    return facts, clips, segments
+
+
+def _spread(clips: list[Audio], settings: AudioSettings) -> tuple[list[Audio], list[Segment]]:
+    """Windows in the middles of equal parts of a recording, cut anew from consecutive ones."""
+    sound = np.concatenate([decode_clip(clip) for clip in clips])
+    size = round(settings.segment_seconds * SAMPLE_RATE)
+    count = settings.segments_per_example if len(sound) > size else 1
+    spread, segments = [], []
+    for number in range(count):
+        middle = (number + 0.5) * len(sound) / count
+        start = round(min(max(middle - size / 2, 0), max(len(sound) - size, 0)))
+        piece = sound[start : start + size]
+        spread.append(flac_clip(to_int16(piece), start))
+        segments.append((start / SAMPLE_RATE, (start + len(piece)) / SAMPLE_RATE))
+    return spread, segments

@@ -18,9 +18,8 @@ from omnimill.pipelines.decoders.sniff import HEAD_BYTES, Content, claimed_mediu
 from omnimill.pipelines.decoders.text import html_text, plain_text
 from omnimill.pipelines.decoders.transcripts import parse_transcript, transcript_form
 from omnimill.pipelines.sources.assets3d import ViewSettings, asset_examples, attachment_inputs
-from omnimill.pipelines.sources.audio_files import audio_examples
+from omnimill.pipelines.sources.audio_files import AudioSettings, audio_examples
 from omnimill.pipelines.sources.examples import make_example, name_tags
-from omnimill.pipelines.sources.media import SegmentSettings
 from omnimill.pipelines.sources.video import VideoSettings, video_examples
 from omnimill.schema import Example, Provenance, Text
 
@@ -52,7 +51,7 @@ class FilesSource(Source):
     max_text_bytes: int = Field(4 << 20, gt=0)
     max_file_bytes: int = Field(16 << 30, gt=0)
     images: ImageSettings = ImageSettings()
-    audio: SegmentSettings = SegmentSettings()
+    audio: AudioSettings = AudioSettings()
     video: VideoSettings = VideoSettings()
     mesh: ViewSettings = ViewSettings()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,7 +18,8 @@ from omnimill.pipelines.decoders.probe import MediaLimits
 from omnimill.pipelines.decoders.text import utf8
 from omnimill.pipelines.decoders.transcripts import MAX_BYTES, align, parse_transcript, transcript_form
 from omnimill.pipelines.sources.sidecars import SidecarSource
-from omnimill.pipelines.sources.tables import Note, Table, TableSettings, open_table, table_files, usable
+from omnimill.pipelines.sources.table_notes import Note, TableSettings, usable
+from omnimill.pipelines.sources.tables import Table, open_table, table_files
 from omnimill.schema import Example, Meta, Provenance, Text
 from omnimill.segments import segment_count
 
@@ -33,6 +35,8 @@ class SegmentSettings(Config):
     segment_seconds: length of a segment; 4.08 s of sound is one spectrogram of 256 frames.
     segments_per_example: consecutive segments in one example, the last run of a recording may be shorter; of the
         default 5, four are history and the fifth is current (uio2-facts: at most four history elements).
+    current: which segment of an example comes last in its lists, and so is the one that a task looks at: the ``last``
+        in time, or the ``middle`` one (Unified-IO 2 for questions about films, section D.7, and for actions).
     audio_stream: which stream of sound is read, counted from 0; the best one when None.
     max_seconds, max_streams, max_channels: of the file, by its header and by what comes.
     timeout_seconds: what decoding may take beyond the length of the recording itself.
@@ -40,11 +44,19 @@ class SegmentSettings(Config):
 
     segment_seconds: float = Field(SEGMENT_SECONDS, ge=0.5, le=60)
     segments_per_example: int = Field(5, ge=1, le=64)
+    current: Literal["last", "middle"] = "last"
     audio_stream: int | None = Field(None, ge=0)
     max_seconds: float = Field(4 * 3600.0, gt=0)
     max_streams: int = Field(64, ge=1)
     max_channels: int = Field(64, ge=1)
     timeout_seconds: float = Field(120.0, gt=0)
+
+    def shown(self, count: int) -> list[int]:
+        """The order in which an example of so many segments lists them."""
+        order = list(range(count))
+        if self.current == "middle":
+            order.append(order.pop(count // 2))
+        return order
 
     def limits(self) -> MediaLimits:
         return MediaLimits(seconds=self.max_seconds, streams=self.max_streams, channels=self.max_channels)
@@ -137,26 +149,48 @@ def segments_between(start: float, end: float, length: float) -> list[Segment]:
     return [(start + number * length, min(start + (number + 1) * length, end)) for number in range(count)]
 
 
+def equal_segments(start: float, end: float, count: int) -> list[Segment]:
+    """A stretch in `count` equal segments."""
+    edges = [start + (end - start) * number / count for number in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def heard(segment: Segment, seconds: float) -> Segment:
+    """The part of a segment whose sound is kept: the middle `seconds` of a longer one."""
+    over = max(segment[1] - segment[0] - seconds, 0.0) / 2
+    return segment[0] + over, segment[1] - over
+
+
 def texts_of(
     words: Words, note: Note | None, segments: Sequence[Segment], places: Sequence[dict[str, int]]
 ) -> list[Text]:
-    """The text of a run of segments: captions and labels of the whole and of its span, then what is said and noted.
+    """The text of a run of segments: what a table says of the whole and of its span, then what is said and noted.
 
     Args:
         note: the row of the table that this run was cut by. places: per segment the indices of its first image and of
             its clip.
     """
     whole = [own for own in words.notes if own.start is None]
-    captions = [words.caption, *(own.caption for own in whole), note and note.caption]
-    labels = [label for own in (*whole, *([note] if note else [])) for label in own.labels]
-    texts = [Text(role="caption", text=caption) for caption in captions if caption]
-    texts += [Text(role="label", text=label) for label in dict.fromkeys(labels)]
+    about = (*whole, *([note] if note else []))
+    captions = [*([words.caption] if words.caption else []), *(caption for own in about for caption in own.captions)]
+    texts = [Text(role="caption", text=caption) for caption in captions]
+    texts += [Text(role="label", text=label) for label in dict.fromkeys(label for own in about for label in own.labels)]
+    texts += _asked(about)
     for passage, place in zip(align(words.cues, segments), places, strict=True):
         if passage is not None:
             texts.append(Text(role="transcript", text=passage.text, start=passage.start, end=passage.end, **place))
     if not words.cut:
         texts += _noted(words.notes, segments, places)
     return texts
+
+
+def _asked(notes: Sequence[Note]) -> Iterator[Text]:
+    """Questions with their answers, an item each."""
+    asked = [pair for note in notes for pair in note.questions]
+    for item, (question, answers) in enumerate(asked):
+        yield Text(role="question", text=question, item=item)
+        for answer in answers:
+            yield Text(role="answer", text=answer, item=item)
 
 
 def _noted(notes: Sequence[Note], segments: Sequence[Segment], places: Sequence[dict[str, int]]) -> Iterator[Text]:
@@ -166,10 +200,9 @@ def _noted(notes: Sequence[Note], segments: Sequence[Segment], places: Sequence[
         moment = start if note.end is None else (start + note.end) / 2
         for (begin, end), place in zip(segments, places, strict=True):
             if begin <= moment < end:
-                said = [("caption", note.caption), *(("label", label) for label in note.labels)]
-                for role, text in said:
-                    if text:
-                        yield Text(role=role, text=text, start=start, end=note.end, **place)
+                said = [("caption", caption) for caption in note.captions]
+                for role, text in (*said, *(("label", label) for label in note.labels)):
+                    yield Text(role=role, text=text, start=start, end=note.end, **place)
 
 
 def meta_of(words: Words, note: Note | None, segments: Sequence[Segment], others: Sequence[str] = ()) -> Meta:

@@ -25,11 +25,13 @@ from omnimill.pipelines.sources.media import (
     Segment,
     SegmentSettings,
     Words,
+    equal_segments,
+    heard,
     meta_of,
     segments_between,
     texts_of,
 )
-from omnimill.pipelines.sources.tables import Note
+from omnimill.pipelines.sources.table_notes import Note
 from omnimill.schema import Audio, Example, Image, Provenance, Video
 
 VIDEO_FILES = tuple(
@@ -46,14 +48,15 @@ class VideoSettings(SegmentSettings):
 
     segments: on a ``grid`` of `segment_seconds` from the start (of the film, or of each span of a table), or anew at
         every cut between ``shots``; a shot shorter than a segment is a segment, and the score ``shots`` is the number
-        of shots in a run. shots: what a cut is.
+        of shots in a run; or ``equal``: the film, or each span, in `segments_per_example` equal ones, of whose sound
+        the middle `segment_seconds` are kept. shots: what a cut is.
     frames_per_segment: at the middles of as many equal parts of each segment. frames_per_second: instead, at the
         middles of periods of that length from the start.
     max_side: longer side of stored frames in pixels. max_pixels: of the video's own frames.
     video_stream: which stream of pictures is read, counted from 0; the one with most pixels when None.
     """
 
-    segments: Literal["grid", "shots"] = "grid"
+    segments: Literal["grid", "shots", "equal"] = "grid"
     shots: ShotSettings = ShotSettings()
     frames_per_segment: int = Field(1, ge=1, le=64)
     frames_per_second: float | None = Field(None, gt=0, le=60)
@@ -68,7 +71,7 @@ class VideoSettings(SegmentSettings):
 class VideoSource(VideoSettings, MediaSource):
     """Videos by globs, with the transcripts and captions beside them; a unit is a video."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     type: Literal["video"]
     include: tuple[str, ...] = VIDEO_FILES
@@ -126,7 +129,7 @@ def video_examples(
     number = 0
     for piece, sound in zip(pieces, sounds, strict=True):
         for run in _runs(piece, settings.segments_per_example):
-            images, audio, places = _media(piece, run, frames, sound)
+            images, audio, places = _media(piece, run, frames, sound, settings)
             own = piece.segments[run.start : run.stop]
             example = make_example(
                 source,
@@ -136,7 +139,7 @@ def video_examples(
                 text=texts_of(words, piece.note, own, places),
                 images=images,
                 audio=audio,
-                video=_video(provenance, info.video, film, settings, number, len(run)),
+                video=_video(provenance, info.video, film, own[0], settings, number, len(run)),
                 meta=meta_of(words, piece.note, own, info.others),
             )
             if settings.segments == "shots":
@@ -206,6 +209,11 @@ def _stretches(pieces: Sequence[_Piece]) -> tuple[tuple[float, float], ...]:
 def _cut(pieces: Sequence[_Piece], cuts: Sequence[float], settings: VideoSettings) -> None:
     """Give pieces their segments, anew at every cut, and the times of their frames."""
     for piece in pieces:
+        if settings.segments == "equal":
+            piece.segments = equal_segments(piece.start, piece.end, settings.segments_per_example)
+            piece.shots = [0] * len(piece.segments)
+            piece.times = [list(_middles(own, own[1] - own[0], settings.frames_per_segment)) for own in piece.segments]
+            continue
         marks = [piece.start, *(cut for cut in cuts if piece.start < cut < piece.end), piece.end]
         steady = None if settings.frames_per_second is None else _steady(piece, settings.frames_per_second)
         for shot, (start, end) in enumerate(pairwise(marks)):
@@ -246,28 +254,39 @@ def _runs(piece: _Piece, size: int) -> Iterator[range]:
 
 
 def _media(
-    piece: _Piece, run: range, frames: dict[float | None, Image], sound: Sound
+    piece: _Piece, run: range, frames: dict[float | None, Image], sound: Sound, settings: VideoSettings
 ) -> tuple[list[Image], list[Audio], list[dict[str, int]]]:
     """The frames and clips of a run, and per segment the indices of its first frame and of its clip."""
     images: list[Image] = []
     audio: list[Audio] = []
-    places: list[dict[str, int]] = []
-    for number in run:
-        own = [frames[time] for time in piece.times[number] if time in frames]
-        places.append({"image": len(images)} if own else {})
+    places: list[dict[str, int]] = [{} for _ in run]
+    for place in settings.shown(len(run)):
+        own = [frames[time] for time in piece.times[run[place]] if time in frames]
+        if own:
+            places[place]["image"] = len(images)
         images.extend(own)
-        start, end = (round(time * SAMPLE_RATE) for time in piece.segments[number])
+        kept = piece.segments[run[place]]
+        if settings.segments == "equal":
+            kept = heard(kept, settings.segment_seconds)
+        start, end = (round(time * SAMPLE_RATE) for time in kept)
         samples = sound.cut(start, end)
         if len(samples) >= MIN_SECONDS * SAMPLE_RATE:
-            places[-1]["audio"] = len(audio)
+            places[place]["audio"] = len(audio)
             audio.append(flac_clip(samples, start))
     return images, audio, places
 
 
 def _video(
-    provenance: Provenance, track: VideoTrack, film: Film, settings: VideoSettings, first: int, count: int
+    provenance: Provenance,
+    track: VideoTrack,
+    film: Film,
+    segment: Segment,
+    settings: VideoSettings,
+    first: int,
+    count: int,
 ) -> Video:
     """Facts of the film, its size the way it is shown."""
+    seconds = segment[1] - segment[0] if settings.segments == "equal" else settings.segment_seconds
     return Video(
         uri=provenance.uri,
         digest=provenance.digest,
@@ -275,7 +294,7 @@ def _video(
         height=film.height,
         seconds=track.seconds,
         frame_rate=track.frame_rate,
-        segment_seconds=settings.segment_seconds,
+        segment_seconds=seconds,
         first_segment=first,
         segments=count,
     )

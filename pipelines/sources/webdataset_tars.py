@@ -19,9 +19,9 @@ from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.decoders.sniff import HEAD_BYTES, claimed_medium, sniff
 from omnimill.pipelines.decoders.tars import Member, gunzip, read_members
 from omnimill.pipelines.decoders.text import parse_json, plain_text, text_value
-from omnimill.pipelines.sources.audio_files import audio_examples
+from omnimill.pipelines.sources.audio_files import AudioSettings, audio_examples
 from omnimill.pipelines.sources.examples import make_example, name_tags, refusal
-from omnimill.pipelines.sources.media import SegmentSettings, Words
+from omnimill.pipelines.sources.media import Words
 from omnimill.pipelines.sources.video import VideoSettings, video_examples
 from omnimill.schema import Example, Image, Provenance, Text
 
@@ -70,7 +70,7 @@ class WebDatasetSource(Source):
     ignore: tuple[str, ...] = ()
     max_member_bytes: int = Field(256 << 20, gt=0)
     images: ImageSettings = ImageSettings()
-    audio: SegmentSettings = SegmentSettings()
+    audio: AudioSettings = AudioSettings()
     video: VideoSettings = VideoSettings()
 
     def units(self) -> Iterator[Unit]:

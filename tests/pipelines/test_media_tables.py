@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from omnimill.errors import BadRecord, ConfigError
 from omnimill.pipelines.sources.audio_files import AudioFilesSource
-from omnimill.pipelines.sources.tables import Note, TableSettings, open_table, table_files, usable
+from omnimill.pipelines.sources.table_notes import Note, TableSettings, usable
+from omnimill.pipelines.sources.tables import open_table, table_files
 from omnimill.schema import Example
 
 ROWS = [
@@ -67,11 +68,11 @@ def test_every_form_says_the_same(form: str, tmp_path: Path) -> None:
         path.write_text(text)
     table = _settings(path.name, **more)
     assert _about(table, tmp_path, "deep/films/a.mp4") == [
-        Note(1.5, 3.5, "one, two", tags=(("mark", "x"),)),
-        Note(4.0, 5.0, "four", tags=(("mark", "y"),)),
+        Note(1.5, 3.5, ("one, two",), tags=(("mark", "x"),)),
+        Note(4.0, 5.0, ("four",), tags=(("mark", "y"),)),
     ]
     assert _about(table, tmp_path, "films/b.x.mp4") == []
-    assert _about(table, tmp_path, "films/b") == [Note(0.0, 2.0, "three")]
+    assert _about(table, tmp_path, "films/b") == [Note(0.0, 2.0, ("three",))]
     assert _about(table, tmp_path, "a.mp4") == []
 
 
@@ -92,7 +93,7 @@ def test_rows_inside_objects(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps({"videos": told, "date": "today"}))
     fixed = {"files": ["t.json"], "file": "{film}", "rows": "videos.{film}.{pass}.told.*", "start": "sec"}
     table = TableSettings.model_validate({**fixed, "caption": "text", "tags": {"pass": "pass"}})
-    assert _about(table, tmp_path, "f.mp4") == [Note(7.0, None, "opens", tags=(("pass", "pass_1"),))]
+    assert _about(table, tmp_path, "f.mp4") == [Note(7.0, None, ("opens",), tags=(("pass", "pass_1"),))]
 
 
 def test_numbers_are_formatted_and_labels_named(tmp_path: Path) -> None:
@@ -148,8 +149,8 @@ def test_a_recording_finds_its_rows_and_no_others(keys: list[str], asked: list[s
         (Path(folder) / "t.jsonl").write_text("".join(lines))
         table = TableSettings.model_validate({"files": ["t.jsonl"], "file": "{id}", "caption": "n"})
         for key in {*keys, *asked}:
-            found = [note.caption for note in _about(table, Path(folder), f"x/{key}.mp4")]
-            assert found == [str(number) for number, other in enumerate(keys) if other == key]
+            found = [note.captions for note in _about(table, Path(folder), f"x/{key}.mp4")]
+            assert found == [(str(number),) for number, other in enumerate(keys) if other == key]
 
 
 def test_a_changed_row_changes_the_inputs_of_its_recording_only(
