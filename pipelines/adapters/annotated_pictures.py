@@ -2,8 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from blake3 import blake3
+
+from omnimill.errors import RecordDropped
+from omnimill.infra import storage
+from omnimill.infra.dataset import Unit
+from omnimill.pipelines import files
 from omnimill.pipelines.adapters.annotated_media import AnnotatedMedia
-from omnimill.pipelines.decoders.images import ImageSettings
+from omnimill.pipelines.adapters.annotation_index import Said
+from omnimill.pipelines.decoders.images import ImageSettings, decode_image
+from omnimill.pipelines.sources.examples import make_example
+from omnimill.schema import Annotation, Example, Image, Meta, Provenance, Text
+
+
+@dataclass
+class Described:
+    """What an example says of its pictures, and the next item that is free."""
+
+    text: list[Text] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    items: int = 0
+
+    def item(self) -> int:
+        """A new item's number."""
+        self.items += 1
+        return self.items - 1
+
+    def say(self, role: str, text: str, item: int | None = None, image: int | None = 0) -> None:
+        """Add a text; one of blanks alone says nothing."""
+        if text := text.strip():
+            self.text.append(Text(role=role, text=text, item=item, image=image))
 
 
 class AnnotatedPictures(AnnotatedMedia):
@@ -15,3 +48,26 @@ class AnnotatedPictures(AnnotatedMedia):
 
     pictures: str | None = None
     images: ImageSettings = ImageSettings()
+
+    def described(self, key: str, images: Sequence[Image], said: Said, common: Said) -> Described:
+        """What is said of the pictures; raises BadRecord and RecordDropped."""
+        raise NotImplementedError
+
+    def folder(self, *default: str) -> str:
+        """The folder of the pictures; `default`: its parts below `path`."""
+        return self.pictures or storage.join(self.path, *default)
+
+    def loaded(self, url: str) -> tuple[tuple[str, bytes], str]:
+        """The URL and bytes of a picture, and their digest."""
+        data = files.read_file(url, self.images.max_bytes)
+        return (url, data), blake3(data).hexdigest()
+
+    def example(
+        self, unit: Unit, key: str, provenance: Provenance, media: Sequence[Any], said: Said, common: Said
+    ) -> Sequence[Example]:
+        pictures = [decode_image(data, self.images, url) for url, data in media]
+        found = self.described(key, pictures, said, common)
+        if not found.text and not found.annotations:
+            raise RecordDropped("no_annotations")
+        columns = {"text": found.text, "annotations": found.annotations, "meta": Meta(tags=found.tags)}
+        return [make_example(self, unit, key, provenance, images=pictures, **columns)]
