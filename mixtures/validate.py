@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from omnimill.config import Location, key_lines
+from omnimill.config import allowed
 from omnimill.errors import ConfigError
 from omnimill.infra.dataset import Dataset, Manifest
 from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.loading import read_mixture
+from omnimill.mixtures.resolve import Fault
 from omnimill.mixtures.rows import TaskRows, scan, shard_lengths
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong. where: keys and list indices that lead to it in the mixture's file."""
-
-    where: Location
-    message: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ def faults(manifest: Manifest, rows: Sequence[TaskRows], root: str) -> list[Faul
     for number, task_rows in enumerate(rows):
         for place, source in enumerate(task_rows.task.sources):
             if source not in sources:
-                message = f"unknown source; found {source!r}; {_allowed(source, sources)}"
+                message = f"unknown source; found {source!r}; {allowed(source, sources)}"
             elif not task_rows.sizes.get(source):
                 message = _why_none(manifest, task_rows, source, root)
             else:
@@ -73,19 +66,16 @@ def faults(manifest: Manifest, rows: Sequence[TaskRows], root: str) -> list[Faul
 
 def describe(found: Sequence[Fault], path: str | Path | None) -> list[str]:
     """Messages as ``file:line: key: what is wrong``; without a file, key and message."""
-    lines = key_lines(path) if path is not None else {}
-    messages = []
-    for fault in found:
-        key = ".".join(map(str, fault.where))
-        messages.append(f"{path}:{lines[fault.where]}: {key}: {fault.message}" if lines else f"{key}: {fault.message}")
-    return messages
+    if path is not None:
+        return read_mixture(path).describe(found)
+    return [f"{'.'.join(map(str, fault.where))}: {fault.message}" for fault in found]
 
 
 def _why_none(manifest: Manifest, rows: TaskRows, source: str, root: str) -> str:
     roles = _roles(manifest, source, root)
     unknown = sorted(rows.task.roles - roles)
     if unknown and roles:
-        return f"source {source!r} has no text of role {unknown[0]!r}; {_allowed(unknown[0], sorted(roles))}"
+        return f"source {source!r} has no text of role {unknown[0]!r}; {allowed(unknown[0], sorted(roles))}"
     return f"no row has everything that the task needs; {rows.describe_source(source)}"
 
 
@@ -98,8 +88,3 @@ def _roles(manifest: Manifest, source: str, root: str) -> set[str]:
             segments = shard_lengths(dataset.shard_url(shard)).explode("text_roles", "text_lengths")
             found |= set(segments.filter(pl.col("text_lengths") > 0)["text_roles"].unique())
     return found
-
-
-def _allowed(found: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(found, allowed, n=1)
-    return f"allowed: {', '.join(allowed)}" + (f"; did you mean {near[0]!r}?" if near else "")

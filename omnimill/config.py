@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -21,6 +22,8 @@ from omnimill.errors import ConfigError
 
 M = TypeVar("M", bound="Config")
 Location = tuple[str | int, ...]
+# Where each key and list item of a configuration stands, as ``file:line``; () is the whole.
+Places = Mapping[Location, str]
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -55,24 +58,30 @@ def load_config(path: str | Path, model: type[M], *, expand: bool = True) -> M:
         ConfigError: the file is missing, is not YAML, or does not fit the model. The message lists every fault
             as ``file:line: key: what is wrong; found …; allowed …``.
     """
-    data, lines = _parse(path, expand=expand)
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_describe(error, model, lines, path))) from None
+    return check(*read_yaml(path, expand=expand), model)
 
 
-def key_lines(path: str | Path) -> dict[Location, int]:
-    """The line of every key and list item of a YAML file, for faults that only show when the data are looked at.
+def check(data: Mapping[str, Any], places: Places, model: type[M]) -> M:
+    """Values that were read from one or more files, as `model`.
+
+    Args:
+        places: of every key and list item of `data`.
 
     Raises:
         ConfigError: as :func:`load_config`.
     """
-    return _parse(path)[1]
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(error, model, places))) from None
 
 
-def _parse(path: str | Path, *, expand: bool = True) -> tuple[dict[str, Any], dict[Location, int]]:
-    """A YAML file's values, and the line of each."""
+def read_yaml(path: str | Path, *, expand: bool = True) -> tuple[dict[str, Any], Places]:
+    """A YAML file's values, and the place of each.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is no mapping.
+    """
     text = _read(path)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -84,7 +93,7 @@ def _parse(path: str | Path, *, expand: bool = True) -> tuple[dict[str, Any], di
     data = _construct(root, (), lines, path, expand=expand) if root is not None else {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: expected a mapping of keys, found {type(data).__name__}")
-    return data, lines
+    return data, {where: f"{path}:{line}" for where, line in lines.items()}
 
 
 def _read(path: str | Path) -> str:
@@ -125,26 +134,26 @@ def _expand(value: str, line: int, path: str | Path) -> str:
     return _VARIABLE.sub(substitute, value)
 
 
-def _describe(error: ValidationError, model: type[Config], lines: dict[Location, int], path: str | Path) -> list[str]:
+def _describe(error: ValidationError, model: type[Config], places: Places) -> list[str]:
     messages = []
     for fault in error.errors():
         where = tuple(fault["loc"])
         # Members of a union add their own names to the location; the keys that are in the file say where it is.
         known: Location = ()
         for part in where:
-            known = (*known, part) if (*known, part) in lines else known
+            known = (*known, part) if (*known, part) in places else known
         context = fault.get("ctx", {})
         tag = str(context.get("discriminator", "")).strip("'")
         missing = where[-1:] if fault["type"] == "missing" else (tag,) if fault["type"] == "union_tag_not_found" else ()
-        if (*known, tag) in lines:
+        if (*known, tag) in places:
             known = (*known, tag)
         key = ".".join(str(part) for part in (*known, *missing)) or "(top level)"
-        text = f"{path}:{lines[known]}: {key}: "
+        text = f"{places[known]}: {key}: "
         if fault["type"] == "extra_forbidden":
-            text += "unknown key" + _choices(str(where[-1]), _keys_at(model, where[:-1], lines))
+            text += "unknown key; " + allowed(str(where[-1]), _keys_at(model, where[:-1], places))
         elif fault["type"] == "union_tag_invalid":
             expected = [name.strip(" '") for name in str(context["expected_tags"]).split(",")]
-            text += f"unknown {tag}; found {context['tag']!r}" + _choices(str(context["tag"]), expected)
+            text += f"unknown {tag}; found {context['tag']!r}; " + allowed(str(context["tag"]), expected)
         elif missing:
             text += "required key is missing"
         else:
@@ -154,16 +163,17 @@ def _describe(error: ValidationError, model: type[Config], lines: dict[Location,
     return messages
 
 
-def _choices(found: str, allowed: list[str]) -> str:
-    near = difflib.get_close_matches(found, allowed, n=1)
-    return f"; allowed: {', '.join(allowed)}" + (f"; did you mean {near[0]!r}?" if near else "")
+def allowed(found: str, choices: Sequence[str]) -> str:
+    """What a message says after a name that is not among the allowed ones."""
+    near = difflib.get_close_matches(found, choices, n=1)
+    return f"allowed: {', '.join(choices)}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _shorten(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def _keys_at(model: type[BaseModel], where: Location, lines: dict[Location, int]) -> list[str]:
+def _keys_at(model: type[BaseModel], where: Location, places: Places) -> list[str]:
     """The keys that a nested model allows, at a location with optionals, lists, dicts and members of unions."""
     candidates = [model]
     known: Location = ()
@@ -171,7 +181,7 @@ def _keys_at(model: type[BaseModel], where: Location, lines: dict[Location, int]
     for part in where:
         tagged = [kind for kind in candidates if part in _tags(kind)]
         fields = [kind.model_fields[str(part)].annotation for kind in candidates if part in kind.model_fields]
-        if (*known, part) in lines:
+        if (*known, part) in places:
             known = (*known, part)
             beside = set()
         elif fields:

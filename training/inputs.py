@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from omnimill.config import Config, load_config
+from omnimill.config import Config
 from omnimill.errors import ConfigError
 from omnimill.infra.dataset import Dataset
 from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.loading import load_mixture
 from omnimill.tokenizers.store import load_text
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
@@ -59,12 +60,12 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
         ConfigError: a setting does not fit the mixture, the dataset or another setting.
         OmnimillError: the dataset does not exist.
     """
-    mixture = load_config(config.mixture, Mixture)
+    mixture = load_mixture(config.mixture)
     digest, manifest = Dataset(root, mixture.datasets[0]).manifest()
     if manifest.kind != "tokens":
         raise ConfigError(
-            f"{config.mixture}: dataset {mixture.datasets[0]!r} under {root} holds {manifest.kind}; training needs tokens "
-            "(omnimill tokenize makes them)"
+            f"{config.mixture}: dataset {mixture.datasets[0]!r} under {root} holds {manifest.kind}; training needs "
+            "tokens (omnimill tokenize makes them)"
         )
     layout = TokenLayout.model_validate(manifest.attributes["layout"])
     backbone = config.backbone.resolve(layout)

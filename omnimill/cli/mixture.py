@@ -29,13 +29,12 @@ def show(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
 
     Example: omnimill mixture show mixtures/demo.yaml --root runs/demo
     """
-    from omnimill.config import load_config
     from omnimill.infra import storage
     from omnimill.infra.dataset import Dataset
-    from omnimill.mixtures.config import Mixture
+    from omnimill.mixtures.loading import load_mixture
     from omnimill.mixtures.rows import scan
 
-    mixture = load_config(file, Mixture)
+    mixture = load_mixture(file)
     dataset = Dataset(root, mixture.datasets[0])
     sizes: list[int | None] = [None] * len(mixture.tasks)
     if storage.exists(storage.join(dataset.url, "manifest.json")):
@@ -74,11 +73,10 @@ def validate(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
 
     Example: omnimill mixture validate mixtures/demo.yaml --root runs/demo
     """
-    from omnimill.config import load_config
-    from omnimill.mixtures.config import Mixture
+    from omnimill.mixtures.loading import load_mixture
     from omnimill.mixtures.validate import open_mixture
 
-    opened = open_mixture(load_config(file, Mixture), root, file)
+    opened = open_mixture(load_mixture(file), root, file)
     tasks = [
         {
             "name": rows.task.name,
@@ -117,12 +115,11 @@ def simulate(
     """
     from dataclasses import asdict
 
-    from omnimill.config import load_config
-    from omnimill.mixtures.config import Mixture
+    from omnimill.mixtures.loading import load_mixture
     from omnimill.mixtures.simulate import simulate as run
     from omnimill.mixtures.validate import open_mixture
 
-    opened = open_mixture(load_config(file, Mixture), root, file)
+    opened = open_mixture(load_mixture(file), root, file)
     result = run(opened.mixture, opened.rows, streams, draws)
     if json:
         print_json({"mixture": opened.mixture.content_digest(), "manifest": opened.digest, **asdict(result)})

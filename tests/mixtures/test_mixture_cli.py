@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from omnimill.cli.main import main
-from omnimill.config import load_config
 from omnimill.errors import ConfigError
-from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.loading import load_mixture
 
 Maker = Callable[..., Any]
 
@@ -188,7 +187,7 @@ def test_simulate_without_data_says_so(capsys: pytest.CaptureFixture[str], mixtu
 
 
 def test_the_demo_mixture_reads_and_writes_every_modality() -> None:
-    demo = load_config(Path(__file__).parents[2] / "mixtures" / "demo.yaml", Mixture)
+    demo = load_mixture(Path(__file__).parents[2] / "mixtures" / "demo.yaml")
     read = {modality for task in demo.tasks for modality in task.input_modalities}
     written = {modality for task in demo.tasks for modality in task.target_modalities}
     assert read == {"text", "sparse", "image", "image_history", "audio", "audio_history"}
@@ -200,4 +199,4 @@ def test_a_target_among_the_inputs_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(MIXTURE.replace("text:caption", "image"))
     with pytest.raises(ConfigError, match="target 'image' is among the inputs"):
-        load_config(path, Mixture)
+        load_mixture(path)
