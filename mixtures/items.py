@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from omnimill.mixtures.config import Task
-from omnimill.mixtures.rows import RowLengths
+
+if TYPE_CHECKING:
+    from omnimill.mixtures.rows import RowLengths
 
 
 @dataclass(frozen=True)
