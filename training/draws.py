@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from omnimill.errors import IntegrityError
-from omnimill.rng import UInt64s, digest64, subkey, subkey_many
+from omnimill.rng import Int64s, UInt64s, digest64, subkey, subkey_many
 
-# Hex digits of an id that enter the key.
-_DIGITS = 16
+# Hex digits of an id.
+_DIGITS = 32
 
 
 class Purpose(IntEnum):
@@ -50,49 +50,40 @@ def example_key(task: int, example_id: str, epoch: int) -> int:
     """The key of an example when it is seen for the `epoch`-th time; `task` is a :func:`task_key`.
 
     Raises:
-        IntegrityError: the id does not begin with 16 hex digits.
+        IntegrityError: the id is not one.
     """
-    try:
-        word = bytes.fromhex(example_id[:_DIGITS])
-    except ValueError:
-        word = b""
-    if len(word) != _DIGITS // 2:
-        raise _not_an_id(example_id)
-    return subkey(task, int.from_bytes(word, "big"), epoch)
+    words = id_words(pa.array([example_id]))
+    return subkey(task, int(words[0, 0]), epoch)
 
 
-def example_keys(task: int, words: UInt64s, epochs: UInt64s) -> UInt64s:
-    """:func:`example_key` of many examples; `words` are their :func:`id_words`."""
-    return subkey_many(task, words, epochs)
+def example_keys(task: int, ids: UInt64s, epochs: Int64s) -> UInt64s:
+    """:func:`example_key` of many examples; `ids` are their :func:`id_words`."""
+    return subkey_many(task, ids[:, 0], epochs.astype(np.uint64))
 
 
 def id_words(ids: pa.StringArray) -> UInt64s:
-    """The first 16 hex digits of every id as a number.
+    """Ids of n examples as numbers: uint64 [n, 2], the upper half first.
 
     Raises:
-        IntegrityError: an id does not begin with 16 hex digits.
+        IntegrityError: one is not what `omnimill.schema.example_id` makes, 32 hex digits.
     """
-    offsets = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset : ids.offset + len(ids) + 1].astype(np.int64)
     if not len(ids):
-        return np.empty(0, np.uint64)
-    short = np.flatnonzero(np.diff(offsets) < _DIGITS)
-    if len(short):
-        raise _not_an_id(ids[int(short[0])].as_py())
-    text = np.frombuffer(ids.buffers()[2], np.uint8)
-    digits = _VALUES[text[offsets[:-1, None] + np.arange(_DIGITS)]]
-    wrong = np.flatnonzero((digits > 15).any(axis=1))
-    if len(wrong):
-        raise _not_an_id(ids[int(wrong[0])].as_py())
+        return np.empty((0, 2), np.uint64)
+    offsets = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset : ids.offset + len(ids) + 1]
+    wrong = np.diff(offsets) != _DIGITS
+    if not wrong.any():
+        text = np.frombuffer(ids.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].reshape(-1, _DIGITS)
+        digits = _VALUES[text]
+        wrong = (digits == _NO_DIGIT).any(axis=1)
+    if wrong.any():
+        found = ids[int(wrong.argmax())].as_py()
+        raise IntegrityError(f"an example's id has {_DIGITS} hex digits in lower case; found {found!r}")
     pairs = (digits[:, 0::2] << 4) | digits[:, 1::2]
-    words: UInt64s = np.ascontiguousarray(pairs).view(">u8").reshape(-1).astype(np.uint64)
+    words: UInt64s = np.ascontiguousarray(pairs).view(">u8").astype(np.uint64)
     return words
 
 
-def _not_an_id(found: str) -> IntegrityError:
-    return IntegrityError(f"an example's id begins with {_DIGITS} hex digits; found {found!r}")
-
-
-# Value of every byte as a hex digit, 255 for bytes that are none.
-_VALUES = np.full(256, 255, np.uint8)
-for _value, _digit in enumerate(b"0123456789abcdef"):
-    _VALUES[_digit] = _VALUES[ord(chr(_digit).upper())] = _value
+# Value of every byte as a hex digit.
+_NO_DIGIT = 255
+_VALUES = np.full(256, _NO_DIGIT, np.uint8)
+_VALUES[list(b"0123456789abcdef")] = np.arange(16)
