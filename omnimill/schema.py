@@ -143,7 +143,7 @@ class Annotation:
     kind: what it marks: box, points, region (a mask, whose box, points and label are what asks for it), keypoints (of
         a person), cuboid (a box in space), values (numbers), table_steps (what is done on a table).
     role: of the text that it becomes (boxes, region, subject, object, track, keypoints, cuboids, action, …); None: the
-        one that goes with its kind: boxes, points, region, keypoints, cuboids, values.
+        one that goes with its kind: boxes, points, region, keypoints, cuboids, values, action.
     item: which of the example's questions, objects or regions it belongs to; a region without one is one of its own.
     form: how a box is written: one of `omnimill.tokenizers.box_variants`; None: as its four edges.
     mask: a PNG of one bit per pixel that covers the whole image, at the size that the image was annotated at; white

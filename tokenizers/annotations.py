@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from omnimill.errors import BadRecord
 from omnimill.locations import Range
 from omnimill.schema import Annotation, Example, Image
-from omnimill.tokenizers import box_variants, cuboids, keypoints, places
+from omnimill.tokenizers import box_variants, cuboids, embodied, keypoints, places
 from omnimill.tokenizers.places import Box, Frame
 from omnimill.tokenizers.segment import Segment, only_picture, picture, picture_marker
 from omnimill.tokenizers.store import Tokenizers
@@ -28,6 +28,7 @@ ROLES = {
     "keypoints": "keypoints",
     "cuboid": "cuboids",
     "values": "values",
+    "table_steps": "action",
 }
 TRACK = "track"
 
@@ -39,6 +40,7 @@ _CONTENT = {
     "keypoints": {"values"},
     "cuboid": {"box", "values"},
     "values": {"values"},
+    "table_steps": {"values"},
 }
 # Roles of segments in which the order of what is found means nothing.
 _UNORDERED = {"boxes", "cuboids"}
@@ -81,7 +83,8 @@ def annotation_segments(example: Example, tokenizers: Tokenizers) -> Iterator[Se
 
     Raises:
         BadRecord: as :func:`placed`; ``box_invalid``, ``box_inverted``, ``box_form_unknown``, ``values_range``,
-            ``keypoints_invalid``, ``cuboid_invalid``, ``number_not_finite`` and what the structures' modules raise.
+            ``keypoints_invalid``, ``cuboid_invalid``, ``table_steps_invalid``, ``number_not_finite`` and what the
+            structures' modules raise.
     """
     groups: dict[tuple[str, int | None, int | None], list[Placed]] = {}
     for one in placed(example):
@@ -169,6 +172,18 @@ def _values(annotation: Annotation, tokenizers: Tokenizers) -> list[int]:
     return tokenizers.numbers.write([values, annotation.label or ""], within)
 
 
+def _table_steps(annotation: Annotation, tokenizers: Tokenizers) -> list[int]:
+    values, kind = annotation.values or [], annotation.label
+    if kind not in embodied.TABLE_STEPS or not values or len(values) % 6:
+        raise BadRecord(
+            "table_steps_invalid",
+            f"{len(values)} numbers of {kind!r}; allowed: six for each step, {' or '.join(embodied.TABLE_STEPS)}",
+        )
+    poses = [embodied.TablePose(*pose) for pose in zip(*[iter(values)] * 3, strict=True)]
+    steps = [embodied.TableStep(kind, *both) for both in zip(poses[::2], poses[1::2], strict=True)]
+    return embodied.encode_table_steps(steps, tokenizers.numbers)
+
+
 _WRITERS: dict[str, Callable[[Annotation, Image, Tokenizers], list[int]]] = {
     "box": _box,
     "points": _points,
@@ -176,6 +191,7 @@ _WRITERS: dict[str, Callable[[Annotation, Image, Tokenizers], list[int]]] = {
     "keypoints": _keypoints,
     "cuboid": _cuboid,
     "values": lambda annotation, _, tokenizers: _values(annotation, tokenizers),
+    "table_steps": lambda annotation, _, tokenizers: _table_steps(annotation, tokenizers),
 }
 
 

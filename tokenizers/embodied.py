@@ -58,10 +58,14 @@ class TablePose(NamedTuple):
     rotation: float
 
 
+TableAction = Literal["pick", "push"]
+TABLE_STEPS: tuple[TableAction, ...] = get_args(TableAction)
+
+
 class TableStep(NamedTuple):
     """Something done on a table, from one pose to another: picked and placed, or pushed."""
 
-    kind: Literal["pick", "push"]
+    kind: TableAction
     start: TablePose
     end: TablePose
 
@@ -100,7 +104,7 @@ def decode_table_steps(ids: Sequence[int], numbers: NumberFormat) -> list[TableS
             raise _malformed(f"{(opening, start, end)} as step {number}")
         if towards != _TOWARDS[read[2]]:
             raise _malformed(f"{towards!r} after {read[2]}")
-        steps.append(TableStep(cast(Literal["pick", "push"], read[2]), TablePose(*start), TablePose(*end)))
+        steps.append(TableStep(cast(TableAction, read[2]), TablePose(*start), TablePose(*end)))
     return steps
 
 

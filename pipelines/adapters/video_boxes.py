@@ -30,7 +30,7 @@ from omnimill.schema import Annotation, Audio, Example, Meta, Provenance, Text
 _PROBE_SECONDS = 120.0
 _MAX_NAMES_BYTES = 1 << 20
 _NAME = re.compile(r'name:\s*"([^"]*)"')
-_NUMBER = re.compile(r"\bid:\s*(\d+)")
+_NUMBER = re.compile(r"(?:\b|_)id:\s*(\d+)")
 
 # The published tables have no header; the names of columns are ours.
 _COLUMNS = {

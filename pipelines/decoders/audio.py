@@ -42,7 +42,12 @@ class AudioFacts:
 
 
 def audio_windows(
-    path: str, segment: float, limits: MediaLimits, timeout: float, choice: TrackChoice = BEST_TRACKS
+    path: str,
+    segment: float,
+    limits: MediaLimits,
+    timeout: float,
+    choice: TrackChoice = BEST_TRACKS,
+    rest: bool = False,
 ) -> tuple[AudioFacts, list[Audio]]:
     """The windows of an audio file. Call it through :func:`~omnimill.pipelines.isolation.isolated`.
 
@@ -53,6 +58,7 @@ def audio_windows(
         path: local file.
         segment: seconds per window.
         timeout: seconds that ffmpeg may take.
+        rest: whether the last window is kept however short it is.
 
     Raises:
         BadRecord: ``audio_unreadable``, ``audio_no_stream``, ``audio_too_long``, ``audio_too_large``,
@@ -73,7 +79,8 @@ def audio_windows(
     if not clips:
         raise BadRecord("audio_empty", "no samples")
     seconds = sum(clip.samples for clip in clips) / SAMPLE_RATE
-    return replace(facts, seconds=facts.seconds or seconds), clips[: segment_count(seconds, segment)]
+    count = len(clips) if rest else segment_count(seconds, segment)
+    return replace(facts, seconds=facts.seconds or seconds), clips[:count]
 
 
 def track_clips(path: str, demuxer: str, track: AudioTrack, segment: float, count: int, timeout: float) -> list[Audio]:

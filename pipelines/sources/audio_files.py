@@ -95,11 +95,12 @@ def recording_windows(path: str, settings: AudioSettings) -> tuple[AudioFacts, l
     # Sound decodes hundreds of times faster than it plays; the longest recording allowed bounds the time.
     timeout = settings.timeout_seconds + settings.max_seconds / 20
     length, choice = settings.segment_seconds, TrackChoice(audio=settings.audio_stream)
-    facts, clips = isolated("audio", timeout, audio_windows, path, length, settings.limits(), timeout, choice)
+    limits, spread = settings.limits(), settings.segments == "equal"
+    facts, clips = isolated("audio", timeout, audio_windows, path, length, limits, timeout, choice, spread)
+    if spread:
+        return facts, *_spread(clips, settings)
     end = min(facts.seconds, len(clips) * length) if facts.seconds else len(clips) * length
     segments = [(number * length, min((number + 1) * length, end)) for number in range(len(clips))]
-    if settings.segments == "equal":
-        clips, segments = _spread(clips, settings)
     return facts, clips, segments
 
 

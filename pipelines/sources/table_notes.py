@@ -15,7 +15,7 @@ from omnimill.errors import BadRecord, ConfigError
 
 _FIELD = re.compile(r"\{([^{}:]+)(?::(0?\d*(?:\.\d+)?[fd]))?\}")
 _STAMP = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,9})?)")
-_INSIDE_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_BETWEEN_WORDS = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])")
 
 
 class Separated(Config):
@@ -67,7 +67,7 @@ class TableSettings(Separated):
     before: (length, gap): instead of the span itself the `length` seconds that end `gap` seconds before it.
     caption: columns; one that is a list gives several captions. url: a column.
     labels: a column, a list, or text with `label_separator`. label_strip: characters that are taken out of labels.
-        camel_labels: ``ApplyEyeMakeup`` is read as ``apply eye makeup``.
+        split_labels: ``ApplyEyeMakeup`` and ``apply_eye_makeup`` are read as ``apply eye makeup``.
     questions: about the recording.
     tags: columns by the name of the tag that they become.
     cut: only the spans from start to end are kept of a recording.
@@ -85,7 +85,7 @@ class TableSettings(Separated):
     labels: str | None = None
     label_separator: str = Field(",", min_length=1)
     label_strip: str = ""
-    camel_labels: bool = False
+    split_labels: bool = False
     label_names: LabelNames | None = None
     questions: QuestionColumns | None = None
     url: str | None = None
@@ -210,7 +210,7 @@ def _labels(settings: TableSettings, row: Mapping[str, Any], names: Mapping[str,
     # Blanks at the ends stand behind what is taken out: "['low', 'slow']".
     found = [part for part in (_text(_without(item, settings.label_strip)) for item in parts) if part]
     found = [names.get(label, label) for label in found]
-    return [_INSIDE_CAMEL.sub(" ", label).lower() for label in found] if settings.camel_labels else found
+    return [_BETWEEN_WORDS.sub(" ", label).lower() for label in found] if settings.split_labels else found
 
 
 def _without(value: Any, characters: str) -> Any:

@@ -121,7 +121,7 @@ def test_a_row_that_cannot_be_used_says_why(tmp_path: Path) -> None:
         ("t.json", "[[[", "no JSON"),
         ("t.parquet", "PAR1", "no Parquet"),
         ("t.csv", "name\nx\n", "no column 'id'; there are name"),
-        ("t.txt", "x", "a table is"),
+        ("t.xml", "x", "a table is"),
         ("other.csv", "", "no table t.csv"),
     ],
 )
