@@ -17,7 +17,7 @@ _CHUNK_MEDIA = 8
 
 @dataclass(frozen=True)
 class Chunk:
-    """rows: of the example shard, in order. media: pictures, clips and annotations of these.
+    """rows: of the example shard, in order. media: pictures, clips, annotations and targets of these.
 
     earlier: as many rows of an earlier token shard, those of the same examples; None when it has not all of them.
     """
@@ -66,6 +66,7 @@ def _chunk(rows: list[int], media: Sequence[int], earlier: pa.Table | None, firs
 
 
 def _media(table: pa.Table) -> list[int]:
-    """Pictures, clips and annotations of every example; reads none of them."""
-    counts = [pc.list_value_length(table.column(name)) for name in ("images", "audio", "annotations")]
-    return [int(a + b + c) for a, b, c in zip(*(column.to_pylist() for column in counts), strict=True)]
+    """Pictures, clips, annotations and targets of every example; reads none of them."""
+    parts = ("images", "audio", "annotations", "targets")
+    counts = [pc.list_value_length(table.column(name)).to_pylist() for name in parts]
+    return [sum(of_one) for of_one in zip(*counts, strict=True)]

@@ -11,16 +11,14 @@ over a smaller canvas a pixel takes the value of another one at most one canvas 
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, UnidentifiedImageError
 
 from omnimill.errors import BadRecord, ConfigError
-from omnimill.tokenizers.image import MAX_PIXELS, BoolArray, ByteArray, FloatArray, placement
+from omnimill.tokenizers.image import BoolArray, ByteArray, FloatArray, opened, placement
 from omnimill.tokenizers.image_geometry import nearest
 from omnimill.tokens import ImageLayout
 
@@ -50,11 +48,16 @@ def render_mask(png: bytes, height: int, width: int, layout: ImageLayout) -> Byt
         BadRecord: as :func:`decode_mask_png`; ``mask_shape_mismatch`` when it is not of the picture's shape.
     """
     mask = decode_mask_png(png)
-    rows, columns = mask.shape
+    check_shape("mask", mask.shape, height, width)
+    return onto_canvas(encode_mask(mask), height, width, layout.target_size)
+
+
+def check_shape(what: str, shape: tuple[int, ...], height: int, width: int) -> None:
+    """Raises BadRecord ``<what>_shape_mismatch`` unless a map [H, W, …] is its picture at some scale."""
+    rows, columns = shape[:2]
     # Scaled by any factor and rounded to pixels, sides a, b and h, w have |a w - b h| of at most a + b or h + w.
     if abs(rows * width - columns * height) > max(rows + columns, height + width):
-        raise BadRecord("mask_shape_mismatch", f"a mask of {columns} x {rows} on a picture of {width} x {height}")
-    return onto_canvas(encode_mask(mask), height, width, layout.target_size)
+        raise BadRecord(f"{what}_shape_mismatch", f"{columns} x {rows} on a picture of {width} x {height}")
 
 
 def decode_mask_png(png: bytes) -> BoolArray:
@@ -63,18 +66,10 @@ def decode_mask_png(png: bytes) -> BoolArray:
     Raises:
         BadRecord: ``mask_undecodable``, ``mask_too_large`` (more than `omnimill.tokenizers.image.MAX_PIXELS`).
     """
-    try:
-        with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                size = f"{picture.width} x {picture.height}"
-                raise BadRecord("mask_too_large", f"{size} pixels, allowed are {MAX_PIXELS:,}")
-            if picture.mode not in ("1", "L"):
-                raise BadRecord("mask_undecodable", f"pixels of mode {picture.mode}, wanted is one bit or one level")
-            return np.asarray(picture.convert("L"), np.uint8) >= 128
-    except UnidentifiedImageError:
-        raise BadRecord("mask_undecodable", f"{len(png)} bytes that are no PNG") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadRecord("mask_undecodable", f"{type(error).__name__}: {error}") from None
+    with opened(png, "mask", ("PNG",)) as picture:
+        if picture.mode not in ("1", "L"):
+            raise BadRecord("mask_undecodable", f"pixels of mode {picture.mode}, wanted is one bit or one level")
+        return np.asarray(picture.convert("L"), np.uint8) >= 128
 
 
 def encode_mask(mask: BoolArray) -> ByteArray:

@@ -7,6 +7,8 @@ aspect ratio kept, antialiased bilinear resize, zero padding around the centred 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import simplejpeg
@@ -72,19 +74,31 @@ def decode_rgb(data: bytes) -> ByteArray:
         pixels = _decode_plain_jpeg(data)
         if pixels is not None:
             return pixels
+    with opened(data) as picture:
+        upright = ImageOps.exif_transpose(picture)
+        if upright.has_transparency_data:
+            layer = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        return np.asarray(upright.convert("RGB"), np.uint8)
+
+
+@contextmanager
+def opened(data: bytes, what: str = "image", formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """A picture file whose header was read, for as long as its pixels are.
+
+    Raises:
+        BadRecord: ``<what>_undecodable``, also when its pixels turn out to be; ``<what>_too_large`` (more than
+            `MAX_PIXELS`).
+    """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            _check_pixels(picture.height, picture.width)
-            upright = ImageOps.exif_transpose(picture)
-            if upright.has_transparency_data:
-                layer = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            return np.asarray(upright.convert("RGB"), np.uint8)
+        with Image.open(io.BytesIO(data), formats=formats) as picture:
+            _check_pixels(picture.height, picture.width, what)
+            yield picture
     except UnidentifiedImageError:
         # Its own message holds an address, which differs from run to run.
-        raise BadRecord("image_undecodable", f"{len(data)} bytes that are neither of {', '.join(FORMATS)}") from None
+        raise BadRecord(f"{what}_undecodable", f"{len(data)} bytes that are no {' or '.join(formats)}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadRecord("image_undecodable", f"{type(error).__name__}: {error}") from None
+        raise BadRecord(f"{what}_undecodable", f"{type(error).__name__}: {error}") from None
 
 
 def _decode_plain_jpeg(data: bytes) -> ByteArray | None:
@@ -93,15 +107,15 @@ def _decode_plain_jpeg(data: bytes) -> ByteArray | None:
         height, width, colourspace, _ = simplejpeg.decode_jpeg_header(data)
         if colourspace not in ("YCbCr", "Gray", "RGB"):
             return None
-        _check_pixels(height, width)
+        _check_pixels(height, width, "image")
         return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
     except ValueError as error:
         raise BadRecord("image_undecodable", str(error)) from None
 
 
-def _check_pixels(height: int, width: int) -> None:
+def _check_pixels(height: int, width: int, what: str) -> None:
     if height * width > MAX_PIXELS:
-        raise BadRecord("image_too_large", f"{width} x {height} pixels, allowed are {MAX_PIXELS:,}")
+        raise BadRecord(f"{what}_too_large", f"{width} x {height} pixels, allowed are {MAX_PIXELS:,}")
 
 
 def encode_jpeg(rgb: ByteArray, quality: int = 95) -> bytes:

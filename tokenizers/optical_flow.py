@@ -10,9 +10,10 @@ program darkens it and loses how fast it was); so every colour of the wheel has 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from omnimill.tokenizers.dense import DoubleArray, as_map, positive, shares
 from omnimill.tokenizers.image import BoolArray, ByteArray, FloatArray
@@ -39,7 +40,7 @@ def encode_flow(flow: ArrayLike, maximum: float) -> tuple[ByteArray, BoolArray]:
         BadRecord: ``flow_shape``. ConfigError: the maximum is no positive number.
     """
     values = as_map(flow, "flow", 3, 2)
-    known = np.asarray((np.isfinite(values) & (np.abs(values) < _UNKNOWN)).all(axis=-1), np.bool_)
+    known = _known(values)
     right, down = np.moveaxis(np.where(known[..., None], values, 0.0), -1, 0)
     saturation = np.minimum(np.hypot(right, down) / positive(maximum, "flow"), 1.0)[..., None]
     place = (np.arctan2(-down, -right) / np.pi + 1.0) / 2.0 * (len(_wheel()) - 1)
@@ -69,6 +70,16 @@ def decode_flow(rgb: ByteArray | FloatArray, maximum: float) -> FloatArray:
     magnitude = (top - bottom) / np.where(top > 0, top, 1.0) * positive(maximum, "flow")
     flow = np.stack([-magnitude * np.cos(angle), -magnitude * np.sin(angle)], axis=-1)
     return np.where((top >= 0.5)[..., None], flow, np.nan).astype(np.float32)
+
+
+def largest_flow(flow: NDArray[Any]) -> float:
+    """The magnitude of the fastest known motion of a field [H, W, 2], in pixels; 1 when nothing moves."""
+    known = flow[_known(flow)].astype(np.float64)
+    return float(np.hypot(known[:, 0], known[:, 1]).max(initial=0.0)) or 1.0
+
+
+def _known(flow: NDArray[Any]) -> BoolArray:
+    return np.asarray((np.isfinite(flow) & (np.abs(flow) < _UNKNOWN)).all(axis=-1), np.bool_)
 
 
 @lru_cache(maxsize=1)

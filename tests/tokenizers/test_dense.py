@@ -98,7 +98,7 @@ def test_masks_that_are_none() -> None:
 
 
 def test_a_mask_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense, "MAX_PIXELS", 63)
+    monkeypatch.setattr(image, "MAX_PIXELS", 63)
     with pytest.raises(BadRecord) as caught:
         dense.decode_mask_png(png(random_mask(8, 8)))
     assert caught.value.reason == "mask_too_large"
