@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnimill.errors import OmnimillError
 from omnimill.rng import generator
+from omnimill.training.bulk_packing import pack_many
 from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.packing import PackingSettings, pack
 
@@ -109,6 +111,32 @@ def test_sequences_are_well_filled() -> None:
 def test_an_example_that_can_never_fit_is_an_error() -> None:
     with pytest.raises(OmnimillError, match="cannot be packed even alone"):
         run([(101, 1, 0, 0, 0)], 2, 1)
+    with pytest.raises(OmnimillError, match="cannot be packed even alone"):
+        pack_many(
+            np.array([101, 1, 0, 0, 0]).reshape(5, 1, 1), np.ones(1, int), PackingSettings(budgets=BUDGETS, pool=1), 1
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(streams=st.lists(COSTS, min_size=1, max_size=4), pool_size=st.integers(1, 20), most=st.integers(1, 12))
+def test_many_streams_are_packed_as_each_one(streams: list[list[tuple[int, ...]]], pool_size: int, most: int) -> None:
+    setting = PackingSettings(budgets=BUDGETS, pool=pool_size)
+    costs = np.zeros((5, len(streams), max(map(len, streams))), np.int64)
+    for stream, own in enumerate(streams):
+        costs[:, stream, : len(own)] = np.array(own).T
+    found = pack_many(costs, np.array([len(own) for own in streams]), setting, most)
+    for stream, own in enumerate(streams):
+        draw = iter([Item(number, cost) for number, cost in enumerate(own)]).__next__
+        pool: list[Item] = []
+        sequences: list[list[int]] = []
+        try:
+            while len(sequences) < most:
+                sequences.append([item.number for item in pack(pool, draw, setting)])
+        except StopIteration:
+            pass  # the candidates ended within a sequence, which does not count then
+        ends = found.ends[stream, : found.sequences[stream]].tolist()
+        order = found.order[stream].tolist()
+        assert [order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)] == sequences
 
 
 def test_lengths_know_their_costs() -> None:
