@@ -55,10 +55,28 @@ class Lengths(Config):
     figure: str = Field(min_length=1)
 
 
+class Variant(Config):
+    """One of several datasets that the reference makes of the same annotations for one family.
+
+    gives: how it differs. form: as of :class:`FamilyUse`. sources: the entry's sources that hold it; empty: those of
+    the family.
+    """
+
+    gives: str = Field(min_length=1)
+    form: str | None = None
+    sources: tuple[str, ...] = ()
+
+
+def _variant(value: Any) -> Any:
+    return {"gives": value} if isinstance(value, str) else value
+
+
 class FamilyUse(Config):
     """What a dataset gives to one task family.
 
-    gives: what it annotates, in a few words. examples: in one pass, None where nobody says; figure: where from.
+    gives: what it annotates, in a few words. examples: in one pass, None where nobody says; figure: where from, and
+    what was counted.
+    form: the form of the family (a family with ``part_of``) whose wording fits; None: the family itself.
     sources: the entry's sources that hold it; empty: all of them.
     variants: what the reference's table counts as a dataset each, by name; empty: the entry counts once.
     prompts: templates instead of the family's own, for datasets whose answers have a manner of their own.
@@ -67,14 +85,20 @@ class FamilyUse(Config):
     gives: str = Field(min_length=1)
     examples: int | None = Field(None, ge=1)
     figure: str = NOT_STATED
+    form: str | None = None
     sources: tuple[str, ...] = ()
-    variants: Mapping[str, str] = {}
+    variants: Mapping[str, Annotated[Variant, BeforeValidator(_variant)]] = {}
     prompts: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
         """How many datasets of the reference's table this is."""
         return len(self.variants) or 1
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """Every source that the family or a variant names."""
+        return (*self.sources, *(name for variant in self.variants.values() for name in variant.sources))
 
     @model_validator(mode="after")
     def _figure_has_a_source(self) -> Self:
@@ -89,13 +113,14 @@ class Entry(Config):
     name: of the file without ``.yaml``, of the folder below ``${DATA}`` and of the dataset that its DAG makes.
     families: by name of the family.
     pretrain: its row in the reference's table of pre-training sources, if it has one.
-    kind: what most of it is. made_by: who or what wrote the annotations, in a few words.
+    kind: what most of it is.
     licence: an SPDX id or the publisher's words; ``not stated`` if there are none.
     home: a page of its publisher. format: what the annotations are.
     files: what to put below ``${DATA}/<name>/`` as published, and what each is; ``../x/`` lies with another dataset.
     inputs, outputs: what its tasks read and write.
-    dag: name of its DAG in ``pipelines/dags/pretrain``; where there is none, `sources`: entries of a DAG, word for
-        word.
+    dag: name of its DAG in ``pipelines/dags/pretrain``; `dag_sources`: the names of its sources, where they are not
+        that of the entry.
+    sources: where there is no `dag`, the entries of one, word for word.
     published: whether the reference names a public dataset. Not where it made the data itself, or names none: `note`
         then says what stands in.
     """
@@ -113,6 +138,7 @@ class Entry(Config):
     outputs: tuple[Modality, ...] = Field(min_length=1)
     lengths: Lengths | None = None
     dag: str | None = None
+    dag_sources: tuple[str, ...] = ()
     sources: tuple[dict[str, Any], ...] = ()
     published: bool = True
     note: str | None = None
@@ -120,7 +146,7 @@ class Entry(Config):
     @property
     def source_names(self) -> tuple[str, ...]:
         """Names of its sources in the dataset, in mixtures and in lineage."""
-        return tuple(str(source.get("name")) for source in self.sources) or (self.name,)
+        return tuple(str(source.get("name")) for source in self.sources) or self.dag_sources or (self.name,)
 
     def sources_of(self, family: str) -> tuple[str, ...]:
         """Names of the sources that a task of this family reads."""
@@ -135,7 +161,7 @@ class Entry(Config):
         if not self.published and not self.note:
             raise ValueError("a dataset that is not published needs a note that says so, and what stands in")
         for family, use in self.families.items():
-            unknown = sorted(set(use.sources) - set(self.source_names)) if self.sources else []
+            unknown = sorted(set(use.all_sources) - set(self.source_names))
             if unknown:
                 allowed = ", ".join(self.source_names)
                 raise ValueError(f"{family}: unknown sources {', '.join(unknown)}; allowed: {allowed}")
