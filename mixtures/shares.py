@@ -34,7 +34,7 @@ from omnimill.rng import subkey, subkey_many
 
 Int64s = npt.NDArray[np.int64]
 
-_SHARES, _ORDERS = 0, 1
+_SHARES, ORDERS = 0, 1
 
 
 class Layout(NamedTuple):
@@ -198,7 +198,7 @@ def share_of(layout: Layout, stream: int, joined: tuple[int, ...] = ()) -> Share
     for number, (size, came) in enumerate(zip(layout.stretches, (0, *joined), strict=False)):
         parts.append(_part(layout, number, first, size, stream, came))
         first += size
-    key = subkey(layout.key, _ORDERS, place_of(layout.streams, stream, _places_key(layout, 0)))
+    key = subkey(layout.key, ORDERS, place_of(layout.streams, stream, places_key(layout, 0)))
     return Share(parts, layout.window, layout.max_epochs, key)
 
 
@@ -214,7 +214,7 @@ def owner(layout: Layout, row: int, epoch: int) -> tuple[int, int]:
         place += epoch % owners
     else:
         place = ((row - first + 1) * layout.streams - 1) // size
-    return Permutation(layout.streams).inverse(place, _places_key(layout, number)), owners
+    return Permutation(layout.streams).inverse(place, places_key(layout, number)), owners
 
 
 @lru_cache(maxsize=1 << 16)
@@ -224,7 +224,7 @@ def place_of(streams: int, stream: int, key: int) -> int:
 
 
 def _part(layout: Layout, number: int, start: int, size: int, stream: int, joined: int) -> Part:
-    place = place_of(layout.streams, stream, _places_key(layout, number))
+    place = place_of(layout.streams, stream, places_key(layout, number))
     first, end = place * size // layout.streams, (place + 1) * size // layout.streams
     if size >= layout.streams:
         return Part(start + first, end - first, 1, 0, joined)
@@ -232,7 +232,7 @@ def _part(layout: Layout, number: int, start: int, size: int, stream: int, joine
     return Part(start + first, 1, owners, place - first_owner, joined)
 
 
-def _places_key(layout: Layout, number: int) -> int:
+def places_key(layout: Layout, number: int) -> int:
     """What deals out a stretch to the streams; another one for each, so that those that get more rows change."""
     return subkey(layout.key, _SHARES, number) if number else subkey(layout.key, _SHARES)
 
