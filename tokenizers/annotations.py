@@ -151,9 +151,11 @@ def _region(annotation: Annotation, shown: Image, tokenizers: Tokenizers) -> lis
 
 def _keypoints(annotation: Annotation, shown: Image, tokenizers: Tokenizers) -> list[int]:
     values = annotation.values or []
-    if len(values) != 3 * len(keypoints.PARTS):
-        raise BadRecord("keypoints_invalid", f"found {len(values)} numbers; allowed: y, x, visibility of each part")
-    points = [keypoints.Keypoint(y, x, round(seen)) for y, x, seen in zip(*[iter(values)] * 3, strict=True)]
+    if len(values) != 3 * len(keypoints.PARTS) or not {*values[2::3]} <= {0.0, 1.0, 2.0}:
+        raise BadRecord(
+            "keypoints_invalid", f"found {len(values)} numbers; allowed: y, x and visibility 0, 1 or 2 of each part"
+        )
+    points = [keypoints.Keypoint(y, x, int(seen)) for y, x, seen in zip(*[iter(values)] * 3, strict=True)]
     return keypoints.encode_keypoints(points, _frame(shown, tokenizers), tokenizers.numbers)
 
 

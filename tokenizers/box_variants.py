@@ -11,7 +11,7 @@ from omnimill.errors import BadRecord
 from omnimill.locations import UNIT
 from omnimill.tokenizers.number_format import NumberFormat, Numbers
 from omnimill.tokenizers.places import Box, Frame
-from omnimill.tokenizers.sparse import decode_vector, encode_vector
+from omnimill.tokenizers.sparse import decode_vector
 
 # A box as four numbers, and back. An edge that is the sum of two numbers has up to twice the error of one.
 _FORMATS: dict[str, tuple[Callable[[Box], Numbers], Callable[[Numbers], Box]]] = {
@@ -49,17 +49,21 @@ _PROPERTIES: dict[str, Callable[[Box], Numbers]] = {
 BOX_PROPERTIES = tuple(_PROPERTIES)
 
 
-def encode_box(box: Box, form: str, frame: Frame, numbers: NumberFormat) -> list[int]:
-    """A box of a picture as four numbers in one of `BOX_FORMATS`.
+def encode_form(box: Box, form: str, frame: Frame, numbers: NumberFormat, label: str = "") -> list[int]:
+    """A box in one of `BOX_FORMATS`, or one of its `BOX_PROPERTIES`, and a label.
 
     Raises:
-        BadRecord: ``number_not_finite``.
+        BadRecord: ``box_form_unknown``, ``number_not_finite``.
     """
-    return encode_vector(_FORMATS[form][0](_placed(box, frame)), (UNIT,) * 4, numbers)
+    written = {**_PROPERTIES, **{name: pair[0] for name, pair in _FORMATS.items()}}.get(form)
+    if written is None:
+        raise BadRecord("box_form_unknown", f"found {form!r}; allowed: {', '.join((*_FORMATS, *_PROPERTIES))}")
+    values = written(_placed(box, frame))
+    return numbers.write([values, label], (UNIT,) * len(values))
 
 
 def decode_box(ids: Sequence[int], form: str, frame: Frame, numbers: NumberFormat) -> Box:
-    """Inverse of :func:`encode_box`, within twice :meth:`Frame.error`.
+    """Inverse of :func:`encode_form` for one of `BOX_FORMATS`, within twice :meth:`Frame.error`.
 
     Raises:
         BadRecord: ``numbers_malformed``.
@@ -72,36 +76,13 @@ def box_property(box: Box, name: str, frame: Frame) -> Numbers:
     return _PROPERTIES[name](_placed(box, frame))
 
 
-def encode_property(box: Box, name: str, frame: Frame, numbers: NumberFormat) -> list[int]:
-    """A property of a box.
-
-    Raises:
-        BadRecord: ``number_not_finite``.
-    """
-    values = box_property(box, name, frame)
-    return encode_vector(values, (UNIT,) * len(values), numbers)
-
-
 def decode_property(ids: Sequence[int], name: str, numbers: NumberFormat) -> Numbers:
-    """The value of :func:`box_property`, within `numbers.error(UNIT)`.
+    """The value of :func:`box_property` from :func:`encode_form`, within `numbers.error(UNIT)`.
 
     Raises:
         BadRecord: ``numbers_malformed``.
     """
     return decode_vector(ids, (UNIT,) * len(_PROPERTIES[name](Box(0, 0, 1, 1))), numbers)
-
-
-def encode_form(box: Box, form: str, frame: Frame, numbers: NumberFormat, label: str = "") -> list[int]:
-    """A box in one of `BOX_FORMATS`, or one of its `BOX_PROPERTIES`, and a label.
-
-    Raises:
-        BadRecord: ``box_form_unknown``, ``number_not_finite``.
-    """
-    written = {**_PROPERTIES, **{name: pair[0] for name, pair in _FORMATS.items()}}.get(form)
-    if written is None:
-        raise BadRecord("box_form_unknown", f"found {form!r}; allowed: {', '.join((*_FORMATS, *_PROPERTIES))}")
-    values = written(_placed(box, frame))
-    return numbers.write([values, label], (UNIT,) * len(values))
 
 
 def _placed(box: Box, frame: Frame) -> Box:

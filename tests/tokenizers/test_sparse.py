@@ -112,7 +112,7 @@ def test_labelled_points(numbers: NumberFormat, groups: list[tuple[list[tuple[fl
 @given(box=boxes, frame=frames, form=st.sampled_from(box_variants.BOX_FORMATS))
 @settings(max_examples=60, deadline=None)
 def test_other_ways_to_write_a_box(numbers: NumberFormat, box: Box, frame: Frame, form: str) -> None:
-    back = box_variants.decode_box(box_variants.encode_box(box, form, frame, numbers), form, frame, numbers)
+    back = box_variants.decode_box(box_variants.encode_form(box, form, frame, numbers), form, frame, numbers)
     assert all(near(a, b, 2 * frame.error(numbers)[i % 2]) for i, (a, b) in enumerate(zip(back, box, strict=True)))
 
 
@@ -120,7 +120,7 @@ def test_other_ways_to_write_a_box(numbers: NumberFormat, box: Box, frame: Frame
 @settings(max_examples=60, deadline=None)
 def test_properties_of_a_box(numbers: NumberFormat, box: Box, frame: Frame, name: str) -> None:
     told = box_variants.box_property(box, name, frame)
-    back = box_variants.decode_property(box_variants.encode_property(box, name, frame, numbers), name, numbers)
+    back = box_variants.decode_property(box_variants.encode_form(box, name, frame, numbers), name, numbers)
     assert all(near(a, b, numbers.error(UNIT)) for a, b in zip(back, told, strict=True))
 
 
