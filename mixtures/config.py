@@ -23,9 +23,11 @@ _SLOT = re.compile(r"\{(\w+)\}")
 # Roles whose text is location tokens: coordinates, poses, joint angles, boxes with or without labels.
 SPARSE_ROLES = frozenset(
     {"action", "boxes", "camera", "cuboids", "keypoints", "object", "points", "region", "state", "subject", "track"}
+    # Of task augmentation.
+    | {"boxes_in_order", "focus", "measure", "orientation", "point", "within", "written"}
 )
 # Roles of target pictures that are a map of the input picture, not a picture of the world.
-DENSE_ROLES = frozenset({"depth", "flow", "normals", "segmentation"})
+DENSE_ROLES = frozenset({"channels", "depth", "flow", "normals", "segmentation"})
 
 
 class Task(Config):
@@ -50,7 +52,8 @@ class Task(Config):
         text_denoising: span corruption, prefix and causal denoising of the target text, mixed as configured.
         image_denoising, audio_denoising: the target's own patches are input, a random share of them masked.
     prompts: templates, one drawn by the example's id and epoch. Empty: nothing but the mode prefix.
-    max_epochs: how often its examples may be seen at most. A run that would go beyond is refused.
+    max_epochs: how often its examples are drawn at most; a stream that has gone so often through its share gives the
+        task's draws to the others.
     size: examples in one pass, as stated by who wrote the mixture or by the catalog; the data have the last word.
     tokens: of an example, encoder and decoder, on average; as stated.
     """
@@ -143,6 +146,8 @@ class Mixture(Config):
     """Tasks with rates over some token datasets.
 
     datasets: names of the token datasets under the root; their sources' names differ and their layouts agree.
+    selections: names of selections of these datasets, or of the examples that they were made from; the rows that these
+        leave out are not drawn.
     seed: of every random choice in sampling and rendering.
     window: consecutive rows that are read together, shuffled among themselves; larger mixes better, smaller reads
         less at a time.
@@ -153,6 +158,7 @@ class Mixture(Config):
     """
 
     datasets: tuple[str, ...] = Field(min_length=1)
+    selections: tuple[str, ...] = ()
     seed: int = 0
     window: int = Field(default=256, ge=1)
     rate_unit: RateUnit = "examples"

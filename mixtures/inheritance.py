@@ -9,7 +9,7 @@ from typing import Any
 
 from omnimill.config import Location, Places, allowed, check, read_yaml
 from omnimill.errors import ConfigError
-from omnimill.mixtures.catalog_entries import by_family, catalog
+from omnimill.mixtures.catalog_tasks import generate
 from omnimill.mixtures.language import INHERITANCE, CatalogTasks, MixtureFile, MixtureSpec
 
 # Keys of a group that hold what is in it, so that a change adds to them.
@@ -67,6 +67,13 @@ def _planted(data: Any, where: Location, places: Places) -> _Node:
     if isinstance(data, list):
         return _Node([_planted(value, (*where, number), places) for number, value in enumerate(data)], place)
     return _Node(data, place)
+
+
+def _grown(data: Any, place: str) -> _Node:
+    """Values that were made of what stands at one place."""
+    if isinstance(data, dict):
+        return _Node({key: _grown(value, place) for key, value in data.items()}, place)
+    return _Node([_grown(value, place) for value in data] if isinstance(data, list) else data, place)
 
 
 def _plain(node: _Node, where: Location, places: dict[Location, str]) -> Any:
@@ -146,27 +153,10 @@ def _expand_catalog(group: _Node) -> None:
         return
     places: dict[Location, str] = {}
     asked = check(_plain(node, (), places), places, CatalogTasks)
-    serving = by_family(asked.family)
-    for key, names in (("only", asked.only), ("without", asked.without)):
-        for name in names:
-            if name not in serving:
-                known = (
-                    f"serves {', '.join(catalog()[name].families)}" if name in catalog() else "is not in the catalog"
-                )
-                raise ConfigError(
-                    f"{places[(key,)]}: catalog.{key}: dataset {name!r} {known}; {allowed(name, sorted(serving))}"
-                )
-    if not serving:
-        raise ConfigError(f"{node.place}: catalog.family: no dataset of the catalog serves {asked.family!r}")
+    try:
+        generated = generate(asked)
+    except ConfigError as error:
+        raise ConfigError(f"{node.place}: catalog: {error}") from None
     tasks = group.value.setdefault("tasks", _Node([], node.place)).value
-    for name, entry in serving.items():
-        if name in asked.without or (asked.only and name not in asked.only):
-            continue
-        settings: dict[str, Any] = {
-            "name": f"{asked.family}-{name}".replace("_", "-"),
-            "family": asked.family,
-            "dataset": name,
-        }
-        if entry.families[asked.family].examples is None and asked.unknown_size is not None:
-            settings["size"] = asked.unknown_size
-        tasks.append(_Node({key: _Node(value, node.place) for key, value in settings.items()}, node.place))
+    for settings in generated:
+        tasks.append(_grown(settings, node.place))

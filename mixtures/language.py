@@ -107,10 +107,12 @@ class TaskSpec(Rated, Shared):
 class CatalogTasks(Config):
     """A task for every dataset of the catalog that serves a family, called ``<family>-<dataset>``.
 
-    only: those datasets and no others. without: not those. unknown_size: examples of datasets that nobody counted.
+    only: those datasets and no others. without: not those. kind: only tasks of this kind (forms of a family can differ
+    in it). unknown_size: examples of datasets that nobody counted.
     """
 
     family: str
+    kind: Kind | None = None
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     unknown_size: Size | None = None
@@ -152,6 +154,7 @@ class MixtureSpec(Members):
     """
 
     datasets: tuple[str, ...] = ()
+    selections: tuple[str, ...] = ()
     seed: int = 0
     window: PositiveInt = 256
     rate_unit: RateUnit = "examples"

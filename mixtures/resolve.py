@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from omnimill.config import Location
 from omnimill.errors import ConfigError
-from omnimill.mixtures.catalog_entries import Entry, catalog
+from omnimill.mixtures.catalog_entries import catalog
+from omnimill.mixtures.catalog_tasks import from_dataset, token_dataset
 from omnimill.mixtures.config import Mixture, Phase, Task
 from omnimill.mixtures.language import GroupSpec, Members, MixtureSpec, Shared, TaskSpec
 from omnimill.mixtures.schedules import Levels, at, levels
@@ -96,6 +97,7 @@ def resolve(spec: MixtureSpec) -> Resolved:
     try:
         mixture = Mixture(
             datasets=tuple(work.datasets),
+            selections=spec.selections,
             seed=spec.seed,
             window=spec.window,
             rate_unit=spec.rate_unit,
@@ -137,19 +139,24 @@ def _task(one: TaskSpec, where: Location, path: tuple[GroupSpec, ...], work: _Re
     shared = {key: _inherited(key, one, path) for key in _SHARED if key != "held_out"}
     settings: dict[str, Any] = {}
     try:
-        if shared["family"] is not None:
-            settings |= families()[shared["family"]].defaults()
         if shared["dataset"] is not None:
-            settings |= _of_dataset(catalog()[shared["dataset"]], shared["family"], work.datasets)
+            settings = from_dataset(shared["dataset"], shared["family"])
+            work.datasets[token_dataset(catalog()[shared["dataset"]])] = None
+        elif shared["family"] is not None:
+            settings = families()[shared["family"]].defaults()
     except ConfigError as error:
         work.faults.append(Fault(where, f"task {one.name!r}: {error}"))
         return None
     if shared["sources"] is not None and one.sources is None:
         settings |= {"size": next((group.size for group in reversed(path) if group.sources is not None), None)}
     own = {key: getattr(one, key) for key in _OWN}
-    settings |= {key: value for key, value in (*shared.items(), *own.items()) if value is not None and key != "dataset"}
+    # Family and dataset have given what they have.
+    said = {**shared, **own, "family": None, "dataset": None}
+    settings |= {key: value for key, value in said.items() if value is not None}
     settings["prompts"] = (*settings.get("prompts", ()), *one.more_prompts)
-    group = one.group or "/".join(group.name for group in path) or "default"
+    group = "/".join(group.name for group in path) or one.group or "default"
+    if path and one.group:
+        work.faults.append(Fault((*where, "group"), f"task {one.name!r} is in group {group!r} already"))
     if not {"sources", "target"} <= settings.keys():
         missing = [key for key in ("sources", "target") if key not in settings]
         message = f"task {one.name!r}: required key is missing: {', '.join(missing)}; or name a family and a dataset"
@@ -162,16 +169,6 @@ def _task(one: TaskSpec, where: Location, path: tuple[GroupSpec, ...], work: _Re
             message = f"task {one.name!r}: {_text(fault)}"
             work.faults.append(Fault((*where, *fault["loc"]), message))
         return None
-
-
-def _of_dataset(entry: Entry, family: str | None, datasets: dict[str, None]) -> dict[str, Any]:
-    """What a task takes over from a dataset of the catalog; adds its token dataset."""
-    datasets[f"{entry.name}-tokens"] = None
-    use = entry.families.get(family) if family else None
-    if use is None:
-        return {"sources": entry.source_names}
-    prompts = {"prompts": use.prompts} if use.prompts else {}
-    return {"sources": entry.sources_of(str(family)), "size": use.examples, **prompts}
 
 
 def _inherited(key: str, one: TaskSpec, path: tuple[GroupSpec, ...]) -> Any:

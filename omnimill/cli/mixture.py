@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omnimill.cli import mixture_views
 from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
 
 if TYPE_CHECKING:
@@ -17,55 +18,12 @@ File = Annotated[Path, typer.Argument(help="The mixture, a YAML file.")]
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the program."""
-    group = typer.Typer(help="Task mixtures: show, validate, simulate.", no_args_is_help=True)
-    group.command("show")(show)
+    group = typer.Typer(help="Task mixtures: show, validate, simulate, diff.", no_args_is_help=True)
+    group.command("show")(mixture_views.show)
     group.command("validate")(validate)
     group.command("simulate")(simulate)
+    group.command("diff")(mixture_views.diff)
     app.add_typer(group, name="mixture")
-
-
-def show(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
-    """List the tasks: share of the draws, rows they can use (unknown before the data are tokenized), modalities.
-
-    Example: omnimill mixture show mixtures/demo.yaml --root runs/demo
-    """
-    from omnimill.infra import storage
-    from omnimill.infra.dataset import Dataset
-    from omnimill.mixtures.loading import load_mixture
-    from omnimill.mixtures.rows import scan
-
-    mixture = load_mixture(file)
-    dataset = Dataset(root, mixture.datasets[0])
-    sizes: list[int | None] = [None] * len(mixture.tasks)
-    if storage.exists(storage.join(dataset.url, "manifest.json")):
-        sizes = [len(rows) for rows in scan(root, dataset.manifest()[1], mixture.tasks)]
-    tasks: list[dict[str, Any]] = [
-        {
-            "name": task.name,
-            "group": task.group,
-            "rate": rate,
-            "size": size,
-            "inputs": task.input_modalities,
-            "targets": task.target_modalities,
-        }
-        for task, rate, size in zip(mixture.tasks, mixture.rates, sizes, strict=True)
-    ]
-    if json:
-        print_json({"tasks": tasks})
-        return
-    rows = [
-        [
-            task["name"],
-            task["group"],
-            f"{task['rate']:.2%}",
-            "?" if task["size"] is None else task["size"],
-            ", ".join(task["inputs"]),
-            ", ".join(task["targets"]),
-        ]
-        for task in tasks
-    ]
-    note = ", which does not exist yet" if None in sizes else ""
-    print_table(f"{file} over {dataset.url}{note}", ["task", "group", "rate", "rows", "inputs", "target"], rows)
 
 
 def validate(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
