@@ -5,8 +5,9 @@ from __future__ import annotations
 from omnimill.pipelines.adapters.control_pairs import ControlPairsSource
 from omnimill.pipelines.adapters.conversations import ConversationsSource
 from omnimill.pipelines.adapters.edit_folders import InstructPix2PixSource
-from omnimill.pipelines.adapters.edit_rows import EditRowsSource, MagicBrushSource
+from omnimill.pipelines.adapters.edit_rows import EditRowsSource
 from omnimill.pipelines.adapters.hdf5_depth import Hdf5DepthSource
+from omnimill.pipelines.adapters.magicbrush import MagicBrushSource
 from omnimill.pipelines.adapters.mimic_it import MimicItSource
 from omnimill.pipelines.adapters.natural_instructions import NaturalInstructionsSource
 from omnimill.pipelines.adapters.objectron import ObjectronSource

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
+from blake3 import blake3
 from pydantic import Field
 
-from omnimill.pipelines.base import Source
-from omnimill.pipelines.decoders.images import ImageSettings
+from omnimill.errors import BadRecord, ConfigError, RecordDropped
+from omnimill.infra import storage
+from omnimill.infra.dataset import Unit
+from omnimill.pipelines import files
+from omnimill.pipelines.base import Record, Source
+from omnimill.pipelines.decoders.images import ImageSettings, decode_image
+from omnimill.pipelines.decoders.map_files import npy, read_flo, read_kitti_flow
+from omnimill.pipelines.sources.examples import make_example, refusal
+from omnimill.schema import Example, Provenance, Target
+
+_MAX_SPLIT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """key: of the record. first, second, flow: URLs."""
+
+    key: str
+    first: str
+    second: str
+    flow: str
 
 
 class OpticalFlowSource(Source):
@@ -17,6 +41,7 @@ class OpticalFlowSource(Source):
     sintel: ``training/flow/<scene>/frame_0001.flo`` with frames 0001 and 0002 of each of `passes`,
         ``training/<pass>/<scene>/frame_0001.png``.
     kitti: ``training/flow_occ/000000_10.png`` (16 bits) with ``training/image_2/000000_10.png`` and ``_11.png``.
+    The flow belongs to the first picture, and is stored as numbers: pixels to the right and downwards.
 
     split_file: of Flying Chairs, a number for each pair, on lines: those of `split` stay (1 train, 2 validation), the
         others are dropped as ``other_split``.
@@ -32,3 +57,76 @@ class OpticalFlowSource(Source):
     split: int = 1
     pairs_per_unit: int = Field(64, ge=1)
     images: ImageSettings = ImageSettings()
+
+    def units(self) -> Iterator[Unit]:
+        splits = self._splits()
+        number = 0
+        for group in files.groups(list(self._pairs()), self.pairs_per_unit):
+            options: dict[str, list[int]] = {}
+            if splits is not None:
+                if number + len(group) > len(splits):
+                    raise ConfigError(f"source {self.name}: {self.split_file} has {len(splits)} lines for more pairs")
+                options["splits"] = splits[number : number + len(group)]
+            number += len(group)
+            urls = tuple(url for pair in group for url in (pair.first, pair.second, pair.flow))
+            yield Unit(source=self.name, files=urls, options={"keys": [pair.key for pair in group], **options})
+
+    def read(self, unit: Unit) -> Iterator[Record]:
+        splits = unit.options.get("splits", [self.split] * len(unit.options["keys"]))
+        for number, (key, split) in enumerate(zip(unit.options["keys"], splits, strict=True)):
+            urls = unit.files[3 * number : 3 * number + 3]
+            missing = [url for url in urls if not storage.exists(url)]
+            digest = blake3("\n".join(storage.digest_files([u for u in urls if u not in missing])).encode()).hexdigest()
+            provenance = Provenance(uri=urls[2], digest=digest)
+            if split != self.split:
+                yield Record(key, provenance, refusal(RecordDropped("other_split")))
+            elif missing:
+                yield Record(key, provenance, refusal(BadRecord("missing_file", f"no file {missing[0]}")))
+            else:
+                yield Record(key, provenance, partial(self._decode, unit, key, provenance, urls))
+
+    def _decode(self, unit: Unit, key: str, provenance: Provenance, urls: Sequence[str]) -> Sequence[Example]:
+        *pictures, flow_data = (files.read_file(url, self.images.max_bytes) for url in urls)
+        images = [decode_image(data, self.images, url) for data, url in zip(pictures, urls[:2], strict=True)]
+        read = read_kitti_flow if self.layout == "kitti" else read_flo
+        flow = read(flow_data, self.images.max_pixels)
+        sizes = {(image.height, image.width) for image in images} | {flow.shape[:2]}
+        if len(sizes) > 1:
+            raise BadRecord("map_size_mismatch", f"pictures and flow of sizes {sorted(sizes)} (height, width)")
+        target = Target(kind="flow", data=npy(flow), format="npy", image=0)
+        return [make_example(self, unit, key, provenance, images=images, targets=[target])]
+
+    def _pairs(self) -> Iterator[_Pair]:
+        if self.layout == "flying_chairs":
+            for flow in files.find(self.path, ("**/*_flow.flo",)):
+                stem = flow.removesuffix("_flow.flo")
+                yield _Pair(files.relative(stem, self.path), f"{stem}_img1.ppm", f"{stem}_img2.ppm", flow)
+        elif self.layout == "sintel":
+            for flow in files.find(self.path, ("training/flow/*/frame_*.flo",)):
+                for kind in self.passes:
+                    first = flow.replace("/training/flow/", f"/training/{kind}/").removesuffix(".flo") + ".png"
+                    yield _Pair(files.relative(first, self.path), first, _next(first, r"(\d+)\.png$"), flow)
+        else:
+            for flow in files.find(self.path, ("training/flow_occ/*_10.png",)):
+                first = flow.replace("/flow_occ/", "/image_2/")
+                yield _Pair(files.relative(first, self.path), first, _next(first, r"(\d+)\.png$"), flow)
+
+    def _splits(self) -> list[int] | None:
+        if self.split_file is None:
+            return None
+        url = storage.join(self.path, self.split_file)
+        if not storage.exists(url):
+            raise ConfigError(f"source {self.name}: no split file {url}")
+        try:
+            return [int(line) for line in files.read_file(url, _MAX_SPLIT_BYTES).split()]
+        except (ValueError, BadRecord) as fault:
+            raise ConfigError(f"source {self.name}: {url}: not a number on each line: {fault}") from None
+
+
+def _next(url: str, pattern: str) -> str:
+    """The URL of the frame after the one whose number the pattern finds."""
+
+    def successor(match: re.Match[str]) -> str:
+        return f"{int(match[1]) + 1:0{len(match[1])}}.png"
+
+    return re.sub(pattern, successor, url)

@@ -19,8 +19,6 @@ from omnimill.pipelines import files
 from omnimill.pipelines.decoders.text import parse_json, utf8
 
 NAMES = ("**/*.parquet", "**/*.tsv", "**/*.csv", "**/*.jsonl", "**/*.ndjson", "**/*.json")
-_BATCH_ROWS = 1024
-_MAX_LINE_BYTES = 1 << 20
 _MAX_GROUP_BYTES = 4 << 30
 _MAX_DOCUMENT_BYTES = 1 << 30
 _SEPARATORS = {"tsv": "\t", "csv": ","}
@@ -43,12 +41,17 @@ class ListFormat:
     columns: names of the fields of TSV and CSV lines; None: the file's first line has them.
     rows_field: of a JSON document, the key of its list.
     rows_per_slice: of Parquet. bytes_per_slice: of the other kinds.
+    json_lines: whether ``.json`` files hold an object a line.
+    batch_rows: of Parquet, rows that are in memory at once. max_line_bytes: a longer line cannot be read.
     """
 
     columns: tuple[str, ...] | None
     rows_field: str
     rows_per_slice: int
     bytes_per_slice: int
+    json_lines: bool = False
+    batch_rows: int = 1024
+    max_line_bytes: int = 1 << 20
 
     def slices(self, url: str) -> Iterator[dict[str, int]]:
         """The slices of a file, found without reading its rows; a single empty one when only reading can tell."""
@@ -59,7 +62,7 @@ class ListFormat:
             return
         size = int(storage.stat(url)["bytes"])
         parts = max(1, -(-size // self.bytes_per_slice))
-        if _ending(url) == "json":
+        if self._is_document(url):
             yield from ({"part": part, "parts": parts} for part in range(parts))
         else:
             yield from (
@@ -87,10 +90,13 @@ class ListFormat:
         """
         ending = _ending(url)
         if ending == "parquet":
-            return _parquet_rows(url, part, fields)
-        if ending == "json":
+            return _parquet_rows(url, part, fields, self.batch_rows)
+        if self._is_document(url):
             return self._document_rows(url, part)
         return self._lines(url, part, _SEPARATORS.get(ending))
+
+    def _is_document(self, url: str) -> bool:
+        return _ending(url) == "json" and not self.json_lines
 
     def _document_rows(self, url: str, part: Slice) -> Iterator[Row]:
         document = parse_json(files.read_file(url, _MAX_DOCUMENT_BYTES))
@@ -107,10 +113,10 @@ class ListFormat:
         with files.open_expanded(url) as stream:
             header = separator is not None and self.columns is None
             if header and start > 0:
-                first = next(files.read_lines(stream, _MAX_LINE_BYTES, 0, 1), None)
+                first = next(files.read_lines(stream, self.max_line_bytes, 0, 1), None)
                 names, header = _header(first, separator), False
                 stream.seek(0)
-            for line in files.read_lines(stream, _MAX_LINE_BYTES, start, stop):
+            for line in files.read_lines(stream, self.max_line_bytes, start, stop):
                 if header:
                     names, header = _header(line, separator), False
                     continue
@@ -146,7 +152,7 @@ def _line_values(line: files.Line, separator: str | None, names: Sequence[str]) 
 def _fields(line: files.Line, separator: str | None) -> Any:
     """The fields of a line: a list, or an object when there is no separator; or what is wrong with it."""
     if line.data is None:
-        return BadRecord("line_too_long", f"{line.length} bytes; at most {_MAX_LINE_BYTES}")
+        return BadRecord("line_too_long", f"{line.length} bytes")
     try:
         text = utf8(line.data)
         if separator is None:
@@ -160,7 +166,7 @@ def _fields(line: files.Line, separator: str | None) -> Any:
         return BadRecord("list_row_malformed", str(fault))
 
 
-def _parquet_rows(url: str, part: Slice, fields: Sequence[str]) -> Iterator[Row]:
+def _parquet_rows(url: str, part: Slice, fields: Sequence[str], batch_rows: int) -> Iterator[Row]:
     if not part:
         raise BadRecord("parquet_unreadable", "the footer could not be read when the units were listed")
     group, start, stop = part["row_group"], part["start"], part["start"] + part["rows"]
@@ -170,7 +176,7 @@ def _parquet_rows(url: str, part: Slice, fields: Sequence[str]) -> Iterator[Row]
             columns = _wanted(metadata, group, fields)
             position = 0
             for batch in pq.ParquetFile(stream, metadata=metadata).iter_batches(
-                _BATCH_ROWS, row_groups=[group], columns=columns
+                batch_rows, row_groups=[group], columns=columns
             ):
                 first, last = max(start - position, 0), min(stop - position, batch.num_rows)
                 if first < last:
@@ -191,7 +197,7 @@ def _wanted(metadata: pq.FileMetaData, group: int, fields: Sequence[str]) -> lis
     size = sum(
         int(chunks.column(i).total_uncompressed_size)
         for i in range(metadata.num_columns)
-        if metadata.schema.column(i).path in names
+        if metadata.schema.column(i).path.partition(".")[0] in names or metadata.schema.column(i).path in names
     )
     if size > _MAX_GROUP_BYTES:
         raise BadRecord("row_group_too_large", f"{size} bytes uncompressed; at most {_MAX_GROUP_BYTES}")
