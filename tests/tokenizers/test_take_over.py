@@ -14,7 +14,7 @@ import safetensors.torch
 from omnimill.infra.dataset import Commit, Dataset
 from omnimill.infra.done import Done
 from omnimill.locations import Range
-from omnimill.schema import Annotation
+from omnimill.schema import Annotation, Target
 from omnimill.tokenizers import store
 from omnimill.tokenizers.columns import earlier_recipes, publish_recipe
 from omnimill.tokenizers.corpus import Corpus
@@ -28,10 +28,11 @@ PICTURES = {"image_codes", "target_codes"}
 
 @pytest.fixture(scope="module")
 def here(root: str, tmp_path_factory: pytest.TempPathFactory, samples: SimpleNamespace) -> str:
-    """A corpus of every part (masks too), with the set ``mini``."""
+    """A corpus of every part (masks and other targets too), with the set ``mini``."""
     folder = str(tmp_path_factory.mktemp("take-over"))
     examples = samples.corpus(10)
     examples[3].annotations = [Annotation(kind="region", box=[0.0, 0.0, 0.5, 0.5], mask=samples.mask_of(examples[3]))]
+    examples[4].targets = [Target(kind="picture", data=examples[5].images[0].data, format="png", role="edited", item=0)]
     samples.store(folder, "corpus", examples, shard_rows=8)
     stored = stored_set(root, "mini")
     publish(folder, stored, files_of(root, stored))
