@@ -43,14 +43,22 @@ class LabelNames(Separated):
 class QuestionColumns(Config):
     """Columns of a question and what answers it.
 
-    answer: may be a list: any of them is right. choices: a list of texts, or of objects whose text is `choice_text`;
-    they become part of the question, in brackets.
+    question: a column. asked: instead, one question about every row.
+    answer: may be a list: any of them is right. True and false in JSON are answered yes and no.
+    choices: a list of texts, or of objects whose text is `choice_text`; they become part of the question, in brackets.
     """
 
-    question: str
+    question: str | None = None
+    asked: str | None = Field(None, min_length=1)
     answer: str
     choices: str | None = None
     choice_text: str = "choice"
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Self:
+        if (self.question is None) == (self.asked is None):
+            raise ValueError("either question, a column, or asked, a text, is needed")
+        return self
 
 
 class TableSettings(Separated):
@@ -220,7 +228,9 @@ def _without(value: Any, characters: str) -> Any:
 def _questions(columns: QuestionColumns | None, row: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
     if columns is None:
         return []
-    question, answers = _text(_value(row, columns.question)), _texts(_value(row, columns.answer))
+    told = _items(_value(row, columns.answer))
+    question = columns.asked if columns.question is None else _text(_value(row, columns.question))
+    answers = _texts([_SAID.get(item, item) if isinstance(item, bool) else item for item in told])
     if question is None or not answers:
         return []
     choices = _items(_value(row, columns.choices)) if columns.choices else []

@@ -105,6 +105,15 @@ def test_numbers_are_formatted_and_labels_named(tmp_path: Path) -> None:
     assert _about(table, tmp_path, "v_000030.mp4") == [Note(labels=("Dog", "/m/2"))]
 
 
+def test_one_question_about_every_row_is_answered_yes_or_no(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('[{"f": "a", "at_me": true}, {"f": "b", "at_me": false}, {"f": "c"}]')
+    questions = {"asked": "Is somebody looking at you?", "answer": "at_me"}
+    table = TableSettings.model_validate({"files": ["t.json"], "file": "{f}", "questions": questions})
+    said = [note.questions for name in "abc" for note in _about(table, tmp_path, f"{name}.mp4")]
+    asked = questions["asked"]
+    assert said == [((asked, ("yes",)),), ((asked, ("no",)),), ()]
+
+
 def test_a_row_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,at,until,text,tag\na,3,2,x,\na,soon,2,x,\na,-1,2,x,\na,0,1,x,\n")
     notes = _about(_settings("t.csv"), tmp_path, "films/a.mp4")
