@@ -15,6 +15,7 @@ from omnimill.errors import BadRecord, ConfigError
 
 _FIELD = re.compile(r"\{([^{}:]+)(?::(0?\d*(?:\.\d+)?[fd]))?\}")
 _STAMP = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,9})?)")
+_SAID = {True: "yes", False: "no"}
 _BETWEEN_WORDS = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])")
 
 
