@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from blake3 import blake3
 
@@ -39,23 +39,46 @@ class Described:
             self.text.append(Text(role=role, text=text, item=item, image=image))
 
 
+@dataclass(frozen=True)
+class PictureRecord:
+    """A record whose pictures are decoded. said, common: what the annotation files say of it and of all, by kind.
+
+    files: further files that it needs (masks), by URL.
+    """
+
+    key: str
+    images: Sequence[Image]
+    said: Said
+    common: Said
+    files: Mapping[str, bytes]
+
+    @property
+    def image(self) -> Image:
+        """The picture of a record that has one."""
+        return self.images[0]
+
+
 class AnnotatedPictures(AnnotatedMedia):
     """Base of sources whose annotation files name pictures.
 
+    shown: how many of a record's media are pictures of the example; what follows are files that only describe them.
+        None: all are.
     pictures: folder of the pictures, where they do not lie below `path` at the place that the format gives them.
     images: which pictures are accepted.
     """
 
+    shown: ClassVar[int | None] = None
+
     pictures: str | None = None
     images: ImageSettings = ImageSettings()
 
-    def described(self, key: str, images: Sequence[Image], said: Said, common: Said) -> Described:
+    def described(self, record: PictureRecord) -> Described:
         """What is said of the pictures; raises BadRecord and RecordDropped."""
         raise NotImplementedError
 
     def folder(self, *default: str) -> str:
         """The folder of the pictures; `default`: its parts below `path`."""
-        return self.pictures or storage.join(self.path, *default)
+        return self.pictures or storage.join(self.path, *filter(None, default))
 
     def loaded(self, url: str) -> tuple[tuple[str, bytes], str]:
         """The URL and bytes of a picture, and their digest."""
@@ -65,8 +88,8 @@ class AnnotatedPictures(AnnotatedMedia):
     def example(
         self, unit: Unit, key: str, provenance: Provenance, media: Sequence[Any], said: Said, common: Said
     ) -> Sequence[Example]:
-        pictures = [decode_image(data, self.images, url) for url, data in media]
-        found = self.described(key, pictures, said, common)
+        pictures = [decode_image(data, self.images, url) for url, data in media[: self.shown]]
+        found = self.described(PictureRecord(key, pictures, said, common, dict(media[len(pictures) :])))
         if not found.text and not found.annotations:
             raise RecordDropped("no_annotations")
         columns = {"text": found.text, "annotations": found.annotations, "meta": Meta(tags=found.tags)}

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -76,12 +77,20 @@ class AnnotationIndex:
         """What is said of all media, by kind."""
         return _said(self.common_lines)
 
+    def find(self, key: str) -> Entry | None:
+        """The entry of a key, None where nothing is said of it."""
+        place = bisect_left(self._keys, key)
+        return self._entry(place) if place < len(self._keys) and self._keys[place] == key else None
+
     def entries(self, part: int = 0, parts: int = 1) -> Iterator[Entry]:
         """The entries of a part of all keys, sorted."""
         first, last = (len(self._keys) * step // parts for step in (part, part + 1))
         for place in range(first, last):
-            begin = int(self._ends[place - 1]) if place else 0
-            yield Entry(self._keys[place], bytes(self._rows[begin : int(self._ends[place])]))
+            yield self._entry(place)
+
+    def _entry(self, place: int) -> Entry:
+        begin = int(self._ends[place - 1]) if place else 0
+        return Entry(self._keys[place], bytes(self._rows[begin : int(self._ends[place])]))
 
 
 def open_index(recipe: Mapping[str, Any], uris: Sequence[str], rows: Callable[[int], Iterator[Row]]) -> AnnotationIndex:

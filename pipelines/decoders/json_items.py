@@ -134,7 +134,7 @@ class _Reader:
         return BadRecord("invalid_json", f"character {self._before + self._at}: {message}")
 
     def _more(self) -> bool:
-        """Read on; False at the end of the stream."""
+        """Read on; False, and nothing has changed, at the end of the stream."""
         rest = self._text[self._at :]
         if len(rest) > _MAX_ITEM:
             raise self.fault(f"an item of more than {_MAX_ITEM} characters")
@@ -144,6 +144,7 @@ class _Reader:
             text = self._utf8.decode(data, final=not data)
         except UnicodeDecodeError as fault:
             raise BadRecord("invalid_utf8", f"behind character {self._before + self._at}: {fault.reason}") from None
-        self._before += self._at
-        self._text, self._at = rest + text, 0
+        if data:
+            self._before += self._at
+            self._text, self._at = rest + text, 0
         return bool(data)
