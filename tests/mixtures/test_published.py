@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
+from omnimill.cli.main import main
 from omnimill.mixtures.language import GroupSpec, Size
 from omnimill.mixtures.loading import MixtureSource, read_mixture
+from omnimill.mixtures.overview import kind_shares
 
 REPOSITORY = Path(__file__).parents[2]
 VENDORED = REPOSITORY / "mixtures" / "published"
@@ -28,6 +31,20 @@ PRETRAIN_DIFFERS = {
     "Objaverse": "a camera's pose is asked for and given in location tokens",
     "Laion Aesthetics Patches": "the number of shapes is text",
     "RedCaps Patches": "the number of shapes is text",
+}
+# Modalities of inputs and targets that a family has more or less than in the table.
+INSTRUCT_DIFFERS = {
+    "Controllable Image Editing": ("-dense", ""),
+    "View Synthesis": ("+sparse", "-text"),
+    "Audio from Video": ("-audio", ""),
+    "Image Instruction Following": ("+image_history", ""),
+    "3D": ("", "-image"),
+    "Surface Normal Estimation": ("+sparse", "+sparse"),
+    "Video Sound Localization": ("+audio", ""),
+    "Action Prediction": ("+sparse", "+sparse"),
+    "Next Frame/State Prediction": ("", "+sparse -text"),
+    "Goal Generation": ("-image", ""),
+    "Embodied QA": ("", "-sparse"),
 }
 
 
@@ -136,3 +153,72 @@ def test_the_pretraining_mixture_reads_what_its_pipelines_make() -> None:
     mixture = read_mixture(REPOSITORY / "mixtures" / "pretrain.yaml").mixture
     dags = sorted(path.stem for path in (REPOSITORY / "pipelines" / "dags" / "pretrain").glob("*.yaml"))
     assert sorted(name.removesuffix("-tokens") for name in mixture.datasets) == dags
+
+
+def test_every_family_of_the_instruction_table_is_in_its_mixture() -> None:
+    source = read_mixture(REPOSITORY / "mixtures" / "instruct.yaml")
+    groups = {group.name: group for group in groups_of(source.spec.groups)}
+    rows = [row for row in vendored("instruct") if row.name]
+    assert len(rows) == 43
+    whole = sum(Fraction(row.rate) for row in rows)
+    assert whole == Fraction("99.98")
+    for row in rows:
+        group = groups[row.slug]
+        assert (group.title, group.rate) == (row.name, float(row.rate))
+        assert (group.size, group.datasets) == (row.size, row.datasets)
+        tasks = tasks_in(source, row.slug)
+        assert sum(rate for *_, rate in tasks) == pytest.approx(float(Fraction(row.rate) / whole), abs=1e-12)
+        read = frozenset[str]().union(*(inputs for inputs, *_ in tasks))
+        written = frozenset[str]().union(*(outputs for _, outputs, _ in tasks))
+        expected = INSTRUCT_DIFFERS.get(row.name, ("", ""))
+        assert (_apart(read, row.inputs), _apart(written, row.outputs)) == expected, row.name
+
+
+def _apart(found: frozenset[str], published: frozenset[str]) -> str:
+    return " ".join(
+        [*(f"+{name}" for name in sorted(found - published)), *(f"-{n}" for n in sorted(published - found))]
+    )
+
+
+def test_groups_of_the_instruction_mixture_are_the_table_s() -> None:
+    source = read_mixture(REPOSITORY / "mixtures" / "instruct.yaml")
+    totals = [row for row in vendored("instruct") if not row.name and row.group != "All Tasks"]
+    assert [(group.name, group.title, group.size, group.datasets) for group in source.spec.groups] == [
+        (row.slug, row.group, row.size, row.datasets) for row in totals
+    ]
+    for row in totals:
+        share = sum(rate for *_, rate in tasks_in(source, row.slug))
+        assert 100 * share == pytest.approx(float(row.rate), abs=0.08)
+
+
+def test_the_instruction_mixture_has_the_published_shares_by_kind() -> None:
+    mixture = read_mixture(REPOSITORY / "mixtures" / "instruct.yaml").mixture
+    shares = kind_shares(mixture.tasks, mixture.rates)
+    assert shares == pytest.approx(
+        {"prompted": 0.60, "pretraining": 0.30, "augmentation": 0.06, "free_form": 0.04}, abs=1e-12
+    )
+
+
+def test_datasets_of_a_family_are_drawn_by_the_root_of_their_size() -> None:
+    mixture = read_mixture(REPOSITORY / "mixtures" / "instruct.yaml").mixture
+    rates = {task.name: (rate, task.size) for task, rate in zip(mixture.tasks, mixture.rates, strict=True)}
+    (large, large_size), (small, small_size) = rates["vqa-vqa-v2"], rates["vqa-a-okvqa"]
+    assert large_size is not None and small_size is not None
+    assert large / small == pytest.approx((large_size / small_size) ** 0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["pretrain", "instruct"])
+def test_published_mixtures_are_shown_without_data(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(REPOSITORY / "mixtures" / f"{name}.yaml")
+    assert main(["mixture", "show", path, "--root", str(tmp_path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert sum(task["rate"] for task in shown["tasks"]) == pytest.approx(1)
+    rows = [row for row in vendored(name) if row.name]
+    by_path = {group["path"].rpartition("/")[2]: group for group in shown["groups"]}
+    for row in rows:
+        group = by_path[row.slug]
+        assert (group["title"], 100 * group["rate"]) == (row.name, pytest.approx(float(row.rate), abs=0.011))
+        assert row.datasets is None or group["datasets"] == row.datasets
+        assert row.size is None or group["size"] == row.size
