@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field
 
 from omnimill.errors import BadRecord, RecordDropped
-from omnimill.infra import storage
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.adapters.row_files import RowFiles
 from omnimill.pipelines.adapters.row_pictures import media_url, picture_path, row_bytes, row_picture
@@ -33,7 +32,8 @@ class ControlPairsSource(RowFiles):
     controls: from field to the kind of control in words, as prompts name it. Of several fields a row may lack some:
         those that it has are the control pictures, in this order. A row with none is dropped as ``no_control``.
     control_field: a field that says the kind, where rows differ.
-    controls_folder, pictures: folders below `path` in which the paths of control pictures and of pictures begin.
+    controls_folder, pictures: the folders in which the paths of control pictures and of pictures begin, where they are
+        not `path`.
     colour_labels: control pictures are maps of class numbers, and each number is shown as a colour of its own
         (segmentations of COCO or LVIS as PNG).
     json_lines: ``.json`` files hold an object a line.
@@ -45,8 +45,8 @@ class ControlPairsSource(RowFiles):
     control_field: str | None = None
     target_field: str = "target"
     prompt_field: str = "prompt"
-    controls_folder: str = ""
-    pictures: str = ""
+    controls_folder: str | None = None
+    pictures: str | None = None
     colour_labels: bool = False
     json_lines: bool = True
     rows_per_unit: int = Field(200, ge=1)
@@ -89,8 +89,8 @@ class ControlPairsSource(RowFiles):
         data, uri = row_bytes(value, field, folder, self.images.max_bytes)
         return decode_image(png(_coloured(data, self.images.max_pixels)), self.images, uri)
 
-    def _folder(self, below: str) -> str:
-        return storage.join(self.path, below) if below else self.path
+    def _folder(self, folder: str | None) -> str:
+        return folder or self.path
 
 
 def _coloured(data: bytes, max_pixels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from pydantic import Field
 
 from omnimill.errors import BadRecord, RecordDropped
-from omnimill.infra import storage
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.adapters.dialogue import Exchange, Turn, exchanges, read_turns
 from omnimill.pipelines.adapters.row_files import RowFiles
@@ -34,7 +33,7 @@ class ConversationsSource(RowFiles):
 
     turns_field: the list.
     image_field: a path below `pictures`, bytes, or a list of these; rows need not have it.
-    pictures: folder below `path` in which the paths begin.
+    pictures: the folder in which paths of pictures begin, where it is not `path`.
     earlier_characters: of the turns before the last one in a question; older ones are left out.
     max_turns: of a conversation that are read; later ones are left out.
     max_pictures: a row with more is dropped as ``too_many_pictures``.
@@ -45,7 +44,7 @@ class ConversationsSource(RowFiles):
     tag_fields: dict[str, str] = Field(default_factory=lambda: {"id": "id"})
     turns_field: str = "conversations"
     image_field: str | None = "image"
-    pictures: str = ""
+    pictures: str | None = None
     earlier_characters: int = Field(1200, ge=0)
     max_turns: int = Field(32, ge=2)
     max_pictures: int = Field(8, ge=1)
@@ -93,7 +92,7 @@ class ConversationsSource(RowFiles):
         return value if isinstance(value, list) else [] if value is None else [value]
 
     def _folder(self) -> str:
-        return storage.join(self.path, self.pictures) if self.pictures else self.path
+        return self.pictures or self.path
 
 
 def _marked(turn: Turn, pictures: int) -> Turn:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import Field
 
 from omnimill.errors import RecordDropped
-from omnimill.infra import storage
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.adapters.row_files import RowFiles
 from omnimill.pipelines.adapters.row_pictures import media_url, picture_path, row_picture
@@ -30,7 +29,7 @@ class EditRows(RowFiles):
     source_field: str
     instruction_field: str
     target_field: str
-    pictures: str = ""
+    pictures: str | None = None
     rows_per_unit: int = Field(200, ge=1)
     images: ImageSettings = ImageSettings()
 
@@ -65,7 +64,7 @@ class EditRows(RowFiles):
         return [edit_example(self, unit, key, provenance, images, instructions, edited, Meta(tags=self.tags(row)))]
 
     def _folder(self) -> str:
-        return storage.join(self.path, self.pictures) if self.pictures else self.path
+        return self.pictures or self.path
 
 
 class EditRowsSource(EditRows):

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import Field
 
 from omnimill.errors import RecordDropped
-from omnimill.infra import storage
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.adapters.paragraphs import paragraph_fields, paragraphs_text
 from omnimill.pipelines.adapters.row_files import RowFiles
@@ -35,7 +34,7 @@ class PictureInstructionsSource(RowFiles):
     answer: str = "outputs"
     images_field: str = "image_base64_str"
     image_text: Spelling = "base64"
-    pictures: str = ""
+    pictures: str | None = None
     max_pictures: int = Field(5, ge=1)
     bytes_per_unit: int = Field(32 << 20, ge=1)
     rows_per_unit: int = Field(200, ge=1)
@@ -76,7 +75,7 @@ class PictureInstructionsSource(RowFiles):
         return evenly([one for one in values if one not in (None, "")], self.max_pictures)
 
     def _folder(self) -> str:
-        return storage.join(self.path, self.pictures) if self.pictures else self.path
+        return self.pictures or self.path
 
 
 def evenly(values: Sequence[Any], count: int) -> list[Any]:

@@ -280,8 +280,8 @@ def multi_gen(folder: Path) -> Source:
         "include": ["json_files/*_canny_all.json"],
         "controls": {"control_canny": "edges"},
         "target_field": "source",
-        "controls_folder": "conditions",
-        "pictures": "images",
+        "controls_folder": str(folder / "conditions"),
+        "pictures": str(folder / "images"),
     }
 
 
@@ -330,7 +330,7 @@ def llava(folder: Path) -> Source:
     put_json(folder / "llava_instruct_150k.json", rows)
     for number in (0, 1):
         put_picture(folder / f"train2017/00000003347{number + 1}.jpg", number)
-    return {"type": "conversations", "name": "llava", "path": str(folder), "pictures": "train2017"}
+    return {"type": "conversations", "name": "llava", "path": str(folder), "pictures": str(folder / "train2017")}
 
 
 def share_gpt(folder: Path) -> Source:
