@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -117,7 +118,7 @@ class Entry(Config):
     licence: an SPDX id or the publisher's words; ``not stated`` if there are none.
     home: a page of its publisher. format: what the annotations are.
     files: what to put below ``${DATA}/<name>/`` as published, and what each is; ``../x/`` lies with another dataset.
-    inputs, outputs: what its tasks read and write.
+    inputs, outputs: what its tasks read and write; empty: what its families do.
     dag: name of its DAG in ``pipelines/dags/pretrain``; `dag_sources`: the names of its sources, where they are not
         that of the entry.
     sources: where there is no `dag`, the entries of one, word for word.
@@ -131,17 +132,22 @@ class Entry(Config):
     pretrain: str | None = None
     kind: Literal["text", "pictures", "documents", "video", "sound", "views", "trajectories"]
     licence: str = Field(min_length=1)
-    home: str = Field(pattern=r"^https?://\S+$")
+    home: str | None = Field(None, pattern=r"^https?://\S+$")
     format: str = Field(min_length=1)
     files: Mapping[str, str] = Field(min_length=1)
-    inputs: tuple[Modality, ...] = Field(min_length=1)
-    outputs: tuple[Modality, ...] = Field(min_length=1)
+    inputs: tuple[Modality, ...] = ()
+    outputs: tuple[Modality, ...] = ()
     lengths: Lengths | None = None
     dag: str | None = None
     dag_sources: tuple[str, ...] = ()
     sources: tuple[dict[str, Any], ...] = ()
     published: bool = True
     note: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie, for people."""
+        return f"${{DATA}}/{self.name}"
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -197,6 +203,19 @@ def catalog(folder: Path = CATALOG) -> Mapping[str, Entry]:
             if owners.setdefault(claim, entry.name) != entry.name:
                 raise ConfigError(f"{path}:1: {claim} belongs to {owners[claim]} already; names must differ")
     return entries
+
+
+def find(name: str) -> Entry:
+    """An entry of the catalog.
+
+    Raises:
+        ConfigError: there is none of the name.
+    """
+    entries = catalog()
+    if name not in entries:
+        near = ", ".join(difflib.get_close_matches(name, entries, n=3)) or "see `omnimill catalog list`"
+        raise ConfigError(f"no dataset {name!r} in the catalog; did you mean: {near}")
+    return entries[name]
 
 
 def by_family(family: str) -> dict[str, Entry]:

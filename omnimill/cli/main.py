@@ -10,6 +10,7 @@ from rich.markup import escape
 import omnimill
 from omnimill.cli import (
     bench,
+    catalog,
     dedup,
     demo,
     generate,
@@ -42,7 +43,21 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 # One module per group of commands; each adds its own with `register(app)`.
-for _module in (ingest, plan, dedup, quarantine, tokenize, mixture, train, generate, report, lineage, demo, bench):
+for _module in (
+    ingest,
+    plan,
+    dedup,
+    quarantine,
+    tokenize,
+    catalog,
+    mixture,
+    train,
+    generate,
+    report,
+    lineage,
+    demo,
+    bench,
+):
     _module.register(app)
 
 
