@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from omnimill.mixtures.config import Task
 from omnimill.mixtures.items import needs
 
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
 # Span corruption needs one token to hide and one to keep.
 _DENOISING_TOKENS = 2
 
-# Columns of text segments and of target pictures, under the names that both have here.
-_COLUMNS = {
-    "text": {"role": "text_roles", "item": "text_items", "length": "text_lengths"},
-    "image": {"role": "target_roles", "item": "target_items", "length": "target_codes_lengths"},
-}
-
-
-# What rows hold of what is wanted, as a table.
-_HELD = {"row": pl.UInt32, "item": pl.Int32, "length": pl.Int32, "need": pl.Int32}
+# Roles, items and lengths of text segments and of target pictures.
+_TEXTS = ("text_roles", "text_items", "text_lengths")
+_PICTURES = ("target_roles", "target_items", "target_codes_lengths")
+# Stands for no item, below every item.
+_NO_ITEM = -(1 << 31) - 1
 
 
 def reasons(lengths: pl.DataFrame, task: Task) -> pl.Series:
@@ -44,64 +46,71 @@ def reasons(lengths: pl.DataFrame, task: Task) -> pl.Series:
         A string series as long as `lengths`.
     """
     needed = needs(task)
-    wanted = [("text", role) for role in sorted(task.roles)] + [("image", role) for role in needed.pictures]
-    held = _held(lengths, wanted)
-    of_items = [
-        i for i, (medium, role) in enumerate(wanted) if role in (needed.texts, needed.pictures)[medium == "image"]
-    ]
-    found = pl.concat(
-        [lengths, _totals(len(lengths), held, len(wanted)), _complete(len(lengths), held, of_items)], how="horizontal"
-    )
-    lacks = _media(task) | {f"no_{medium}:{role}": pl.col(_total(i)) == 0 for i, (medium, role) in enumerate(wanted)}
-    lacks["no_item"] = ~pl.col("complete")
+    texts = _held(lengths, _TEXTS, sorted(task.roles))
+    pictures = _held(lengths, _PICTURES, needed.pictures)
+    together = [texts[role] for role in needed.texts] + list(pictures.values())
+    lacks = _media(task)
+    lacks |= {f"no_text:{role}": _lacking(held) for role, held in texts.items()}
+    lacks |= {f"no_image:{role}": _lacking(held) for role, held in pictures.items()}
+    if together:
+        lacks["no_item"] = pl.lit(pl.Series(~_complete(len(lengths), together)))
     if task.objective == "text_denoising":
-        lacks["target_too_short"] = pl.col(_total(wanted.index(("text", task.target_role or "")))) < _DENOISING_TOKENS
+        lacks["target_too_short"] = _lacking(texts[task.target_role or ""], _DENOISING_TOKENS)
     why = [pl.when(missing.fill_null(True)).then(pl.lit(reason)) for reason, missing in lacks.items()]
-    return found.select(reason=pl.coalesce([*why, pl.lit(None, dtype=pl.String)])).to_series()
+    return lengths.select(reason=pl.coalesce([*why, pl.lit(None, dtype=pl.String)])).to_series()
 
 
-def _held(lengths: pl.DataFrame, wanted: Sequence[tuple[str, str]]) -> pl.DataFrame:
-    """What is wanted and not empty, of all rows: row, need (which of the wanted it is), item, length."""
-    parts = []
-    for medium, columns in _COLUMNS.items():
-        listed = lengths.select(**columns).with_row_index("row").filter(pl.col("role").list.len() > 0)
-        segments = listed.explode("role", "item", "length").filter(pl.col("length") > 0)
-        parts += [
-            segments.filter(pl.col("role") == role).select("row", "item", "length", need=pl.lit(i))
-            for i, (of, role) in enumerate(wanted)
-            if of == medium
-        ]
-    return pl.concat(parts) if parts else pl.DataFrame(schema=_HELD)
+@dataclass(frozen=True)
+class _Held:
+    """What rows hold of one role: row and item of each segment (or target picture) that is not empty, and by row the
+    length of all of them."""
+
+    row: Int64s
+    item: Int64s
+    totals: Int64s
 
 
-def _totals(rows: int, held: pl.DataFrame, wanted: int) -> pl.DataFrame:
-    """Length of all that is held of each of the wanted, by row; 0 where there is none."""
-    sums = [pl.col("length").filter(pl.col("need") == i).sum().alias(_total(i)) for i in range(wanted)]
-    return _by_row(rows, held.group_by("row").agg(sums)).fill_null(0)
+def _held(lengths: pl.DataFrame, columns: tuple[str, str, str], roles: Sequence[str]) -> dict[str, _Held]:
+    """What the rows hold of each role."""
+    if not roles:
+        return {}
+    counts = lengths[columns[0]].list.len()
+    rows = np.repeat(np.arange(len(lengths)), counts.to_numpy())
+    # A list without entries would be exploded to one null.
+    role, item, length = (lengths[name].filter(counts > 0).explode() for name in columns)
+    items = item.cast(pl.Int64).fill_null(_NO_ITEM).to_numpy()
+    sizes = length.to_numpy()
+    found = {}
+    for one in roles:
+        held = np.flatnonzero((role == one).to_numpy() & (sizes > 0))
+        totals = np.bincount(rows[held], sizes[held], len(lengths)).astype(np.int64)
+        found[one] = _Held(rows[held], items[held], totals)
+    return found
 
 
-def _complete(rows: int, held: pl.DataFrame, wanted: Sequence[int]) -> pl.DataFrame:
-    """Whether some item, with what has no item, has all of the wanted: column ``complete``."""
-    has = [(pl.col("need") == i).any().alias(f"has:{i}") for i in wanted]
-    by_item = held.group_by("row", "item").agg(has)
-    loose = by_item.filter(pl.col("item").is_null()).drop("item")
-    # What has no item, by itself and beside every item.
-    named = by_item.filter(pl.col("item").is_not_null()).join(loose, on="row", how="left", suffix=":loose")
-    pairs = [pl.col(f"has:{i}") | pl.col(f"has:{i}:loose").fill_null(False) for i in wanted]
-    alone = loose.select("row", complete=pl.all_horizontal(pl.lit(True), *[f"has:{i}" for i in wanted]))
-    among = named.select("row", complete=pl.all_horizontal(pl.lit(True), *pairs))
-    complete = pl.concat([alone, among]).group_by("row").agg(pl.col("complete").any())
-    return _by_row(rows, complete).fill_null(not wanted)
+def _lacking(held: _Held, least: int = 1) -> pl.Expr:
+    """Whether a row has less than the least length of a role."""
+    return pl.lit(pl.Series(held.totals < least))
 
 
-def _by_row(rows: int, values: pl.DataFrame) -> pl.DataFrame:
-    """Values by ``row``, one row for each of so many, in order; null where there are none."""
-    every = pl.DataFrame({"row": pl.int_range(rows, dtype=pl.UInt32, eager=True)})
-    return every.join(values, on="row", how="left", maintain_order="left").drop("row")
-
-
-def _total(need: int) -> str:
-    return f"total:{need}"
+def _complete(rows: int, wanted: Sequence[_Held]) -> Bools:
+    """By row, whether some item, with what has no item, has all of the wanted."""
+    loose = np.zeros((len(wanted), rows), np.bool_)
+    for number, held in enumerate(wanted):
+        loose[number, held.row[held.item == _NO_ITEM]] = True
+    complete = np.asarray(loose.all(axis=0), np.bool_)
+    # One number for row and item, of each segment whose row is still in question.
+    named = [np.flatnonzero((held.item != _NO_ITEM) & ~complete[held.row]) for held in wanted]
+    keys = [
+        held.row[own] * (1 << 32) + (held.item[own] - _NO_ITEM - 1) for held, own in zip(wanted, named, strict=True)
+    ]
+    every, places = np.unique(np.concatenate(keys), return_inverse=True)
+    row = every >> 32
+    has = loose[:, row]
+    for number, own in enumerate(np.split(places, np.cumsum([len(one) for one in keys])[:-1])):
+        has[number, own] = True
+    complete[row[has.all(axis=0)]] = True
+    return complete
 
 
 def _media(task: Task) -> dict[str, pl.Expr]:
