@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from omnimill.mixtures.config import Task
 
 if TYPE_CHECKING:
-    from omnimill.mixtures.rows import RowLengths
+    from omnimill.mixtures.row_columns import RowLengths
 
 
 @dataclass(frozen=True)

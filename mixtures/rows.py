@@ -1,11 +1,16 @@
-"""The rows of a token dataset that a task can use, numbered 0 … n-1 in the manifest's order."""
+"""The rows of token datasets that a task can use, numbered 0 … n-1 in the order of datasets and manifests.
+
+Rows that a selection leaves out when a run begins have no number. The numbers are for good: rows that come in while a
+run goes on are numbered after those that were there, and rows that a later selection leaves out keep their numbers but
+are void.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -18,86 +23,41 @@ import pyarrow.compute as pc
 
 from omnimill.errors import ConfigError
 from omnimill.infra import arrow_files
-from omnimill.infra.dataset import Dataset, Manifest
 from omnimill.mixtures import eligibility
 from omnimill.mixtures.config import Task
+from omnimill.mixtures.row_columns import ARRAY_COLUMNS, PLAIN_COLUMNS, RowContent, RowLengths
+from omnimill.mixtures.versions import TokenData
 from omnimill.tokens import LENGTH_COLUMNS, check_token_schema
+
+Int64s = npt.NDArray[np.int64]
 
 # Shards kept open at a time; a local one costs a memory map, a remote one its size in memory.
 _OPEN_SHARDS = 64
-
-
-@dataclass
-class RowLengths:
-    """How long every stream of one row is; the columns of `omnimill.tokens` of the same names.
-
-    The lists that start with ``text_`` are parallel (one entry per segment), so are those of images, of audio clips and
-    of target pictures.
-    """
-
-    text_roles: list[str]
-    text_images: list[int | None]
-    text_audio: list[int | None]
-    text_items: list[int | None]
-    text_lengths: list[int]
-    image_patches: list[int]
-    history_patches: list[int]
-    audio_patches: list[int]
-    image_codes_lengths: list[int]
-    audio_codes_lengths: list[int]
-    target_roles: list[str]
-    target_images: list[int | None]
-    target_items: list[int | None]
-    target_codes_lengths: list[int]
-
-    def texts(self, role: str) -> list[int]:
-        """Segments that stand for `role`, in order, empty ones left out.
-
-        Those of the current (last) image or the current clip if there are any, else all of that role.
-        """
-        segments = [i for i, name in enumerate(self.text_roles) if name == role and self.text_lengths[i] > 0]
-        image, clip = len(self.image_patches) - 1, len(self.audio_patches) - 1
-        current = [i for i in segments if self.text_images[i] == image or self.text_audio[i] == clip]
-        return current or segments
-
-
-@dataclass
-class RowContent(RowLengths):
-    """All columns of one row.
-
-    text_ids: int32 arrays without EOS. image_data: JPEG or PNG, audio_data: FLAC. image_codes, audio_codes,
-    target_codes: uint16 arrays, empty where a medium was not encoded. target_heights, target_widths: pixels of the
-    target canvas that a target picture covers.
-    """
-
-    id: str
-    source: str
-    key: str
-    text_ids: list[npt.NDArray[np.int32]]
-    image_data: list[bytes]
-    image_codes: list[npt.NDArray[np.uint16]]
-    audio_data: list[bytes]
-    audio_codes: list[npt.NDArray[np.uint16]]
-    target_heights: list[int]
-    target_widths: list[int]
-    target_codes: list[npt.NDArray[np.uint16]]
-
-
-_ARRAYS = ("text_ids", "image_codes", "audio_codes", "target_codes")
-_PLAIN = tuple(field.name for field in fields(RowContent) if field.name not in _ARRAYS)
 
 
 @dataclass(frozen=True)
 class Span:
     """The rows of one shard that a task can use.
 
-    rows: how many. eligible: which rows of the shard; None: the first `rows`, which are all of them.
+    unit: that the shard belongs to. rows: how many. eligible: which rows of the shard; None: the first `rows`, which
+    are all of them.
     """
 
     url: str
+    unit: str
     source: str
     rows: int
     eligible: npt.NDArray[np.int32] | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """URL and unit: what the span is known by in any version of the data."""
+        return self.url, self.unit
+
+    @property
+    def digest(self) -> str:
+        """Of the shard."""
+        return self.url.rpartition("/")[2].removesuffix(".arrow")
 
     def shard_row(self, index: int) -> int:
         return index if self.eligible is None else int(self.eligible[index])
@@ -109,37 +69,79 @@ class Span:
         index = int(np.searchsorted(self.eligible, shard_row))
         return index if index < self.rows and self.eligible[index] == shard_row else None
 
+    def shard_rows(self) -> Int64s:
+        """All of them."""
+        return np.arange(self.rows) if self.eligible is None else self.eligible.astype(np.int64)
+
 
 class TaskRows:
-    """A task's eligible rows, in manifest order (source, unit, shard, row).
+    """A task's eligible rows, in the order of datasets and manifests (source, unit, shard, row).
 
     Memory: one entry per shard, and four bytes per row in shards of which only some rows are eligible.
 
     Attributes:
         sizes: eligible rows by source, in the order of the rows.
-        reasons: by source, rows that are not eligible, counted by reason; see `eligibility.reasons`.
+        reasons: by source, rows that are not eligible, counted by reason; see `eligibility.reasons`, and ``left_out``
+            for those that a selection leaves out.
+        stretches: how many rows were there at first, and came in with each addition.
+        void: numbers of rows that are not to be used any more, sorted.
     """
 
-    def __init__(self, task: Task, spans: Sequence[Span], reasons: Mapping[str, Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        spans: Sequence[Span],
+        reasons: Mapping[str, Mapping[str, int]],
+        stretches: Sequence[int] | None = None,
+        void: Int64s | None = None,
+    ) -> None:
         self.task = task
         self.reasons = reasons
+        self._given = list(spans)
         self._spans = [span for span in spans if span.rows]
         self._starts = list(accumulate((span.rows for span in self._spans), initial=0))
+        self.stretches = tuple(stretches) if stretches is not None else (self._starts[-1],)
+        self.void = np.empty(0, np.int64) if void is None else void
         self.sizes: dict[str, int] = Counter()
         for span in self._spans:
             self.sizes[span.source] += span.rows
 
     @classmethod
-    def open(cls, root: str, manifest: Manifest, task: Task) -> TaskRows:
-        """The rows of `task` in one version of a token dataset; reads the length columns of its shards.
+    def open(cls, data: TokenData, task: Task) -> TaskRows:
+        """The rows of `task` in some versions of token datasets; reads the length columns of their shards.
 
         Raises:
             ConfigError: no row is eligible; says why, with counts.
         """
-        rows = scan(root, manifest, [task])[0]
+        rows = scan(data, [task])[0]
         if not len(rows):
             raise ConfigError(rows.describe_empty())
         return rows
+
+    def at(self, data: TokenData) -> TaskRows:
+        """These rows as they stand with other versions of the data: what came in is added, what went is void.
+
+        Raises:
+            ConfigError: a shard that had rows is gone, and no selection leaves those out; or no row is left.
+        """
+        present = {(url, commit.unit) for commit, _, url in data.shards() if commit.source in self.task.sources}
+        void = []
+        for start, span in zip(self._starts, self._spans, strict=False):
+            gone = np.isin(span.shard_rows(), data.left_out(span.digest, span.url if span.key in present else None))
+            if span.key not in present and not gone.all():
+                raise ConfigError(
+                    f"task {self.task.name!r}: shard {span.url} of unit {span.unit} is not in the data any more, but "
+                    f"{int((~gone).sum()):,} of its rows are in this run; go on with a version that has it, or with a "
+                    "selection that leaves those rows out"
+                )
+            void.append(start + np.flatnonzero(gone))
+        voided = np.concatenate(void).astype(np.int64)
+        if len(voided) == len(self):
+            raise ConfigError(f"task {self.task.name!r}: selections leave out every row")
+        known = {span.key for span in self._given}
+        new = scan(data, [self.task], known)[0]
+        stretches = (*self.stretches, len(new)) if len(new) else self.stretches
+        return TaskRows(self.task, [*self._given, *new._given], self.reasons, stretches, voided)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -152,8 +154,8 @@ class TaskRows:
     def fetch(self, index: int) -> RowContent:
         """Everything that one row holds."""
         batch, row = self._batch(index)
-        values: dict[str, Any] = {name: batch.column(name)[row].as_py() for name in _PLAIN}
-        for name in _ARRAYS:
+        values: dict[str, Any] = {name: batch.column(name)[row].as_py() for name in PLAIN_COLUMNS}
+        for name in ARRAY_COLUMNS:
             # An ids or codes array is a view of the shard's memory: copied only where someone changes it.
             values[name] = [item.values.to_numpy() for item in batch.column(name)[row]]
         return RowContent(**values)
@@ -163,17 +165,36 @@ class TaskRows:
         batch, row = self._batch(index)
         return str(batch.column("id")[row].as_py())
 
-    def locate_id(self, example_id: str) -> int | None:
-        """The row that holds an example; None when the task has none. Scans the id columns."""
+    def locate_ids(self, example_ids: Set[str]) -> list[int]:
+        """The rows that hold these examples, in order. Scans the id columns."""
+        wanted = pa.array(sorted(example_ids), pa.string())
+        found = []
         for start, span in zip(self._starts, self._spans, strict=False):
-            position = pc.index(_shard(span.url).column("id"), example_id).as_py()
-            if position >= 0 and (index := span.index(position)) is not None:
-                return start + index
-        return None
+            held = pc.is_in(_shard(span.url).column("id"), wanted).to_numpy(zero_copy_only=False)
+            indices = (span.index(position) for position in np.flatnonzero(held).tolist())
+            found += [start + index for index in indices if index is not None]
+        return found
 
     def shard(self, index: int) -> str:
         """URL of the shard that a row lies in."""
         return self._spans[self._find(index)].url
+
+    def places(self, indices: Int64s) -> Iterator[tuple[str, Int64s, Int64s]]:
+        """Where rows lie, shard by shard: (URL, which of `indices`, their rows in the shard)."""
+        spans = np.searchsorted(np.array(self._starts), indices, side="right") - 1
+        order = np.argsort(spans, kind="stable")
+        for own in np.split(order, np.flatnonzero(np.diff(spans[order])) + 1):
+            span = self._spans[int(spans[own[0]])]
+            rows = indices[own] - self._starts[int(spans[own[0]])]
+            yield span.url, own, rows if span.eligible is None else span.eligible[rows].astype(np.int64)
+
+    def by_shard(self, indices: Int64s) -> Iterator[tuple[str, Int64s, Int64s]]:
+        """Rows by the shard that they lie in: its URL, their places in `indices`, their numbers in the shard."""
+        spans = np.searchsorted(self._starts, indices, side="right") - 1
+        for number in np.unique(spans).tolist():
+            places = np.flatnonzero(spans == number)
+            span = self._spans[number]
+            yield span.url, places, span.shard_rows()[indices[places] - self._starts[number]]
 
     def describe_empty(self) -> str:
         """Why there are no eligible rows."""
@@ -198,26 +219,36 @@ class TaskRows:
         return batches[batch], row - starts[batch]
 
 
-def scan(root: str, manifest: Manifest, tasks: Sequence[Task]) -> list[TaskRows]:
-    """The rows of several tasks, each shard's length columns read once; a task may come out empty."""
-    dataset = Dataset(root, manifest.dataset)
+def scan(data: TokenData, tasks: Sequence[Task], known: Set[tuple[str, str]] = frozenset()) -> list[TaskRows]:
+    """The rows of several tasks, each shard's length columns read once; a task may come out empty.
+
+    Args:
+        known: URLs and units of shards to pass over.
+    """
     spans: list[list[Span]] = [[] for _ in tasks]
     reasons: list[dict[str, Counter[str]]] = [defaultdict(Counter) for _ in tasks]
-    for commit in manifest.commits:
+    for commit, ref, url in data.shards():
         using = [number for number, task in enumerate(tasks) if commit.source in task.sources]
-        for shard in commit.shards if using else ():
-            url = dataset.shard_url(shard)
-            lengths = shard_lengths(url)
-            for number in using:
-                why = eligibility.reasons(lengths, tasks[number])
-                eligible = why.is_null().arg_true().cast(pl.Int32).to_numpy()
-                spans[number].append(
-                    Span(url, commit.source, len(eligible), None if len(eligible) == len(why) else eligible)
-                )
-                reasons[number][commit.source].update(why.drop_nulls().to_list())
+        if not using or (url, commit.unit) in known:
+            continue
+        lengths, out = shard_lengths(url), data.left_out(ref.digest, url)
+        for number in using:
+            why = eligibility.reasons(lengths, tasks[number])
+            if out.size:
+                why[out] = "left_out"
+            eligible = why.is_null().arg_true().cast(pl.Int32).to_numpy()
+            spans[number].append(
+                Span(url, commit.unit, commit.source, len(eligible), None if len(eligible) == len(why) else eligible)
+            )
+            reasons[number][commit.source].update(why.drop_nulls().to_list())
     return [
         TaskRows(task, found, dict(sorted(why.items()))) for task, found, why in zip(tasks, spans, reasons, strict=True)
     ]
+
+
+def shard_columns(url: str, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a shard."""
+    return _shard(url).select(list(columns))
 
 
 def shard_lengths(url: str) -> pl.DataFrame:

@@ -22,8 +22,8 @@ not change the order of a task's rows. What changes in mid-run is the business o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -119,20 +119,24 @@ class Sampler:
             Layout(stretch, streams, digest64("sampler", seed, "task", name), window, cap)
             for stretch, name, cap in zip(stretches, names, caps, strict=True)
         ]
-        self.circle = Circle(rates)
+        self._origin = digest64("sampler", seed, "offset"), digest64("sampler", seed, "places")
+        self._capped = [task for task, cap in enumerate(caps) if cap is not None]
+        self._set_rates(rates)
         for task, (name, rate) in enumerate(zip(names, rates, strict=True)):
             if rate and not self.circle.width(task):
                 raise ConfigError(f"task {name!r}: its share of the rates is below the resolution of 2^-64")
-        self._rates = tuple(rates)
-        self._seed = seed
-        self._capped = [task for task, cap in enumerate(caps) if cap is not None]
-        self._left: dict[frozenset[int], Circle] = {frozenset(): self.circle}
 
     @classmethod
     def of(cls, mixture: Mixture, sizes: Sequence[int], streams: int) -> Self:
         """The sampler of a mixture's first phase over tasks of the given numbers of rows."""
         names, caps = [task.name for task in mixture.tasks], [task.max_epochs for task in mixture.tasks]
         return cls(mixture.rates, sizes, streams, mixture.seed, names, mixture.window, caps)
+
+    def at_rates(self, rates: Sequence[float]) -> Self:
+        """The same rows at other rates; a rate below the resolution counts as 0."""
+        other = copy(self)
+        other._set_rates(rates)
+        return other
 
     def start(self, stream: int, draws: int = 0) -> StreamState:
         """The state of a stream after its first `draws` draws, computed without making them."""
@@ -168,6 +172,8 @@ class Sampler:
 
     def carry(self, stream: int, state: StreamState) -> StreamState:
         """A state from before additions or further tasks, as this sampler goes on from it; others stay as they are."""
+        if len(state.taken) > len(self.layouts):
+            return state
         taken = (*state.taken, *[0] * (len(self.layouts) - len(state.taken)))
         if not any(len(layout.stretches) > 1 for layout in self.layouts):
             return StreamState(state.draws, taken, state.joined)
@@ -231,10 +237,11 @@ class Sampler:
                 yield Draw(stream, index, task, row, epoch)
             epoch += 1
 
-    @cached_property
-    def _origin(self) -> tuple[int, int]:
-        """Offset of all points, and the key of the streams' places."""
-        return digest64("sampler", self._seed, "offset"), digest64("sampler", self._seed, "places")
+    def _set_rates(self, rates: Sequence[float]) -> None:
+        self.circle = Circle(rates)
+        self._rates = tuple(rates)
+        # Circles by the tasks that have reached their cap.
+        self._left: dict[frozenset[int], Circle] = {frozenset(): self.circle}
 
     def _point(self, stream: int, draw: int) -> int:
         """The stream's point at a draw, in units of 2^-64."""

@@ -25,8 +25,9 @@ from omnimill.infra.trace import (
     find_rows,
     looks_like_example_id,
 )
+from omnimill.mixtures.ledger import changes
 from omnimill.training.checkpoint import RECORD, CheckpointRecord, read_record
-from omnimill.training.replay import consumed
+from omnimill.training.replay import consumed, ledger_entries
 
 _SHORTEST_DIGEST = 8
 
@@ -144,11 +145,16 @@ def trace(root: str, artefact: str) -> dict[str, Any]:
 
 
 def _trace_checkpoint(catalog: Catalog, path: str, record: CheckpointRecord) -> dict[str, Any]:
-    tokens = catalog.version(record.dataset.manifest)
+    # Every version that the run drew from on its way, not the last one alone.
+    drawn = {
+        version.manifest: None
+        for change in changes(ledger_entries(path, catalog.root))
+        for version in change.versions.datasets
+    }
+    tokens = [catalog.version(digest) for digest in drawn]
+    parents = {parent.digest: parent for version in tokens for parent in _parents(catalog, version)}
     commits = [
-        origin
-        for version in _parents(catalog, tokens)
-        for origin in _origins(catalog, version, version.manifest.commits)
+        origin for version in parents.values() for origin in _origins(catalog, version, version.manifest.commits)
     ]
     return {
         "kind": "checkpoint",
@@ -160,7 +166,7 @@ def _trace_checkpoint(catalog: Catalog, path: str, record: CheckpointRecord) -> 
         "mixture": record.mixture.content_digest(),
         "examples_consumed": record.examples,
         "tokenizers": {"name": record.layout.tokenizers, **record.layout.digests},
-        "datasets": [_version(version) for version in (tokens, *_ancestors(catalog, tokens))],
+        "datasets": [_version(version) for version in (*tokens, *_ancestors(catalog, tokens))],
         "sources": _sources(commits),
     }
 
@@ -186,10 +192,10 @@ def _parents(catalog: Catalog, version: Version) -> list[Version]:
     return [catalog.version(digest) for digest in version.manifest.parents.values()]
 
 
-def _ancestors(catalog: Catalog, version: Version) -> list[Version]:
-    """What a version goes back to, each once, the nearest first."""
+def _ancestors(catalog: Catalog, versions: Iterable[Version]) -> list[Version]:
+    """What versions go back to, each once, the nearest first."""
     found: dict[str, Version] = {}
-    waiting = _parents(catalog, version)
+    waiting = [parent for version in versions for parent in _parents(catalog, version)]
     while waiting:
         found |= {parent.digest: parent for parent in waiting if parent.digest not in found}
         waiting = [older for parent in waiting for older in _parents(catalog, parent) if older.digest not in found]

@@ -30,7 +30,7 @@ from omnimill.errors import ConfigError, IntegrityError, OmnimillError
 from omnimill.infra import storage
 from omnimill.training.inputs import TrainInputs
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 RECORD, WEIGHTS, OPTIMIZER = "checkpoint.json", "weights.pt", "optimizer.pt"
 _FOLDER = re.compile(r"step-(\d{8,})")
 
@@ -46,6 +46,7 @@ class CheckpointRecord(TrainInputs):
     """What ``checkpoint.json`` holds: enough to generate, to resume with any number of workers, and to replay.
 
     step: updates done. plan: the loader's state of all virtual streams, as it stands before step `step`.
+    ledger: digest of the last entry of the run's ledger that it stands on.
     examples: consumed so far, by task.
     mlflow_run: the MLflow run that wrote it.
     """
@@ -54,6 +55,7 @@ class CheckpointRecord(TrainInputs):
     run: str
     step: int
     plan: dict[str, Any]
+    ledger: str
     examples: dict[str, int]
     files: dict[str, StoredFile] = Field(default_factory=dict)
     mlflow_run: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from omnimill.errors import OmnimillError
 from omnimill.mixtures.config import Task
 from omnimill.mixtures.items import complete_items, needs, pictures, texts
-from omnimill.mixtures.rows import RowLengths
+from omnimill.mixtures.row_columns import RowLengths
 from omnimill.rng import choose, subkey
 from omnimill.training.draws import Purpose, role_number
 

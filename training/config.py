@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from omnimill.config import Config
 from omnimill.errors import ConfigError
+from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
 from omnimill.training.optim import AdafactorConfig, OptimizerConfig
@@ -18,7 +19,17 @@ from omnimill.training.render_settings import RenderSettings
 # Settings that may change between two launches of one run: they say where, how long and how watched, not what is
 # learnt. Losses stay the same to the last bit as long as `workers` and `threads` do too, else up to summation order.
 FREE_TO_CHANGE = frozenset(
-    {"steps", "workers", "threads", "use_gpu", "checkpoint_every", "keep_checkpoints", "log_every", "max_failures"}
+    {
+        "steps",
+        "workers",
+        "threads",
+        "use_gpu",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "max_failures",
+        "on_change",
+    }
 )
 
 
@@ -50,6 +61,9 @@ class TrainConfig(Config):
     streams: packed sequences in every global batch; a multiple of `workers`.
     z_loss: weight of (log Z)², which keeps logits from drifting (fact sheet of the reference, §7.6).
     gradient_clip: most that the global norm of the gradient may be.
+    online: rates that follow the losses, see `omnimill.mixtures.online`.
+    on_change: what to do when a run goes on and its mixture, the version of its data, a selection or `online` has
+        changed: refuse, or continue with it from the next step on, which the run's ledger then says.
     threads: of PyTorch, per worker. max_failures: times that Ray starts lost workers again before it gives up.
     """
 
@@ -58,6 +72,8 @@ class TrainConfig(Config):
     seed: int = 0
     steps: PositiveInt
     streams: PositiveInt
+    online: OnlineConfig | None = None
+    on_change: Literal["refuse", "continue"] = "refuse"
     workers: PositiveInt = 1
     threads: PositiveInt = 1
     use_gpu: bool = False

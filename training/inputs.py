@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omnimill.config import Config
 from omnimill.errors import ConfigError
-from omnimill.infra.dataset import Dataset
 from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.course import open_course
+from omnimill.mixtures.ledger import Change, Entry
 from omnimill.mixtures.loading import load_mixture
+from omnimill.mixtures.online import check_online
+from omnimill.mixtures.versions import Versions, current_versions, open_versions
 from omnimill.tokenizers.store import load_text
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
@@ -18,23 +21,19 @@ from omnimill.training.loader import Loader
 from omnimill.training.planner import VirtualStreams
 from omnimill.training.render_settings import RenderSettings
 
-
-class TokenDatasetRef(Config):
-    """A version of a token dataset."""
-
-    name: str
-    manifest: str
+# Beginnings of keys of what may change in mid-run when the configuration says `on_change: continue`.
+_THROUGH_THE_LEDGER = ("mixture.", "versions.", "config.online")
 
 
 class TrainInputs(Config):
-    """dataset: the tokens that are trained on; layout: what their numbers mean; backbone: the model, in full.
+    """versions: of the tokens that are trained on; layout: what their numbers mean; backbone: the model, in full.
 
     The configuration's render settings are resolved too: they count latents as the backbone makes them.
     """
 
     config: TrainConfig
     mixture: Mixture
-    dataset: TokenDatasetRef
+    versions: Versions
     layout: TokenLayout
     backbone: BackboneConfig
 
@@ -52,27 +51,33 @@ class TrainInputs(Config):
         """What is different in `now` of that, one line for each key."""
         return differences(self.decisive(), now.decisive())
 
+    def change(self, step: int) -> Change:
+        """What of that the ledger records, to hold from `step` on."""
+        return Change(step=step, mixture=self.mixture, versions=self.versions, online=self.config.online)
+
+
+def through_the_ledger(change: str) -> bool:
+    """Whether one of the lines of :meth:`TrainInputs.changes` is of a kind that a run can go on through."""
+    return change.startswith(_THROUGH_THE_LEDGER)
+
 
 def resolve(config: TrainConfig, root: str) -> TrainInputs:
-    """Read what the configuration names: the mixture, and the current version of its token dataset under `root`.
+    """Read what the configuration names: the mixture, and the current versions of its token datasets under `root`.
 
     Raises:
         ConfigError: a setting does not fit the mixture, the dataset or another setting.
         OmnimillError: the dataset does not exist.
     """
     mixture = load_mixture(config.mixture)
-    digest, manifest = Dataset(root, mixture.datasets[0]).manifest()
-    if manifest.kind != "tokens":
-        raise ConfigError(
-            f"{config.mixture}: dataset {mixture.datasets[0]!r} under {root} holds {manifest.kind}; training needs "
-            "tokens (omnimill tokenize makes them)"
-        )
-    layout = TokenLayout.model_validate(manifest.attributes["layout"])
+    if config.online is not None:
+        check_online(config.online, mixture)
+    versions = current_versions(root, mixture)
+    layout = open_versions(root, versions).layout
     backbone = config.backbone.resolve(layout)
     return TrainInputs(
         config=config.model_copy(update={"render": _with_latents(config.render, backbone)}),
         mixture=mixture,
-        dataset=TokenDatasetRef(name=mixture.datasets[0], manifest=digest),
+        versions=versions,
         layout=layout,
         backbone=backbone,
     )
@@ -94,26 +99,33 @@ def _with_latents(render: RenderSettings, backbone: BackboneConfig) -> RenderSet
 
 
 def open_loader(
-    inputs: TrainInputs, root: str, *, rank: int = 0, world: int = 1, state: Mapping[str, Any] | None = None
+    inputs: TrainInputs,
+    root: str,
+    entries: Sequence[Entry],
+    *,
+    rank: int = 0,
+    world: int = 1,
+    state: Mapping[str, Any] | None = None,
 ) -> Loader:
-    """The loader of one worker's streams, from the beginning or from a checkpoint's `plan`."""
-    threads = inputs.config.threads
-    return Loader(root, **_settings(inputs, root), rank=rank, world=world, state=state, threads=threads)
+    """The loader of one worker's streams, from the beginning or from a checkpoint's `plan`.
+
+    Args:
+        entries: of the run's ledger.
+    """
+    config = inputs.config
+    return Loader(
+        open_course(root, entries, config.streams),
+        load_text(root, inputs.layout),
+        packing=config.packing,
+        render=inputs.render,
+        rank=rank,
+        world=world,
+        state=state,
+        threads=config.threads,
+    )
 
 
-def open_streams(inputs: TrainInputs, root: str) -> VirtualStreams:
+def open_streams(inputs: TrainInputs, root: str, entries: Sequence[Entry]) -> VirtualStreams:
     """What the loaders of a run plan with, without the media."""
-    return VirtualStreams(root, **_settings(inputs, root))
-
-
-def _settings(inputs: TrainInputs, root: str) -> dict[str, Any]:
-    _, manifest = Dataset(root, inputs.dataset.name).manifest(inputs.dataset.manifest)
-    return {
-        "mixture": inputs.mixture,
-        "manifest": manifest,
-        "layout": inputs.layout,
-        "text": load_text(root, inputs.layout),
-        "packing": inputs.config.packing,
-        "render": inputs.render,
-        "streams": inputs.config.streams,
-    }
+    course = open_course(root, entries, inputs.config.streams)
+    return VirtualStreams(course, load_text(root, inputs.layout), packing=inputs.config.packing, render=inputs.render)

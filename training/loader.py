@@ -17,11 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from omnimill.errors import BadRecord, ConfigError, IntegrityError
-from omnimill.infra.dataset import Manifest
-from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.course import Course
+from omnimill.mixtures.ledger import Update
 from omnimill.mixtures.rows import TaskRows
 from omnimill.tokenizers.text import TextTokenizer
-from omnimill.tokens import TokenLayout
 from omnimill.training.batch import PackedBatch
 from omnimill.training.collate import collate
 from omnimill.training.packing import PackingSettings
@@ -48,8 +47,8 @@ class Loader(Iterator[Step]):
     raised where the next step is asked for.
 
     Args:
-        root, mixture, manifest, layout, text, packing, render, streams: see `VirtualStreams`.
-        rank, world: this worker and the number of workers, which must divide `streams`.
+        course, text, packing, render: see `VirtualStreams`.
+        rank, world: this worker and the number of workers, which must divide the number of streams.
         state: where to start: a :meth:`state_dict`, or :func:`merge_states` of those of several workers.
         ahead: steps that are being read and decoded at a time, at least 1, besides those that are ready.
         threads: for reading and decoding.
@@ -61,27 +60,21 @@ class Loader(Iterator[Step]):
 
     def __init__(
         self,
-        root: str,
-        mixture: Mixture,
-        manifest: Manifest,
-        layout: TokenLayout,
+        course: Course,
         text: TextTokenizer,
         *,
         packing: PackingSettings,
         render: RenderSettings,
-        streams: int,
         rank: int = 0,
         world: int = 1,
         state: Mapping[str, Any] | None = None,
         ahead: int = 2,
         threads: int = 2,
     ) -> None:
-        if streams % world:
-            raise ConfigError(f"{streams} streams cannot be shared equally by {world} workers")
-        self._streams = VirtualStreams(
-            root, mixture, manifest, layout, text, packing=packing, render=render, streams=streams
-        )
-        self._planners = [self._streams.planner(stream) for stream in range(rank, streams, world)]
+        if course.streams % world:
+            raise ConfigError(f"{course.streams} streams cannot be shared equally by {world} workers")
+        self._streams = VirtualStreams(course, text, packing=packing, render=render)
+        self._planners = [self._streams.planner(stream) for stream in range(rank, course.streams, world)]
         self._ahead = ahead
         self._threads = threads
         if state is not None:
@@ -110,7 +103,17 @@ class Loader(Iterator[Step]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where this worker's streams are after the last step that was handed out, as JSON."""
-        return {"order": self._streams.order, "streams": self._states}
+        step = next(iter(self._states.values()))["step"]
+        return {"order": self._streams.order(step), "streams": self._states}
+
+    def weigh(self, update: Update, horizon: int) -> None:
+        """Plan by a decision of online mixing from its step on; steps from `horizon` on wait for the next one."""
+        self._streams.course.weigh(update)
+        self.expect(horizon)
+
+    def expect(self, horizon: int) -> None:
+        """Say that the rates of steps from `horizon` on are still to be decided."""
+        self._streams.course.timeline.horizon = horizon
 
     def close(self) -> None:
         """Stop the background work; afterwards iteration is at its end."""
@@ -128,10 +131,11 @@ class Loader(Iterator[Step]):
         self.close()
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        if state["order"] != self._streams.order:
+        step = next(iter(state["streams"].values()))["step"]
+        if state["order"] != self._streams.order(step):
             raise ConfigError(
-                "the loader's state belongs to another order of examples: mixture, dataset version, packing, render "
-                "settings and number of streams must be those it was saved with"
+                "the loader's state belongs to another order of examples: mixture and dataset versions up to its step, "
+                "packing, render settings and number of streams must be those it was saved with"
             )
         for planner in self._planners:
             if str(planner.stream) not in state["streams"]:

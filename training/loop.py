@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from omnimill.mixtures.ledger import Ledger, task_names
+from omnimill.mixtures.online import next_horizon
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.checkpoint import (
     CheckpointRecord,
@@ -35,8 +36,11 @@ from omnimill.training.inputs import TrainInputs, open_loader
 from omnimill.training.loader import Loader, merge_states
 from omnimill.training.optim import build_optimizer, learning_rate
 from omnimill.training.planner import PackedSequence
+from omnimill.training.records import decide_online, go_on
 from omnimill.training.replay import combine_digests, sequence_digest
 from omnimill.training.step import StepMetrics, sum_over_workers, train_step
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,28 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         if folder:
             model.load_state_dict(load_weights(folder, str(worker.device)))
             optimizer.load_state_dict(load_optimizer(folder, str(worker.device)))
+        book = Ledger(run)
+        entries = _agree([held.entry for held in go_on(book, inputs, record)] if worker.rank == 0 else [])
+        state = record.plan if record else None
         loader = stack.enter_context(
-            open_loader(inputs, root, rank=worker.rank, world=worker.world, state=record.plan if record else None)
+            open_loader(inputs, root, entries, rank=worker.rank, world=worker.world, state=state)
         )
+        if config.online:
+            loader.expect(next_horizon(config.online, start))
         history = stack.enter_context(HistoryWriter(run, start)) if worker.rank == 0 else None
+        tasks = task_names(entries)
         examples = Counter(record.examples if record else {})
         wrapped = worker.wrap(model) if worker.wrap else model
         for step in range(start, config.steps):
-            line = _one_step(step, wrapped, optimizer, loader, inputs, worker)
+            line = _one_step(step, wrapped, optimizer, loader, inputs, worker, tasks)
             examples.update(line["examples"])
             if history:
                 history.append(line)
             done = step + 1
+            if config.online and done % config.online.every == 0:
+                update = _agree(decide_online(inputs, book, run, done) if worker.rank == 0 else None)
+                assert update is not None
+                loader.weigh(update, next_horizon(config.online, done))
             if done % config.checkpoint_every == 0 or done == config.steps:
                 plan = _gather_plan(loader, worker)
                 if history and plan is not None:
@@ -97,6 +111,7 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
                         run=config.name,
                         step=done,
                         plan=plan,
+                        ledger=book.held()[-1].digest,
                         examples=dict(sorted(examples.items())),
                         mlflow_run=mlflow_run,
                     )
@@ -107,10 +122,16 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
 
 
 def _one_step(
-    step: int, model: nn.Module, optimizer: torch.optim.Optimizer, loader: Loader, inputs: TrainInputs, worker: Worker
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: Loader,
+    inputs: TrainInputs,
+    worker: Worker,
+    tasks: list[str],
 ) -> dict[str, Any]:
-    """One update; returns its line of the history."""
-    config, tasks = inputs.config, [task.name for task in inputs.mixture.tasks]
+    """One update; returns its line of the history. tasks: by their numbers."""
+    config = inputs.config
     began = time.perf_counter()
     planned, batch, sequences = next(loader)
     assert planned == step, f"the loader gave step {planned} for step {step}"
@@ -172,9 +193,9 @@ def _share_facts(
     return values[:tasks], combine_digests(values[tasks:]), microseconds / 1e6 / worker.world
 
 
-def _agree(folder: Path | None) -> Path | None:
+def _agree(choice: T) -> T:
     """Worker 0's choice, for all workers."""
-    chosen = [folder]
+    chosen = [choice]
     if dist.is_initialized():
         dist.broadcast_object_list(chosen)
     return chosen[0]

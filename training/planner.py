@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnimill.config import digest_json
-from omnimill.errors import ConfigError
-from omnimill.infra.dataset import Manifest
-from omnimill.mixtures.config import Mixture
-from omnimill.mixtures.rows import TaskRows, scan
-from omnimill.mixtures.sampler import Sampler, StreamState
+from omnimill.errors import OmnimillError
+from omnimill.mixtures.course import Course
+from omnimill.mixtures.rows import TaskRows
+from omnimill.mixtures.sampler import StreamState
+from omnimill.mixtures.timeline import Timeline
 from omnimill.tokenizers.text import TextTokenizer
-from omnimill.tokens import TokenLayout
 from omnimill.training.lengths import Lengths
 from omnimill.training.packing import PackingSettings, pack
 from omnimill.training.render_settings import RenderSettings
@@ -28,7 +27,7 @@ from omnimill.training.rendering import Renderer
 class PlannedExample:
     """A drawn example and what it costs.
 
-    draw: its number among the stream's draws. task: index of the mixture's tasks. row: of that task's rows.
+    draw: its number among the stream's draws. task: index of the course's tasks. row: of that task's rows.
     epoch: how often the stream has been through its share of the task before.
     """
 
@@ -63,31 +62,36 @@ def plan_digest(sequences: Sequence[PackedSequence]) -> str:
     )
 
 
+# So many draws in a row may be of rows that are not to be used any more.
+_MOST_VOID = 1_000_000
+
+
 class StreamPlanner(Iterator[PackedSequence]):
     """The packed sequences of one virtual stream, step by step.
 
     Args:
-        sampler: which task and row a draw is.
-        rows: of every task of the mixture.
+        timeline: which task and row a draw is.
+        rows: of every task of the course.
         renderer: how long an example becomes.
         packing: budgets and size of the pool.
         stream: number of the stream.
     """
 
     def __init__(
-        self, sampler: Sampler, rows: Sequence[TaskRows], renderer: Renderer, packing: PackingSettings, stream: int
+        self, timeline: Timeline, rows: Sequence[TaskRows], renderer: Renderer, packing: PackingSettings, stream: int
     ) -> None:
         self.stream = stream
         self.step = 0
-        self._sampler = sampler
+        self._timeline = timeline
         self._rows = rows
         self._renderer = renderer
         self._packing = packing
-        self._sampled = sampler.start(stream)
+        self._sampled = timeline.start(stream)
         self._pool: list[PlannedExample] = []
 
     def __next__(self) -> PackedSequence:
         """The next step's sequence; streams never end."""
+        self._begin_step()
         items = pack(self._pool, self._draw, self._packing)
         sequence = PackedSequence(self.step, self.stream, tuple(items))
         self.step += 1
@@ -97,20 +101,32 @@ class StreamPlanner(Iterator[PackedSequence]):
         """Where the stream is, as JSON: the next step, the sampler's counters and the pool's draws."""
         return {
             "step": self.step,
-            "draws": self._sampled.draws,
-            "taken": list(self._sampled.taken),
+            **self._sampled.as_json(),
             "pool": [[item.draw, item.task, item.row, item.epoch] for item in self._pool],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go to where :meth:`state` was taken, in this process or another."""
         self.step = state["step"]
-        self._sampled = StreamState(draws=state["draws"], taken=tuple(state["taken"]))
-        self._pool = [self._planned(*entry) for entry in state["pool"]]
+        self._sampled = StreamState.from_json(state)
+        # What is not to be used any more may not be there to be read, either.
+        kept = [entry for entry in state["pool"] if not self._timeline.is_void(self.step, entry[1], entry[2])]
+        self._pool = [self._planned(*entry) for entry in kept]
+
+    def _begin_step(self) -> None:
+        self._sampler = self._timeline.sampler(self.step)
+        if self._timeline.begins_era(self.step):
+            self._sampled = self._timeline.carry(self.stream, self._sampled, self.step)
+            self._pool = [item for item in self._pool if not self._timeline.is_void(self.step, item.task, item.row)]
 
     def _draw(self) -> PlannedExample:
-        draw, self._sampled = self._sampler.next(self.stream, self._sampled)
-        return self._planned(draw.index, draw.task, draw.row, draw.epoch)
+        for _ in range(_MOST_VOID):
+            draw, self._sampled = self._sampler.next(self.stream, self._sampled)
+            if not self._timeline.is_void(self.step, draw.task, draw.row):
+                return self._planned(draw.index, draw.task, draw.row, draw.epoch)
+        raise OmnimillError(
+            f"stream {self.stream}: selections leave out everything it drew in {_MOST_VOID:,} draws at step {self.step}"
+        )
 
     def _planned(self, number: int, task: int, row: int, epoch: int) -> PlannedExample:
         rows = self._rows[task]
@@ -123,45 +139,31 @@ class VirtualStreams:
     """What all virtual streams of a training have in common; gives the planner of each.
 
     Args:
-        root: where the token dataset lies.
-        mixture: tasks, rates, seed.
-        manifest: the version of the token dataset.
-        layout: of the token dataset.
-        text: its text tokenizer.
+        course: the tasks with their rows, and which of them are drawn when.
+        text: the text tokenizer of the token datasets.
         packing, render: settings.
-        streams: how many, which is the number of packed sequences in a global batch.
 
     Attributes:
-        rows: of every task of the mixture.
+        rows: of every task of the course.
         renderer: of its examples.
-        order: 64 hex digits of everything that decides which examples come in which order.
 
     Raises:
-        ConfigError: a task has no rows, or does not fit the budgets.
+        ConfigError: a task does not fit the budgets.
     """
 
     def __init__(
-        self,
-        root: str,
-        mixture: Mixture,
-        manifest: Manifest,
-        layout: TokenLayout,
-        text: TextTokenizer,
-        *,
-        packing: PackingSettings,
-        render: RenderSettings,
-        streams: int,
+        self, course: Course, text: TextTokenizer, *, packing: PackingSettings, render: RenderSettings
     ) -> None:
-        self.rows = scan(root, manifest, mixture.tasks)
-        empty = [rows.describe_empty() for rows in self.rows if not len(rows)]
-        if empty:
-            raise ConfigError("\n".join(empty))
-        self.renderer = Renderer(mixture, layout, text, render, packing.budgets)
+        self.course = course
+        self.rows = course.rows
+        self.renderer = Renderer(course.mixture, course.layout, text, render, packing.budgets)
         self.packing = packing
-        configs = (mixture, manifest, packing, render)
-        self.order = digest_json([*(config.content_digest() for config in configs), text.vocabulary.pieces, streams])
-        self._sampler = Sampler.of(mixture, [len(rows) for rows in self.rows], streams)
+        self._settings = [packing.content_digest(), render.content_digest(), text.vocabulary.pieces, course.streams]
+
+    def order(self, step: int) -> str:
+        """64 hex digits of everything that decided which examples came in which order before `step`."""
+        return digest_json([self.course.digest(step), *self._settings])
 
     def planner(self, stream: int) -> StreamPlanner:
         """The planner of one stream, at its first step."""
-        return StreamPlanner(self._sampler, self.rows, self.renderer, self.packing, stream)
+        return StreamPlanner(self.course.timeline, self.rows, self.renderer, self.packing, stream)

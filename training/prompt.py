@@ -16,7 +16,7 @@ import soxr
 
 from omnimill.errors import BadRecord, ConfigError
 from omnimill.mixtures.config import Mixture, Task
-from omnimill.mixtures.rows import RowContent
+from omnimill.mixtures.row_columns import RowContent
 from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout

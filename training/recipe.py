@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 from omnimill.mixtures.config import Mixture, Task
-from omnimill.mixtures.rows import RowLengths
+from omnimill.mixtures.row_columns import RowLengths
 from omnimill.rng import choose, subkey, unit
 from omnimill.tokenizers.sampling import patch_count
 from omnimill.tokenizers.text import TextTokenizer

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from omnimill.errors import IntegrityError
 from omnimill.mixtures.config import Mixture
-from omnimill.mixtures.rows import RowContent, RowLengths
+from omnimill.mixtures.row_columns import RowContent, RowLengths
 from omnimill.rng import subkey
 from omnimill.tokenizers.image import covered_patches
 from omnimill.tokenizers.sampling import shuffled_patches

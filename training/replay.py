@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from omnimill.config import digest_json
-from omnimill.training.checkpoint import read_record
+from omnimill.errors import IntegrityError
+from omnimill.mixtures.course import Course
+from omnimill.mixtures.ledger import Entry, Ledger, task_names
+from omnimill.mixtures.shares import owner
+from omnimill.training.checkpoint import read_record, run_folder
 from omnimill.training.inputs import open_streams
 from omnimill.training.planner import PackedSequence, plan_digest
 
@@ -27,16 +32,20 @@ class Consumed:
     epoch: int
 
 
-def replay(checkpoint: str | Path, root: str | None = None) -> Iterator[PackedSequence]:
+def replay(
+    checkpoint: str | Path, root: str | None = None, example_ids: Set[str] | None = None
+) -> Iterator[PackedSequence]:
     """Every packed sequence of the steps 0 … step-1 of a checkpoint, stream by stream.
 
     Args:
-        checkpoint: its folder or its ``checkpoint.json``; nothing else of it is read.
-        root: where the token dataset lies; the root that the checkpoint lies under when None.
+        checkpoint: its folder or its ``checkpoint.json``; nothing else of it is read, but the ledger of its run.
+        root: where the token datasets lie; the root that the checkpoint lies under when None.
+        example_ids: only streams that can have drawn one of these.
     """
     record = read_record(checkpoint)
-    streams = open_streams(record, root or root_of(checkpoint))
-    for stream in range(record.config.streams):
+    root = root or root_of(checkpoint)
+    streams = open_streams(record, root, ledger_entries(checkpoint, root))
+    for stream in range(record.config.streams) if example_ids is None else readers(streams.course, example_ids):
         planner = streams.planner(stream)
         for _ in range(record.step):
             yield next(planner)
@@ -46,11 +55,42 @@ def consumed(
     checkpoint: str | Path, example_ids: Set[str] | None = None, root: str | None = None
 ) -> Iterator[Consumed]:
     """What a checkpoint was trained on, stream by stream, in order: all of it, or where it met some examples."""
-    tasks = [task.name for task in read_record(checkpoint).mixture.tasks]
-    for sequence in replay(checkpoint, root):
+    entries = ledger_entries(checkpoint, root or root_of(checkpoint))
+    tasks = task_names(entries)
+    for sequence in replay(checkpoint, root, example_ids):
         for item in sequence.items:
             if example_ids is None or item.example_id in example_ids:
                 yield Consumed(sequence.step, sequence.stream, tasks[item.task], item.example_id, item.row, item.epoch)
+
+
+def readers(course: Course, example_ids: Set[str]) -> list[int]:
+    """The streams whose shares hold rows of these examples."""
+    found: set[int] = set()
+    for rows, layout in zip(course.rows, course.timeline.layouts, strict=True):
+        for row in rows.locate_ids(example_ids):
+            owners = owner(layout, row, 0)[1]
+            found.update(owner(layout, row, epoch)[0] for epoch in range(owners))
+    return sorted(found)
+
+
+def ledger_entries(checkpoint: str | Path, root: str) -> list[Entry]:
+    """What held up to a checkpoint, from the ledger of its run: beside it, or wherever the run lies under the root.
+
+    Raises:
+        IntegrityError: no ledger has the entry that the checkpoint stands on.
+    """
+    record = read_record(checkpoint)
+    folder = Path(checkpoint).resolve()
+    folder = folder.parent if folder.is_file() else folder
+    runs = run_folder(root, record.run).parent
+    # A run that was begun anew lies beside the new one, under its name and a number.
+    for run in (folder.parent.parent, runs / record.run, *sorted(runs.glob(f"{record.run}.*"))):
+        with suppress(IntegrityError):
+            return [held.entry for held in Ledger(run).held(record.ledger)]
+    raise IntegrityError(
+        f"no ledger under {runs} has the entry {record.ledger[:16]}, on which {checkpoint} stands; a run's ledger lies "
+        "in its folder, and says what held when"
+    )
 
 
 def root_of(checkpoint: str | Path) -> str:

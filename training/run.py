@@ -17,12 +17,15 @@ from omnimill.infra.dataset import Dataset
 from omnimill.infra.lineage import CommandRun
 from omnimill.infra.ray_session import ray_session
 from omnimill.infra.ray_train import WorkerGroup, run_workers
+from omnimill.infra.selections import selection_url
+from omnimill.mixtures.course import open_course
+from omnimill.mixtures.ledger import Ledger
 from omnimill.progress import console, progress
 from omnimill.training.checkpoint import CheckpointRecord, list_checkpoints, newest, read_record, run_folder
 from omnimill.training.config import TrainConfig
 from omnimill.training.follow import Follower, checkpoint_name
 from omnimill.training.history import TIMING, read_history, run_lock
-from omnimill.training.inputs import TrainInputs, resolve
+from omnimill.training.inputs import TrainInputs, resolve, through_the_ledger
 from omnimill.training.ray_worker import on_worker
 
 
@@ -67,7 +70,7 @@ def train(config: TrainConfig, root: str, *, restart: bool = False, cpus: int | 
     folder = newest(run)
     record = read_record(folder) if folder else None
     if record:
-        _check_unchanged(record, inputs, run)
+        _check_changes(record, inputs, run, root)
     started_at = record.step if record else 0
     if started_at < config.steps:
         with lineage.command_run(
@@ -102,19 +105,34 @@ def set_aside(run: Path, root: str) -> None:
     console.print(f"the run that was there is now {aside}", style="dim")
 
 
-def _check_unchanged(record: CheckpointRecord, inputs: TrainInputs, run: Path) -> None:
-    changes = record.changes(inputs)
-    if changes:
-        listed = "\n".join(f"  {change}" for change in changes)
+def _check_changes(record: CheckpointRecord, inputs: TrainInputs, run: Path, root: str) -> None:
+    """Refuse to go on with anything that a run cannot go on through, or was not told to."""
+    changed = record.changes(inputs)
+    later = [line for line in changed if through_the_ledger(line)]
+    told = inputs.config.on_change == "continue"
+    if refused := [line for line in changed if line not in later or not told]:
+        cure = "Set it back, give the run another name, or begin anew with --restart"
+        if refused == later:
+            cure += ", or let the run go on with it from here: `on_change: continue`"
+        listed = "\n".join(f"  {line}" for line in refused)
         raise ConfigError(
             f"run {inputs.config.name!r} cannot go on from its checkpoint at step {record.step} under {run}: what "
-            f"decides its learning has changed\n{listed}\n"
-            "Set it back, give the run another name, or begin anew with --restart."
+            f"decides its learning has changed\n{listed}\n{cure}."
         )
+    if later:
+        # Whether it is a change that the sampler can go through shows here, not in the workers.
+        held = [one.entry for one in Ledger(run).held(record.ledger)]
+        open_course(root, [*held, inputs.change(record.step)], inputs.config.streams)
+        listed = "\n".join(f"  {line}" for line in later)
+        console.print(f"run {inputs.config.name} goes on from step {record.step} with\n{listed}", style="dim")
 
 
 def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun) -> None:
-    told.input(inputs.dataset.name, inputs.dataset.manifest, Dataset(root, inputs.dataset.name).url)
+    for version in inputs.versions.datasets:
+        told.input(version.name, version.manifest, Dataset(root, version.name).url)
+    for one in inputs.versions.selections:
+        url = selection_url(Dataset(root, one.dataset), one.digest)
+        told.input(f"{one.dataset}-{one.name}", one.digest, url)
     told.json(inputs.mixture.model_dump(mode="json"), "mixture.json")
     told.tags({"omnimill.run_folder": str(run), "omnimill.mixture": inputs.mixture.content_digest()})
     rates = zip(inputs.mixture.tasks, inputs.mixture.rates, strict=True)

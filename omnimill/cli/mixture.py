@@ -45,7 +45,7 @@ def validate(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
         for rows in opened.rows
     ]
     if json:
-        print_json({"mixture": opened.mixture.content_digest(), "manifest": opened.digest, "tasks": tasks})
+        print_json({"mixture": opened.mixture.content_digest(), "manifests": opened.manifests, "tasks": tasks})
         return
     table = [
         [
@@ -55,7 +55,7 @@ def validate(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
         ]
         for rows in opened.rows
     ]
-    print_table(f"{file} fits {opened.mixture.datasets[0]}", ["task", "rows", "rows it cannot use"], table)
+    print_table(f"{file} fits {', '.join(opened.mixture.datasets)}", ["task", "rows", "rows it cannot use"], table)
 
 
 def simulate(
@@ -80,7 +80,7 @@ def simulate(
     opened = open_mixture(load_mixture(file), root, file)
     result = run(opened.mixture, opened.rows, streams, draws)
     if json:
-        print_json({"mixture": opened.mixture.content_digest(), "manifest": opened.digest, **asdict(result)})
+        print_json({"mixture": opened.mixture.content_digest(), "manifests": opened.manifests, **asdict(result)})
     else:
         _print_simulation(result)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omnimill.mixtures import eligibility
 from omnimill.mixtures.config import Task
 from omnimill.mixtures.items import Needs, complete_items, needs, pictures, texts
-from omnimill.mixtures.rows import RowLengths
+from omnimill.mixtures.row_columns import RowLengths
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA
 
 Text = tuple[str, int | None, int]

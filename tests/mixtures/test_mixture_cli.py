@@ -163,7 +163,7 @@ def test_simulate_reports_what_the_sampler_does(capsys: pytest.CaptureFixture[st
     arguments = ("mixture", "simulate", mixture, "--streams", "4", "--draws", "5000", "--root", root)
     result = answer(capsys, *arguments)
     caption, act = result["tasks"]
-    assert (result["streams"], result["draws"], len(result["manifest"])) == (4, 5000, 64)
+    assert (result["streams"], result["draws"], len(result["manifests"]["tokens"])) == (4, 5000, 64)
     assert result["draws_per_second"] > 0
     assert caption["draws"] + act["draws"] == 20_000
     for task in (caption, act):

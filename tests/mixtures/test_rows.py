@@ -15,6 +15,7 @@ from omnimill.errors import ConfigError, IntegrityError
 from omnimill.infra.dataset import Dataset, Manifest
 from omnimill.mixtures.config import Task
 from omnimill.mixtures.rows import TaskRows, scan
+from omnimill.mixtures.versions import TokenData
 from omnimill.tokens import TOKEN_SCHEMA, TOKEN_VERSION_KEY
 
 Maker = Callable[..., Any]
@@ -84,7 +85,7 @@ def test_rows_that_hold_what_the_task_needs_are_eligible_and_others_counted_by_r
 ) -> None:
     rows = table(row)
     manifest = tokens(tmp_path, {"s": rows, "other": [row("elsewhere", [("caption", 9)], images=5, audio=5)]})
-    found = TaskRows.open(str(tmp_path), manifest, task(**settings))
+    found = TaskRows.open(TokenData(str(tmp_path), (manifest,)), task(**settings))
     assert keys(found) == expected
     assert dict(found.reasons["s"]) == reasons
     assert len(found) + sum(reasons.values()) == len(rows)
@@ -93,7 +94,7 @@ def test_rows_that_hold_what_the_task_needs_are_eligible_and_others_counted_by_r
 def test_a_task_without_a_row_says_why(tmp_path: Path, row: Maker, tokens: Maker) -> None:
     manifest = tokens(tmp_path, {"s": [row("a", [("caption", 4)]), row("b"), row("c", images=1)]})
     with pytest.raises(ConfigError, match=r"task 't': no eligible row: s: no_image 2, no_text:caption 1; gone: has no"):
-        TaskRows.open(str(tmp_path), manifest, task(inputs=["image"], sources=["s", "gone"]))
+        TaskRows.open(TokenData(str(tmp_path), (manifest,)), task(inputs=["image"], sources=["s", "gone"]))
 
 
 def test_lengths_and_content_are_those_of_the_stored_row(tmp_path: Path, row: Maker, tokens: Maker) -> None:
@@ -101,7 +102,7 @@ def test_lengths_and_content_are_those_of_the_stored_row(tmp_path: Path, row: Ma
         row(f"row {i}", [("caption", i + 1), ("label", 2, 0, None)], images=i % 3, audio=i % 2) for i in range(600)
     ]
     # One shard of several record batches and one short shard.
-    rows = TaskRows.open(str(tmp_path), tokens(tmp_path, {"s": stored}, shard_rows=590), task())
+    rows = TaskRows.open(TokenData(str(tmp_path), (tokens(tmp_path, {"s": stored}, shard_rows=590),)), task())
     assert len(rows) == 600
     for i in (0, 255, 256, 589, 590, 599):
         lengths, content = rows.lengths(i), rows.fetch(i)
@@ -130,26 +131,26 @@ def test_rows_are_numbered_in_manifest_order_and_found_by_id(
     for number, (source, captioned) in enumerate(have):
         stored[source].append(row(str(number), [("caption", 3)] if captioned else []))
     manifest = tokens(tmp_path, stored, shard_rows=4)
-    rows = scan(str(tmp_path), manifest, [task(sources=["a", "c"])])[0]
+    rows = scan(TokenData(str(tmp_path), (manifest,)), [task(sources=["a", "c"])])[0]
     expected = [one["id"] for source in "ac" for one in stored[source] if one["text_roles"]]
     assert [rows.id(i) for i in range(len(rows))] == expected
     assert list(rows.sizes.elements()) == [s for s in "ac" for one in stored[s] if one["text_roles"]]
     for source in "abc":
         for one in stored[source]:
-            assert rows.locate_id(one["id"]) == (expected.index(one["id"]) if one["id"] in expected else None)
-    assert rows.locate_id("id of nobody") is None
+            assert rows.locate_ids({one["id"]}) == ([expected.index(one["id"])] if one["id"] in expected else [])
+    assert rows.locate_ids({"id of nobody"}) == []
 
 
 def test_rows_can_be_sent_to_another_process(tmp_path: Path, row: Maker, tokens: Maker) -> None:
     manifest = tokens(tmp_path, {"s": [row("a"), row("b", [("caption", 2)])]})
-    rows = TaskRows.open(str(tmp_path), manifest, task())
+    rows = TaskRows.open(TokenData(str(tmp_path), (manifest,)), task())
     assert keys(pickle.loads(pickle.dumps(rows))) == ["b"]
 
 
 def test_a_dataset_that_is_not_on_a_local_disk_reads_the_same(row: Maker, tokens: Maker) -> None:
     root = "memory://rows-test"
     manifest: Manifest = tokens(root, {"s": [row("a", [("caption", 2)], images=1), row("b")]})
-    rows = TaskRows.open(root, manifest, task(inputs=["image"]))
+    rows = TaskRows.open(TokenData(root, (manifest,)), task(inputs=["image"]))
     assert keys(rows) == ["a"]
     assert rows.shard(0).startswith("memory://")
 
@@ -165,7 +166,7 @@ def test_texts_of_the_current_picture_or_clip_win(tmp_path: Path, row: Maker, to
         ("early", 3, 1, None),
     ]
     manifest = tokens(tmp_path, {"s": [row("a", texts, images=3, audio=2)]})
-    lengths = TaskRows.open(str(tmp_path), manifest, task(target="text:action")).lengths(0)
+    lengths = TaskRows.open(TokenData(str(tmp_path), (manifest,)), task(target="text:action")).lengths(0)
     assert lengths.texts("action") == [1]
     assert lengths.texts("instruction") == [2]
     assert lengths.texts("heard") == [5]
@@ -183,4 +184,4 @@ def test_a_shard_of_another_version_is_refused(tmp_path: Path, row: Maker) -> No
         IntegrityError,
         match=r"token schema version 99, but this omnimill reads version 3.*run `omnimill tokenize` again",
     ):
-        TaskRows.open(str(tmp_path), manifest, task())
+        TaskRows.open(TokenData(str(tmp_path), (manifest,)), task())

@@ -232,7 +232,7 @@ def train_root(token_data: TokenData, mixture: Mixture) -> Path:
         text_pieces=layout.text_pieces, image=layout.image, audio=layout.audio, digests=file_digests(files)
     )
     publish(token_data.root, layout.tokenizers, stored, files)
-    (root / "mixture.yaml").write_text(yaml.safe_dump(mixture.model_dump(mode="json")))
+    (root / "mixture.yaml").write_text(yaml.safe_dump(mixture.model_dump(mode="json", exclude_defaults=True)))
     return root
 
 

@@ -20,7 +20,9 @@ from omnimill.training.inputs import TrainInputs
 
 
 def record(inputs: TrainInputs, step: int, **facts: Any) -> CheckpointRecord:
-    return CheckpointRecord(**dict(inputs), run="r", step=step, plan={"streams": {}}, examples={"read": 3}, **facts)
+    return CheckpointRecord(
+        **dict(inputs), run="r", step=step, plan={"streams": {}}, ledger="0", examples={"read": 3}, **facts
+    )
 
 
 def weights(value: float) -> dict[str, torch.Tensor]:
@@ -79,7 +81,7 @@ def test_damage_is_noticed(tmp_path: Path, inputs: TrainInputs) -> None:
         checkpoint.load_weights(folder)
     body = json.loads((folder / "checkpoint.json").read_text())
     (folder / "checkpoint.json").write_text(json.dumps({**body, "version": 99}))
-    with pytest.raises(IntegrityError, match="version 99; this omnimill reads 1"):
+    with pytest.raises(IntegrityError, match="version 99; this omnimill reads 2"):
         checkpoint.read_record(folder)
     with pytest.raises(OmnimillError, match="no checkpoint"):
         checkpoint.read_record(tmp_path / "elsewhere")

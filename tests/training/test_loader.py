@@ -16,6 +16,7 @@ import torch
 
 from omnimill.errors import ConfigError, IntegrityError, OmnimillError
 from omnimill.mixtures.config import Mixture, Task
+from omnimill.mixtures.course import new_course
 from omnimill.training.batch import EncoderModality, Frames, PackedBatch
 from omnimill.training.collate import collate
 from omnimill.training.lengths import Budgets
@@ -30,8 +31,7 @@ PACKING = PackingSettings(budgets=BUDGETS, pool=6)
 
 
 def open_loader(data: Any, mixture: Mixture, **how: Any) -> Loader:
-    how = {"streams": 4, **how}
-    return Loader(data.root, mixture, data.manifest, data.layout, data.text, packing=PACKING, render=RENDER, **how)
+    return Loader(new_course(data.root, mixture, 4), data.text, packing=PACKING, render=RENDER, **how)
 
 
 def equal(one: PackedBatch | Frames | None, other: PackedBatch | Frames | None) -> bool:
@@ -154,16 +154,7 @@ def _check_slots(batch: PackedBatch) -> None:
 
 @pytest.fixture(scope="module")
 def streams(token_data: Any, mixture: Mixture) -> VirtualStreams:
-    return VirtualStreams(
-        token_data.root,
-        mixture,
-        token_data.manifest,
-        token_data.layout,
-        token_data.text,
-        packing=PACKING,
-        render=RENDER,
-        streams=1,
-    )
+    return VirtualStreams(new_course(token_data.root, mixture, 1), token_data.text, packing=PACKING, render=RENDER)
 
 
 def test_a_sequence_beyond_its_budget_is_not_cut_in_silence(streams: VirtualStreams) -> None:
@@ -198,18 +189,10 @@ def test_what_fails_in_the_background_names_the_example_and_shard(
         rows[2]["image_data"] = [b"\xff\xd8 cut short"]
     else:
         rows[2]["image_patches"] = [rows[2]["image_patches"][0] - 1]
-    manifest = store_tokens(str(tmp_path), {"photos": rows}, token_data.layout)
+    store_tokens(str(tmp_path), {"photos": rows}, token_data.layout)
     task = Task(name="caption", rate=1, sources=("photos",), inputs=("image",), target="text:caption")
-    loader = Loader(
-        str(tmp_path),
-        Mixture(datasets=("tokens",), tasks=(task,)),
-        manifest,
-        token_data.layout,
-        token_data.text,
-        packing=PACKING,
-        render=RENDER,
-        streams=1,
-    )
+    course = new_course(str(tmp_path), Mixture(datasets=("tokens",), tasks=(task,)), 1)
+    loader = Loader(course, token_data.text, packing=PACKING, render=RENDER)
     with loader:
         for _ in range(2):
             with pytest.raises(IntegrityError, match=r"task 'caption', example \w{32} in .*shards.*\.arrow"):

@@ -10,6 +10,7 @@ import pytest
 
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture, Task
+from omnimill.mixtures.course import new_course
 from omnimill.training.lengths import Budgets
 from omnimill.training.packing import PackingSettings
 from omnimill.training.planner import PackedSequence, VirtualStreams, plan_digest
@@ -20,16 +21,7 @@ PACKING = PackingSettings(budgets=Budgets(encoder=200, decoder=160, images=3, im
 
 
 def open_streams(data: Any, mixture: Mixture, streams: int = 4, packing: PackingSettings = PACKING) -> VirtualStreams:
-    return VirtualStreams(
-        data.root,
-        mixture,
-        data.manifest,
-        data.layout,
-        data.text,
-        packing=packing,
-        render=RENDER,
-        streams=streams,
-    )
+    return VirtualStreams(new_course(data.root, mixture, streams), data.text, packing=packing, render=RENDER)
 
 
 def plan(streams: VirtualStreams, stream: int, steps: int) -> list[PackedSequence]:
@@ -86,11 +78,11 @@ def test_the_order_is_named_by_all_that_decides_it(token_data: Any, mixture: Mix
     seeded = mixture.model_copy(update={"seed": 8})
     larger = PACKING.model_copy(update={"pool": 9})
     orders = [
-        open_streams(token_data, mixture).order,
-        open_streams(token_data, mixture).order,
-        open_streams(token_data, seeded).order,
-        open_streams(token_data, mixture, streams=8).order,
-        open_streams(token_data, mixture, packing=larger).order,
+        open_streams(token_data, mixture).order(0),
+        open_streams(token_data, mixture).order(0),
+        open_streams(token_data, seeded).order(0),
+        open_streams(token_data, mixture, streams=8).order(0),
+        open_streams(token_data, mixture, packing=larger).order(0),
     ]
     assert len(set(orders)) == 4
 

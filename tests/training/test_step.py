@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.course import new_course
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.batch import DecoderModality, PackedBatch
 from omnimill.training.inputs import TrainInputs
@@ -49,14 +50,10 @@ def settings(mixture: Mixture) -> dict[str, Any]:
 
 def batch_of(inputs: TrainInputs, token_data: Any, rank: int = 0, world: int = 1) -> PackedBatch:
     with Loader(
-        token_data.root,
-        inputs.mixture,
-        token_data.manifest,
-        token_data.layout,
+        new_course(token_data.root, inputs.mixture, STREAMS),
         token_data.text,
         packing=inputs.config.packing,
         render=inputs.config.render,
-        streams=STREAMS,
         rank=rank,
         world=world,
     ) as loader:

@@ -9,6 +9,7 @@ import pytest
 
 from omnimill.config import load_config
 from omnimill.errors import ConfigError
+from omnimill.mixtures.versions import Versions
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.config import BackboneSettings, TrainConfig, differences
@@ -85,10 +86,12 @@ def test_only_what_decides_the_learning_counts_as_a_change(inputs: TrainInputs) 
     assert inputs.changes(changed(inputs, seed=4)) == ["config.seed: was 0, is 4"]
     task = inputs.mixture.tasks[0].model_copy(update={"rate": 9.5})
     mixture = inputs.mixture.model_copy(update={"tasks": (task, *inputs.mixture.tasks[1:])})
-    assert inputs.changes(inputs.model_copy(update={"mixture": mixture})) == ["mixture.tasks.0.rate: was 2.0, is 9.5"]
-    dataset = inputs.dataset.model_copy(update={"manifest": "1" * 64})
-    (line,) = inputs.changes(inputs.model_copy(update={"dataset": dataset}))
-    assert line == f"dataset.manifest: was '{inputs.dataset.manifest}', is '{'1' * 64}'"
+    (line,) = inputs.changes(inputs.model_copy(update={"mixture": mixture}))
+    assert line == f"mixture.tasks.0.rate: was {inputs.mixture.tasks[0].rate}, is 9.5"
+    (tokens,) = inputs.versions.datasets
+    newer = Versions(datasets=(tokens.model_copy(update={"manifest": "1" * 64}),))
+    (line,) = inputs.changes(inputs.model_copy(update={"versions": newer}))
+    assert line == f"versions.datasets.0.manifest: was '{tokens.manifest}', is '{'1' * 64}'"
 
 
 def test_differences_tell_absent_from_none() -> None:

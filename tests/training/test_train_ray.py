@@ -80,7 +80,7 @@ def test_mlflow_knows_the_run(ray_run: Any, train_root: Path) -> None:
         assert history(f"realised_rate/{task}")[11] == pytest.approx(count / seen)
         assert run.data.metrics[f"planned_rate/{task}"] == pytest.approx(count / seen, abs=0.05)
     (read,) = lineage.references(run, "input")
-    assert (read.name, read.digest) == ("tokens", record.dataset.manifest)
+    assert (read.name, read.digest) == ("tokens", record.versions.datasets[0].manifest)
     wrote = {reference.name: reference for reference in lineage.references(run, "output")}
     assert set(wrote) == {f"calm/step-{step:08d}" for step in (4, 8, 12)}
     assert wrote["calm/step-00000012"].digest == record.digest == ray_run.result.checkpoint_digest

@@ -1,0 +1,165 @@
+"""The versions of token datasets that a mixture is over, and what selections leave out of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from omnimill.config import Config
+from omnimill.errors import ConfigError, IntegrityError
+from omnimill.infra import arrow_files
+from omnimill.infra.dataset import Commit, Dataset, FileRef, Manifest
+from omnimill.infra.selections import current_selections, left_out, load_selection
+from omnimill.mixtures.config import Mixture
+from omnimill.tokens import TokenLayout
+
+Int64s = npt.NDArray[np.int64]
+
+
+class DatasetVersion(Config):
+    """A version of a token dataset: the digest of its manifest."""
+
+    name: str
+    manifest: str
+
+
+class AppliedSelection(Config):
+    """A selection of a token dataset, or of examples that one was made from."""
+
+    name: str
+    dataset: str
+    digest: str
+
+
+class Versions(Config):
+    """What decides which rows there are."""
+
+    datasets: tuple[DatasetVersion, ...]
+    selections: tuple[AppliedSelection, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """Opened versions. rows_out: rows that are left out, by shard digest. ids_out: ids of examples left out, sorted."""
+
+    root: str
+    manifests: tuple[Manifest, ...]
+    rows_out: Mapping[str, Int64s] = field(default_factory=dict)
+    ids_out: pa.Array | None = None
+
+    @property
+    def layout(self) -> TokenLayout:
+        """What the numbers mean in all of them."""
+        return TokenLayout.model_validate(self.manifests[0].attributes["layout"])
+
+    @property
+    def sources(self) -> list[str]:
+        return sorted({commit.source for manifest in self.manifests for commit in manifest.commits})
+
+    def shards(self) -> Iterator[tuple[Commit, FileRef, str]]:
+        """Every shard with its URL, in the order of the mixture's datasets and of their manifests."""
+        for manifest in self.manifests:
+            dataset = Dataset(self.root, manifest.dataset)
+            for commit in manifest.commits:
+                for ref in commit.shards:
+                    yield commit, ref, dataset.shard_url(ref)
+
+    def left_out(self, shard: str, url: str | None) -> Int64s:
+        """Rows of a shard that selections leave out, sorted; by their numbers alone where there is no URL to read."""
+        by_row = self.rows_out.get(shard, np.empty(0, np.int64))
+        if url is None or self.ids_out is None or not len(self.ids_out):
+            return by_row
+        return np.union1d(by_row, _rows_of(url, self.ids_out))
+
+
+def current_versions(root: str, mixture: Mixture) -> Versions:
+    """The current versions of a mixture's datasets, and its selections as they judged those.
+
+    Raises:
+        ConfigError: a selection is not known to the datasets, nor to the examples that they were made from.
+        OmnimillError: there is no such dataset.
+        IntegrityError: a selection was made for another version.
+    """
+    found = [(name, *Dataset(root, name).manifest()) for name in mixture.datasets]
+    selections = tuple(one for name in mixture.selections for one in _selection(root, name, found))
+    return Versions(
+        datasets=tuple(DatasetVersion(name=name, manifest=digest) for name, digest, _ in found), selections=selections
+    )
+
+
+def open_versions(root: str, versions: Versions) -> TokenData:
+    """Read manifests and selections.
+
+    Raises:
+        ConfigError: a dataset holds no tokens, or the datasets do not fit together: a source is in two of them, or
+            their layouts differ.
+    """
+    manifests = tuple(Dataset(root, one.name).manifest(one.manifest)[1] for one in versions.datasets)
+    _check(root, manifests)
+    rows: dict[str, list[Int64s]] = {}
+    ids: list[pa.Array] = []
+    tokens = {one.name for one in versions.datasets}
+    for one in versions.selections:
+        dataset = Dataset(root, one.dataset)
+        digest, selection = load_selection(dataset, one.digest)
+        if digest != one.digest:
+            raise IntegrityError(f"selection {one.digest[:12]} of {one.dataset!r} is damaged: it hashes to {digest}")
+        for part in selection.shards:
+            table = left_out(dataset, part.file)
+            if one.dataset in tokens:
+                rows.setdefault(part.shard, []).append(table.column("row").to_numpy())
+            else:
+                ids.append(table.column("id").combine_chunks())
+    merged = {shard: np.unique(np.concatenate(parts)).astype(np.int64) for shard, parts in rows.items()}
+    return TokenData(root, manifests, merged, pa.array(pc.unique(pa.concat_arrays(ids))) if ids else None)
+
+
+def _selection(root: str, name: str, datasets: Sequence[tuple[str, str, Manifest]]) -> list[AppliedSelection]:
+    """A selection by name: of every dataset that has one so called, or of the examples behind it."""
+    found: dict[str, AppliedSelection] = {}
+    known: set[str] = set()
+    for token_name, digest, manifest in datasets:
+        for owner, version in ((token_name, digest), *manifest.parents.items()):
+            dataset = Dataset(root, owner)
+            names = {selection.name for _, selection in current_selections(dataset, version)}
+            known |= names
+            if name in names:
+                found[owner] = AppliedSelection(name=name, dataset=owner, digest=load_selection(dataset, name)[0])
+    if not found:
+        allowed = ", ".join(sorted(known)) or "none, for no selection judged these versions"
+        raise ConfigError(
+            f"selections: found {name!r}, which neither {', '.join(one for one, *_ in datasets)} nor the examples that "
+            f"they were made from have at these versions; allowed: {allowed}"
+        )
+    return list(found.values())
+
+
+def _check(root: str, manifests: Sequence[Manifest]) -> None:
+    for manifest in manifests:
+        if manifest.kind != "tokens":
+            raise ConfigError(
+                f"dataset {manifest.dataset!r} under {root} holds {manifest.kind}, a mixture needs tokens: "
+                "`omnimill tokenize` makes them"
+            )
+    first = manifests[0]
+    for manifest in manifests[1:]:
+        if manifest.attributes["layout"] != first.attributes["layout"]:
+            raise ConfigError(
+                f"datasets {first.dataset!r} and {manifest.dataset!r} have other token layouts: what their numbers "
+                "mean differs; tokenize both with the same tokenizers"
+            )
+    sources = Counter(source for manifest in manifests for source in {commit.source for commit in manifest.commits})
+    if doubled := sorted(source for source, count in sources.items() if count > 1):
+        raise ConfigError(f"sources must have one dataset each; in several: {', '.join(doubled)}")
+
+
+def _rows_of(url: str, ids: pa.Array) -> Int64s:
+    """Rows of a shard whose examples have these ids."""
+    mask = pc.is_in(arrow_files.read_table(url).column("id"), ids).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(mask).astype(np.int64)
