@@ -109,7 +109,7 @@ def test_alpha_over_groups_takes_their_sizes(write: Write) -> None:
         (
             "datasets: [web-tokens]",
             "datasets: [web-tokens]\ntotal: 99",
-            ":1: total: the mixture: rates add up to 100, allowed: 99; text 60,",
+            ":2: total: the mixture: rates add up to 100, allowed: 99; text 60,",
         ),
         ("    rate: 60\n", "    rate: 60\n    total: 4\n", ":5: groups.0.total: text: rates add up to 3, allowed: 4"),
         ("rate: 2, ", "", ":6: groups.0.tasks.0: task 'books': give it a rate, or its group an alpha"),
