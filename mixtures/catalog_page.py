@@ -60,4 +60,5 @@ def _families(entries: Mapping[str, Entry]) -> Iterator[str]:
     for family in families():
         uses = {name: entry.families[family] for name, entry in entries.items() if family in entry.families}
         if uses:
-            yield f"| {family} | {sum(use.count for use in uses.values())} | {', '.join(uses)} | {UNNAMED.get(family, '')} |"
+            count = sum(use.count for use in uses.values())
+            yield f"| {family} | {count} | {', '.join(uses)} | {UNNAMED.get(family, '')} |"
