@@ -15,6 +15,10 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--contact-sheet", help="Folder for the page of tests/training/test_contact_sheet.py.")
+
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """A local Ray of two cores that every integration test shares."""
