@@ -80,7 +80,8 @@ class FamilyUse(Config):
     form: the form of the family (a family with ``part_of``) whose wording fits; None: the family itself.
     sources: the entry's sources that hold it; empty: all of them.
     variants: what the reference's table counts as a dataset each, by name; empty: the entry counts once.
-    prompts: templates instead of the family's own, for datasets whose answers have a manner of their own.
+    prompts, target: templates and target instead of the family's own, for datasets whose questions or answers have a
+        manner or a role of their own.
     """
 
     gives: str = Field(min_length=1)
@@ -90,6 +91,7 @@ class FamilyUse(Config):
     sources: tuple[str, ...] = ()
     variants: Mapping[str, Annotated[Variant, BeforeValidator(_variant)]] = {}
     prompts: tuple[str, ...] = ()
+    target: str | None = None
 
     @property
     def count(self) -> int:

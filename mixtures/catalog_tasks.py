@@ -37,8 +37,9 @@ def from_dataset(name: str, family: str | None) -> dict[str, Any]:
     use = entry.families[served]
     form = families()[use.form] if use.form and asked.name == served else asked
     settings = {**form.defaults(), "sources": entry.sources_of(served), "size": use.examples}
-    if use.prompts and form.name == (use.form or served):
-        settings["prompts"] = use.prompts
+    if form.name == (use.form or served):
+        settings |= {"prompts": use.prompts} if use.prompts else {}
+        settings |= {"target": use.target} if use.target else {}
     return settings
 
 
