@@ -133,7 +133,9 @@ def _cuboid(
         (1 - projection[0, 2]) * image.height / 2,
     )
     rotation = turn @ numbers(said.get("rotation"), "rotation", 9).reshape(3, 3)
-    size = numbers(said.get("scale"), "scale", 3)
+    size = numbers(said.get("scale"), "scale", 3)[
+        ::-1
+    ]  # along x, y, z; Omni3D's width lies along z, its length along x
     return cuboid(text_value(said.get("category"), "category"), box, centre, size, rotation, seen)
 
 

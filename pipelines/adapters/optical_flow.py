@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from blake3 import blake3
 from pydantic import Field
@@ -26,12 +26,10 @@ _MAX_SPLIT_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class _Pair:
-    """key: of the record. first, second, flow: URLs."""
+    """key: of the record. urls: of the first picture, the second, and the flow."""
 
     key: str
-    first: str
-    second: str
-    flow: str
+    urls: tuple[str, str, str]
 
 
 class OpticalFlowSource(Source):
@@ -60,28 +58,31 @@ class OpticalFlowSource(Source):
 
     def units(self) -> Iterator[Unit]:
         splits = self._splits()
+        present = set(files.find(self.path))
         number = 0
-        for group in files.groups(list(self._pairs()), self.pairs_per_unit):
-            options: dict[str, list[int]] = {}
+        for group in files.groups(list(self._pairs(sorted(present))), self.pairs_per_unit):
+            options: dict[str, Any] = {"keys": [pair.key for pair in group]}
+            options["there"] = [[url in present for url in pair.urls] for pair in group]
             if splits is not None:
                 if number + len(group) > len(splits):
                     raise ConfigError(f"source {self.name}: {self.split_file} has {len(splits)} lines for more pairs")
                 options["splits"] = splits[number : number + len(group)]
             number += len(group)
-            urls = tuple(url for pair in group for url in (pair.first, pair.second, pair.flow))
-            yield Unit(source=self.name, files=urls, options={"keys": [pair.key for pair in group], **options})
+            urls = tuple(url for pair in group for url in pair.urls if url in present)
+            yield Unit(source=self.name, files=urls, options=options)
 
     def read(self, unit: Unit) -> Iterator[Record]:
         splits = unit.options.get("splits", [self.split] * len(unit.options["keys"]))
-        for number, (key, split) in enumerate(zip(unit.options["keys"], splits, strict=True)):
-            urls = unit.files[3 * number : 3 * number + 3]
-            missing = [url for url in urls if not storage.exists(url)]
-            digest = blake3("\n".join(storage.digest_files([u for u in urls if u not in missing])).encode()).hexdigest()
-            provenance = Provenance(uri=urls[2], digest=digest)
+        rest = iter(unit.files)
+        for key, there, split in zip(unit.options["keys"], unit.options["there"], splits, strict=True):
+            urls = [next(rest) for is_there in there if is_there]
+            digest = blake3("\n".join(storage.digest_files(urls)).encode()).hexdigest()
+            provenance = Provenance(uri=urls[-1], digest=digest)
             if split != self.split:
                 yield Record(key, provenance, refusal(RecordDropped("other_split")))
-            elif missing:
-                yield Record(key, provenance, refusal(BadRecord("missing_file", f"no file {missing[0]}")))
+            elif not all(there):
+                which = ("first picture", "second picture", "flow")[there.index(False)]
+                yield Record(key, provenance, refusal(BadRecord("missing_file", f"the pair has no {which}")))
             else:
                 yield Record(key, provenance, partial(self._decode, unit, key, provenance, urls))
 
@@ -96,20 +97,20 @@ class OpticalFlowSource(Source):
         target = Target(kind="flow", data=npy(flow), format="npy", image=0)
         return [make_example(self, unit, key, provenance, images=images, targets=[target])]
 
-    def _pairs(self) -> Iterator[_Pair]:
-        if self.layout == "flying_chairs":
-            for flow in files.find(self.path, ("**/*_flow.flo",)):
+    def _pairs(self, present: Sequence[str]) -> Iterator[_Pair]:
+        flows = {"flying_chairs": "**/*_flow.flo", "sintel": "training/flow/*/frame_*.flo"}
+        belongs = files.matcher((flows.get(self.layout, "training/flow_occ/*_10.png"),), ())
+        for flow in (url for url in present if belongs(files.relative(url, self.path))):
+            if self.layout == "flying_chairs":
                 stem = flow.removesuffix("_flow.flo")
-                yield _Pair(files.relative(stem, self.path), f"{stem}_img1.ppm", f"{stem}_img2.ppm", flow)
-        elif self.layout == "sintel":
-            for flow in files.find(self.path, ("training/flow/*/frame_*.flo",)):
+                yield _Pair(files.relative(stem, self.path), (f"{stem}_img1.ppm", f"{stem}_img2.ppm", flow))
+            elif self.layout == "sintel":
                 for kind in self.passes:
                     first = flow.replace("/training/flow/", f"/training/{kind}/").removesuffix(".flo") + ".png"
-                    yield _Pair(files.relative(first, self.path), first, _next(first, r"(\d+)\.png$"), flow)
-        else:
-            for flow in files.find(self.path, ("training/flow_occ/*_10.png",)):
+                    yield _Pair(files.relative(first, self.path), (first, _next(first), flow))
+            else:
                 first = flow.replace("/flow_occ/", "/image_2/")
-                yield _Pair(files.relative(first, self.path), first, _next(first, r"(\d+)\.png$"), flow)
+                yield _Pair(files.relative(first, self.path), (first, _next(first), flow))
 
     def _splits(self) -> list[int] | None:
         if self.split_file is None:
@@ -123,10 +124,10 @@ class OpticalFlowSource(Source):
             raise ConfigError(f"source {self.name}: {url}: not a number on each line: {fault}") from None
 
 
-def _next(url: str, pattern: str) -> str:
-    """The URL of the frame after the one whose number the pattern finds."""
+def _next(url: str) -> str:
+    """The URL of the frame after one whose name ends with its number."""
 
     def successor(match: re.Match[str]) -> str:
         return f"{int(match[1]) + 1:0{len(match[1])}}.png"
 
-    return re.sub(pattern, successor, url)
+    return re.sub(r"(\d+)\.png$", successor, url)

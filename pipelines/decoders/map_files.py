@@ -52,7 +52,7 @@ def read_levels(data: bytes, max_pixels: int) -> Array:
     Raises:
         BadRecord: ``unsupported_map_format``, ``map_too_large``, ``map_undecodable``.
     """
-    if not data.startswith(_PNG) or len(data) < 33:
+    if not data.startswith(_PNG) or len(data) < 29:
         raise BadRecord("unsupported_map_format", f"starts with {data[:16].hex(' ')}, which is no PNG")
     width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
     _check_size(height, width, max_pixels)
