@@ -118,7 +118,7 @@ def _named(whole: _Node) -> dict[str, tuple[_Node, _Node]]:
                 if name in found:
                     first = found[name][1].value["name"].place
                     raise ConfigError(
-                        f"{item.value['name'].place}: names of tasks and groups must be unique; doubled: {name}, "
+                        f"{item.value['name'].place}: group and task names must be unique; doubled: {name}, "
                         f"first at {first}"
                     )
                 found[name] = (group.value[key], item)

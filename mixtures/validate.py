@@ -15,6 +15,7 @@ from omnimill.mixtures.loading import read_mixture
 from omnimill.mixtures.resolve import Fault
 from omnimill.mixtures.rows import TaskRows, scan, shard_lengths
 from omnimill.mixtures.versions import TokenData, Versions, current_versions, open_versions
+from omnimill.tokens import TokenLayout
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class OpenMixture:
 
     mixture: Mixture
     versions: Versions
+    layout: TokenLayout
     rows: list[TaskRows]
 
     @property
@@ -47,17 +49,19 @@ def open_mixture(mixture: Mixture, root: str, path: str | Path | None = None) ->
     rows = scan(data, mixture.tasks)
     if found := faults(data, rows):
         raise ConfigError("\n".join(describe(found, path)))
-    return OpenMixture(mixture, versions, rows)
+    return OpenMixture(mixture, versions, data.layout, rows)
 
 
 def faults(data: TokenData, rows: Sequence[TaskRows]) -> list[Fault]:
     """What is wrong with the tasks whose rows were scanned."""
-    sources = data.sources
+    sources, with_shards = data.sources, {commit.source for commit, _, _ in data.shards()}
     found: list[Fault] = []
     for number, task_rows in enumerate(rows):
         for place, source in enumerate(task_rows.task.sources):
             if source not in sources:
                 message = f"unknown source; found {source!r}; {allowed(source, sources)}"
+            elif source not in with_shards:
+                message = f"source {source!r} has no shards: none of its records was kept"
             elif not task_rows.sizes.get(source):
                 message = _why_none(data, task_rows, source)
             else:

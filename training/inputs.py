@@ -75,7 +75,7 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
     layout = open_versions(root, versions).layout
     backbone = config.backbone.resolve(layout)
     return TrainInputs(
-        config=config.model_copy(update={"render": _with_latents(config.render, backbone)}),
+        config=config.model_copy(update={"render": with_latents(config.render, backbone)}),
         mixture=mixture,
         versions=versions,
         layout=layout,
@@ -83,7 +83,7 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
     )
 
 
-def _with_latents(render: RenderSettings, backbone: BackboneConfig) -> RenderSettings:
+def with_latents(render: RenderSettings, backbone: BackboneConfig) -> RenderSettings:
     """The settings, with as many tokens for an earlier picture or clip as the backbone makes of it."""
     made = {
         "image_latents": backbone.image_resampler.latents,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnimill.cli import mixture_views
+from omnimill.cli import mixture_validate, mixture_views
 from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
 
 if TYPE_CHECKING:
@@ -20,42 +20,10 @@ def register(app: typer.Typer) -> None:
     """Add the command group to the program."""
     group = typer.Typer(help="Task mixtures: show, validate, simulate, diff.", no_args_is_help=True)
     group.command("show")(mixture_views.show)
-    group.command("validate")(validate)
+    group.command("validate")(mixture_validate.validate)
     group.command("simulate")(simulate)
     group.command("diff")(mixture_views.diff)
     app.add_typer(group, name="mixture")
-
-
-def validate(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
-    """Check a mixture against its token dataset: sources, roles, and that every source gives its tasks rows.
-
-    Example: omnimill mixture validate mixtures/demo.yaml --root runs/demo
-    """
-    from omnimill.mixtures.loading import load_mixture
-    from omnimill.mixtures.validate import open_mixture
-
-    opened = open_mixture(load_mixture(file), root, file)
-    tasks = [
-        {
-            "name": rows.task.name,
-            "rows": len(rows),
-            "sources": rows.sizes,
-            "not_eligible": {source: dict(sorted(counts.items())) for source, counts in rows.reasons.items() if counts},
-        }
-        for rows in opened.rows
-    ]
-    if json:
-        print_json({"mixture": opened.mixture.content_digest(), "manifests": opened.manifests, "tasks": tasks})
-        return
-    table = [
-        [
-            rows.task.name,
-            len(rows),
-            "; ".join(rows.describe_source(source) for source, counts in rows.reasons.items() if counts),
-        ]
-        for rows in opened.rows
-    ]
-    print_table(f"{file} fits {', '.join(opened.mixture.datasets)}", ["task", "rows", "rows it cannot use"], table)
 
 
 def simulate(

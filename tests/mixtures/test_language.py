@@ -127,7 +127,7 @@ def test_alpha_over_groups_takes_their_sizes(write: Write) -> None:
         ("rate: 30", "rat: 30", ":11: groups.1.tasks.0.rat: unknown key; allowed: "),
         ("target: image", "target: picture", ":11: groups.1.tasks.0.target: task 'draw': target: String should match"),
         ("sources: [books], ", "", ":6: groups.0.tasks.0: task 'books': required key is missing: sources"),
-        ("name: tell", "name: draw", ":12: names of tasks and groups must be unique; doubled: draw, first at"),
+        ("name: tell", "name: draw", ":12: group and task names must be unique; doubled: draw, first at"),
         (
             "rate: 10,",
             "rate: 10, schedule: [{step: 9, rate: 1}, {step: 3, rate: 1}],",
@@ -234,7 +234,7 @@ tasks:
         ("change:\n  draw:\n    name: x", "top.yaml:4: change.draw.name: a name stays"),
         ("change:\n  draw:\n    rate: -1", "top.yaml:4: groups.1.tasks.0.rate: Input should be greater than or equal"),
         ("total: 5", "top.yaml:2: total: the mixture: rates add up to 100"),
-        ("tasks: [{name: books, rate: 1}]", "names of tasks and groups must be unique; doubled: books"),
+        ("tasks: [{name: books, rate: 1}]", "group and task names must be unique; doubled: books"),
     ],
 )
 def test_faults_of_a_variant_name_its_own_lines(write: Write, text: str, says: str) -> None:
