@@ -77,8 +77,7 @@ def unit(key: int) -> float:
 
 def unit_many(keys: UInt64s) -> Floats:
     """:func:`unit` of every key."""
-    result: Floats = (keys >> np.uint64(11)) * 2.0**-53
-    return result
+    return (keys >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def choose(key: int, options: int) -> int:

@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.row_columns import RowLengths
 from omnimill.rng import choose, subkey, unit
-from omnimill.tokenizers.sampling import patch_count
-from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout
 from omnimill.training.batch import EncoderModality
 from omnimill.training.choices import Choices
 from omnimill.training.draws import Purpose, example_key, task_key
 from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.objectives import OBJECTIVES, Objective, TextSplit
+from omnimill.training.prompt_text import PromptText
 from omnimill.training.render_settings import RenderSettings
-from omnimill.training.room import check_room, check_vocabulary
+from omnimill.training.room import check_room, check_vocabulary, most_patches
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _STREAMS = (
@@ -95,7 +94,7 @@ class Recipes:
     """
 
     def __init__(
-        self, mixture: Mixture, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings, budgets: Budgets
+        self, mixture: Mixture, layout: TokenLayout, text: PromptText, settings: RenderSettings, budgets: Budgets
     ) -> None:
         check_vocabulary(mixture, layout, text, settings)
         self.vocabulary = text.vocabulary
@@ -105,13 +104,7 @@ class Recipes:
         self.uninformative = _ids(text, settings.uninformative_prompt)
         self.templates = [[_template(text, prompt) for prompt in task.prompts] for task in mixture.tasks]
         self.task_keys = [task_key(mixture.seed, task.name) for task in mixture.tasks]
-        image, audio = layout.image, layout.audio
-        self.most_patches = {
-            EncoderModality.IMAGE: patch_count(image.input_grid**2, settings.image_keep),
-            EncoderModality.IMAGE_HISTORY: patch_count(image.history_grid**2, settings.history_keep),
-            EncoderModality.AUDIO: patch_count(audio.input_grid[0] * audio.input_grid[1], settings.audio_keep),
-        }
-        self.most_patches[EncoderModality.AUDIO_HISTORY] = self.most_patches[EncoderModality.AUDIO]
+        self.most_patches = most_patches(layout, settings)
         self.target_limit = min(settings.max_target_text, budgets.decoder)
         for task in mixture.tasks:
             check_room(task, streams_read(task), self.most_patches, layout, settings, budgets)
@@ -261,11 +254,11 @@ def _tokens(piece: Piece, lengths: RowLengths) -> int:
     return lengths.text_lengths[piece] if isinstance(piece, int) else len(piece)
 
 
-def _ids(text: TextTokenizer, literal: str) -> tuple[int, ...]:
+def _ids(text: PromptText, literal: str) -> tuple[int, ...]:
     return tuple(text.encode(literal))
 
 
-def _template(text: TextTokenizer, prompt: str) -> Template:
+def _template(text: PromptText, prompt: str) -> Template:
     """A prompt as ids of its literals (spaces around slots dropped) and names of its slots."""
     parts = _SLOT.split(prompt)
     return [part if i % 2 else _ids(text, part.strip()) for i, part in enumerate(parts) if i % 2 or part.strip()]

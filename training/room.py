@@ -6,18 +6,19 @@ from collections.abc import Mapping
 
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture, Task
-from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokenizers.sampling import patch_count
 from omnimill.tokenizers.vocabulary import SENTINELS
 from omnimill.tokens import TokenLayout
 from omnimill.training.batch import EncoderModality
 from omnimill.training.lengths import Budgets
+from omnimill.training.prompt_text import PromptText
 from omnimill.training.render_settings import RenderSettings
 
 # Tokens of text and of a text target that every task must have room for, however large its media.
 _LEAST_TEXT, _LEAST_TARGET = 16, 8
 
 
-def check_vocabulary(mixture: Mixture, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings) -> None:
+def check_vocabulary(mixture: Mixture, layout: TokenLayout, text: PromptText, settings: RenderSettings) -> None:
     """What rendering writes has to be in the vocabulary.
 
     Raises:
@@ -44,10 +45,22 @@ def check_vocabulary(mixture: Mixture, layout: TokenLayout, text: TextTokenizer,
         )
 
 
+def most_patches(layout: TokenLayout, settings: RenderSettings) -> dict[EncoderModality, int]:
+    """Patches that are kept at most of one picture or clip, by stream."""
+    image, audio = layout.image, layout.audio
+    clip = patch_count(audio.input_grid[0] * audio.input_grid[1], settings.audio_keep)
+    return {
+        EncoderModality.IMAGE: patch_count(image.input_grid**2, settings.image_keep),
+        EncoderModality.IMAGE_HISTORY: patch_count(image.history_grid**2, settings.history_keep),
+        EncoderModality.AUDIO: clip,
+        EncoderModality.AUDIO_HISTORY: clip,
+    }
+
+
 def check_room(
     task: Task,
     streams: set[EncoderModality],
-    most_patches: Mapping[EncoderModality, int],
+    patches: Mapping[EncoderModality, int],
     layout: TokenLayout,
     settings: RenderSettings,
     budgets: Budgets,
@@ -56,7 +69,7 @@ def check_room(
 
     Args:
         streams: that the task reads.
-        most_patches: kept of a current picture or clip.
+        patches: of :func:`most_patches`.
 
     Raises:
         ConfigError: it does not.
@@ -72,8 +85,8 @@ def check_room(
         + earlier_clips
         + _LEAST_TEXT
         + 1
-        + image * most_patches[EncoderModality.IMAGE]
-        + audio * most_patches[EncoderModality.AUDIO]
+        + image * patches[EncoderModality.IMAGE]
+        + audio * patches[EncoderModality.AUDIO]
         + earlier_images * settings.image_latents
         + earlier_clips * settings.audio_latents
     )

@@ -1,0 +1,257 @@
+"""Plans of many streams at once: draws, lengths and packing of a block of steps as array operations.
+
+What a stream holds does not depend on which others are planned with it, nor on how many steps a block has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from omnimill.errors import OmnimillError
+from omnimill.mixtures.draw_blocks import next_block
+from omnimill.mixtures.sampler import StreamState
+from omnimill.mixtures.timeline import Timeline
+from omnimill.rng import Int64s, UInt64s
+from omnimill.training.bulk_lengths import FIELDS, costs_of
+from omnimill.training.bulk_packing import pack_many
+from omnimill.training.packing import PackingSettings
+
+# Ids (uint64 [n, 2]) and lengths (int64 [fields, n]) of rows of a task at these epochs.
+Measure = Callable[[int, Int64s, Int64s], tuple[UInt64s, Int64s]]
+
+# What a candidate is, one row of a matrix each; `FIELDS` of its lengths follow. The id is two times 64 bits.
+DRAW, TASK, ROW, EPOCH, ID = range(5)
+LENGTHS = ID + 2
+_KINDS = LENGTHS + len(FIELDS)
+# Candidates of all streams in a block; of one stream at first, and at most. Large blocks are quicker, small ones are
+# there sooner.
+_MOST, _FIRST, _MOST_OF_STREAM = 1 << 18, 64, 4096
+# Drawn ahead for a block of a given number of steps, by what the block before it took.
+_SPARE = 1.2
+# So many blocks in a row may hold nothing but rows that are not to be used any more.
+_MOST_VOID = 1000
+
+
+@dataclass(frozen=True)
+class _Front:
+    """Where a stream stands before a step.
+
+    candidates: int64 [kinds, n]; those in the pool, oldest first, then those that were drawn ahead. pool: how many are
+    in the pool. state: of the stream when the pool's last one had been drawn. tasks: of all draws made after that,
+    those included that were passed over. ahead: the state when the last of these had been made.
+    """
+
+    candidates: Int64s
+    pool: int
+    state: StreamState
+    tasks: Int64s
+    ahead: StreamState
+
+
+@dataclass(frozen=True)
+class Block:
+    """The packed sequences of some streams for the steps `first` … `first + steps - 1`.
+
+    streams: which. order: int64 [V, C]; a stream's candidates in the order in which they were placed. ends: int64
+    [V, steps]; how many had been placed by the end of each step.
+    """
+
+    first: int
+    steps: int
+    streams: Sequence[int]
+    fronts: Sequence[_Front]
+    order: Int64s
+    ends: Int64s
+    pool: int
+
+    def sequence(self, place: int, step: int) -> Int64s:
+        """What the `place`-th stream holds at a step: int64 [kinds, examples]."""
+        ends = self.ends[place]
+        begin = ends[step - self.first - 1] if step > self.first else 0
+        return self.fronts[place].candidates[:, self.order[place, begin : ends[step - self.first]]]
+
+    def examples(self) -> Int64s:
+        """All that is placed in the block: int64 [kinds, n]."""
+        placed = (
+            front.candidates[:, order[:count]]
+            for front, order, count in zip(self.fronts, self.order, self.ends[:, -1], strict=True)
+        )
+        return np.concatenate(list(placed), axis=1)
+
+    def front(self, place: int, step: int) -> _Front:
+        """Where the `place`-th stream stands before a step of the block, or after its last one."""
+        front = self.fronts[place]
+        if step == self.first:
+            return front
+        placed = int(self.ends[place, step - self.first - 1])
+        # The pool is full after every step.
+        head = self.pool + placed
+        left = np.ones(front.candidates.shape[1], np.bool_)
+        left[self.order[place, :placed]] = False
+        drawn = int(front.candidates[DRAW, head - 1]) + 1
+        if drawn <= front.state.draws:
+            state, tasks = front.state, front.tasks
+        else:
+            made = drawn - front.state.draws
+            counts = np.bincount(front.tasks[:made], minlength=len(front.state.taken))
+            taken = tuple((np.array(front.state.taken) + counts).tolist())
+            state, tasks = StreamState(drawn, taken, front.state.joined), front.tasks[made:]
+        return _Front(front.candidates[:, left], self.pool, state, tasks, front.ahead)
+
+    def state(self, place: int, step: int) -> dict[str, Any]:
+        """As :meth:`front`, as JSON: the step, the sampler's counters and the pool's draws."""
+        front = self.front(place, step)
+        pool = front.candidates[[DRAW, TASK, ROW, EPOCH], : front.pool]
+        return {"step": step, **front.state.as_json(), "pool": pool.T.tolist()}
+
+
+class BlockPlanner:
+    """Plans some streams, block after block.
+
+    Args:
+        timeline: which task and row a draw is.
+        measure: how long an example becomes.
+        packing: budgets and size of the pool.
+        streams: numbers of the streams.
+    """
+
+    def __init__(self, timeline: Timeline, measure: Measure, packing: PackingSettings, streams: Sequence[int]) -> None:
+        self.streams = streams
+        self.step = 0
+        self._timeline = timeline
+        self._measure = measure
+        self._packing = packing
+        self._wanted = max(_FIRST, 2 * packing.pool)
+        # Examples in a sequence, at most of all streams, as last seen.
+        self._pace = float(_FIRST)
+        self._most = min(max(_MOST // len(streams), self._wanted), _MOST_OF_STREAM)
+        self._fronts = [_front(timeline.start(stream), np.empty((_KINDS, 0), np.int64)) for stream in streams]
+        self._sampler = timeline.sampler(0)
+
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go to where :meth:`Block.state` of every stream was taken, all at one step."""
+        self.step = states[0]["step"]
+        pools = [np.array(state["pool"], np.int64).reshape(-1, 4).T for state in states]
+        sizes = [pool.shape[1] for pool in pools]
+        measured = np.split(self._measured(np.concatenate(pools, axis=1)), np.cumsum(sizes)[:-1], axis=1)
+        self._fronts = [
+            _front(StreamState.from_json(state), pool) for state, pool in zip(states, measured, strict=True)
+        ]
+
+    def drawn(self) -> list[StreamState]:
+        """Of every stream, the state after the draws that it has made up to the next step."""
+        return [front.state for front in self._fronts]
+
+    def next_block(self, most: int | None = None) -> Block:
+        """The next steps, at least one; not more than `most`, nor than the timeline knows.
+
+        Raises:
+            OmnimillError: the next step's rates are not known yet; or selections leave out everything that is drawn.
+        """
+        limit = self._begin()
+        most = limit if most is None else most if limit is None else min(most, limit)
+        columns, block, tries = self._wanted, None, 0
+        if most is not None:
+            columns = min(columns, self._packing.pool + round(_SPARE * self._pace * most) + self._packing.pool)
+        while block is None:
+            before = [front.candidates.shape[1] for front in self._fronts]
+            self._draw_ahead(columns)
+            block = self._pack(most)
+            if before == [front.candidates.shape[1] for front in self._fronts]:
+                tries += 1
+            if tries > _MOST_VOID:
+                raise OmnimillError(f"selections leave out everything that is drawn at step {self.step}")
+            columns = 2 * max(columns, *before)
+        self._wanted = min(2 * self._wanted, self._most)
+        self.step += block.steps
+        self._pace = float(block.ends[:, -1].max() / block.steps)
+        self._fronts = [block.front(place, self.step) for place in range(len(self.streams))]
+        return block
+
+    def _begin(self) -> int | None:
+        """Get ready for the next step; for how many steps nothing changes then (None: ever)."""
+        sampler = self._timeline.sampler(self.step)
+        if sampler is not self._sampler or self._timeline.begins_era(self.step):
+            # What was drawn ahead was drawn by other rates or from other rows.
+            self._sampler = sampler
+            self._fronts = [
+                self._begun(stream, front) for stream, front in zip(self.streams, self._fronts, strict=True)
+            ]
+        until = self._timeline.holds_until(self.step)
+        return None if until is None else until - self.step
+
+    def _begun(self, stream: int, front: _Front) -> _Front:
+        state, pool = front.state, front.candidates[:, : front.pool]
+        if self._timeline.begins_era(self.step):
+            state = self._timeline.carry(stream, state, self.step)
+            kept = self._timeline.kept(self.step, pool[TASK], pool[ROW])
+            pool = pool if kept is None else pool[:, kept]
+        return _front(state, pool)
+
+    def _draw_ahead(self, columns: int) -> None:
+        """Give every stream `columns` candidates, or a few less where draws are passed over."""
+        counts = [max(columns - front.candidates.shape[1], 0) for front in self._fronts]
+        if not any(counts):
+            return
+        draws, ahead = next_block(self._sampler, self.streams, [front.ahead for front in self._fronts], counts)
+        drawn = np.stack(
+            [
+                np.concatenate([np.arange(one.first, one.first + len(one.task)) for one in draws]),
+                *(np.concatenate([getattr(one, name) for one in draws]) for name in ("task", "row", "epoch")),
+            ]
+        )
+        kept = self._timeline.kept(self.step, drawn[TASK], drawn[ROW])
+        which = np.repeat(np.arange(len(draws)), counts)
+        if kept is not None:
+            drawn, which = drawn[:, kept], which[kept]
+        sizes = np.bincount(which, minlength=len(draws))
+        parts = np.split(self._measured(drawn), np.cumsum(sizes)[:-1], axis=1)
+        self._fronts = [
+            _Front(
+                np.concatenate([front.candidates, part], axis=1),
+                front.pool,
+                front.state,
+                np.concatenate([front.tasks, one.task]),
+                state,
+            )
+            for front, part, one, state in zip(self._fronts, parts, draws, ahead, strict=True)
+        ]
+
+    def _measured(self, drawn: Int64s) -> Int64s:
+        """Draws (int64 [4, n]) as candidates (int64 [kinds, n])."""
+        found = np.empty((_KINDS, drawn.shape[1]), np.int64)
+        found[:ID] = drawn
+        order = np.argsort(drawn[TASK].astype(np.uint16), kind="stable")
+        ends = np.cumsum(np.bincount(drawn[TASK], minlength=1)).tolist()
+        for task, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            if begin < end:
+                own = order[begin:end]
+                ids, lengths = self._measure(task, drawn[ROW, own], drawn[EPOCH, own])
+                found[ID:LENGTHS, own] = ids.T.view(np.int64)
+                found[LENGTHS:, own] = lengths
+        return found
+
+    def _pack(self, most: int | None) -> Block | None:
+        """As many steps as every stream has candidates for; None when that is not one."""
+        available = np.array([front.candidates.shape[1] for front in self._fronts])
+        candidates = np.zeros((len(FIELDS), len(available), available.max()), np.int64)
+        for place, front in enumerate(self._fronts):
+            candidates[:, place, : available[place]] = front.candidates[LENGTHS:]
+        packed = pack_many(
+            costs_of(candidates), available, self._packing, int(available.max()) if most is None else most
+        )
+        steps = int(packed.sequences.min())
+        if not steps:
+            return None
+        ends = packed.ends[:, :steps]
+        order = packed.order[:, : ends[:, -1].max()]
+        return Block(self.step, steps, self.streams, self._fronts, order, ends, self._packing.pool)
+
+
+def _front(state: StreamState, pool: Int64s) -> _Front:
+    """Nothing drawn ahead."""
+    return _Front(pool, pool.shape[1], state, np.empty(0, np.int64), state)
