@@ -34,9 +34,9 @@ WIDTH, HEIGHT = 192, 144
 Pixels = npt.NDArray[np.uint8]
 # Corners x1, y1, x2, y2 in pixels, and what draws them.
 OBJECTS: dict[str, tuple[int, int, int, int]] = {
-    "ball": (20, 70, 68, 118),
     "crate": (84, 60, 150, 120),
     "lamp": (156, 12, 180, 60),
+    "ball": (20, 70, 68, 118),
 }
 _COLOURS = {"ball": (206, 48, 42), "crate": (160, 110, 60), "lamp": (250, 220, 90), "cup": (70, 120, 210)}
 
@@ -169,7 +169,7 @@ CAPTION = said("caption", "A red ball and a wooden crate under a yellow lamp in 
 LISTED = tuple(spot(name, label=name) for name in OBJECTS)
 EXPRESSIONS = tuple(
     said("expression", words, item)
-    for item, words in enumerate(("the round red thing", "the big box on the right", "what gives light"))
+    for item, words in enumerate(("the big box on the right", "what gives light", "the round red thing"))
 )
 EXPRESSION_BOXES = tuple(spot(name, item=item) for item, name in enumerate(OBJECTS))
 RELATIONS: dict[str, Any] = photo(
@@ -248,7 +248,7 @@ COLUMNS: dict[str, Callable[[], dict[str, Any]]] = {
     ),
     "surface-normal-estimation": lambda: NORMALS,
     "referring-expression-segmentation": lambda: photo(
-        EXPRESSIONS[0], annotations=(Annotation(kind="region", image=0, mask=mask("ball"), item=0),)
+        EXPRESSIONS[2], annotations=(Annotation(kind="region", image=0, mask=mask("ball"), item=2),)
     ),
     "depth-estimation": lambda: photo(
         targets=[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omnimill.cli import mixture_show
 from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
 
 if TYPE_CHECKING:
@@ -19,14 +20,30 @@ File = Annotated[Path, typer.Argument(help="The mixture, a YAML file.")]
 _GROUP_COLUMNS = ["group or task", "share", "size", "datasets", "inputs", "targets"]
 
 
-def show(file: File, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
-    """List groups and tasks: share of the draws, examples, datasets, modalities read and written.
+def show(
+    file: File,
+    tasks: mixture_show.Tasks = None,
+    count: mixture_show.Count = None,
+    html: mixture_show.Html = None,
+    training: mixture_show.Stage = None,
+    epoch: mixture_show.Epoch = 0,
+    root: Root = DEFAULT_ROOT,
+    json: Json = False,
+) -> None:
+    """List groups and tasks, or show what the model would read and write for examples of some tasks or of all.
 
-    Sizes of tasks are rows of the data where all of them are tokenized under the root, else what the mixture or the
-    catalog states.
+    The list: share of the draws, examples, datasets, modalities. Sizes of tasks are rows of the data where all of them
+    are tokenized under the root, else what the mixture or the catalog states.
 
-    Example: omnimill mixture show mixtures/demo.yaml --root runs/demo
+    Example: omnimill mixture show mixtures/demo.yaml photo-caption -n 5 --html page.html --root runs/demo
     """
+    if tasks or count or html:
+        mixture_show.show_examples(file, root, tasks or [], count, html, training, epoch, json)
+    else:
+        _list(file, root, json)
+
+
+def _list(file: Path, root: str, json: bool) -> None:
     from dataclasses import asdict
 
     from omnimill.mixtures.loading import read_mixture

@@ -15,9 +15,14 @@ from pathlib import Path
 
 import family_examples
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from typer.testing import CliRunner
 
-from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef
+from omnimill.cli.main import app
+from omnimill.errors import ConfigError
+from omnimill.infra.dataset import Commit, Counts, Dataset, FileRef, InputRef
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.row_columns import ARRAY_COLUMNS, RowContent
 from omnimill.mixtures.task_families import families
@@ -67,22 +72,16 @@ def committed(root: str, examples: Sequence[Example], layout: ImageLayout) -> No
     drawn = [Image(data=data, format="png", width=96, height=96, digest="") for data in maps]
     for one in (*examples, family_examples.example("maps", {"images": drawn})):
         shard = dataset.publish_shard(to_table([one]))
-        commits.append(
-            Commit(
-                unit=one.source,
-                source=one.source,
-                recipe="test",
-                inputs=(InputRef(uri=one.source, digest=shard.digest, bytes=1),),
-                shards=(shard,),
-                counts=Counts(records_in=1, kept=1, examples_written=1),
-            )
-        )
+        commits.append(one_row(one.source, shard))
         dataset.commit(commits[-1])
     dataset.publish_manifest("examples", commits)
 
 
 @dataclass(frozen=True)
 class Sheet:
+    """root: holds the tokenizers and, as ``sheet-tokens``, the rows."""
+
+    root: str
     tokenizers: Tokenizers
     mixture: Mixture
     rows: dict[str, RowContent]
@@ -107,6 +106,7 @@ def sheet(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     finally:
         encoder.close()
     assert [(one.example.source, one.bad) for one in encoded.rejected] == []
+    publish_rows(root, encoded.rows, tokenizers)
     rows = {}
     for row in encoded.rows.to_pylist():
         arrays = {name: [np.array(one) for one in row[name]] for name in ARRAY_COLUMNS}
@@ -118,7 +118,27 @@ def sheet(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     mixture = Mixture(datasets=("sheet-tokens",), seed=3, tasks=tuple(tasks))
     settings = RenderSettings(image_keep=0.6, history_keep=0.6, audio_keep=0.6)
     renderer = Renderer(mixture, tokenizers.layout, tokenizers.text, settings, Budgets())
-    return Sheet(tokenizers, mixture, rows, Shower(renderer, tokenizers))
+    return Sheet(root, tokenizers, mixture, rows, Shower(renderer, tokenizers))
+
+
+def publish_rows(root: str, rows: pa.Table, tokenizers: Tokenizers) -> None:
+    dataset, commits = Dataset(root, "sheet-tokens"), []
+    for source in rows["source"].to_pylist():
+        shard = dataset.publish_shard(rows.filter(pc.equal(rows["source"], source)))
+        commits.append(one_row(source, shard))
+        dataset.commit(commits[-1])
+    dataset.publish_manifest("tokens", commits, attributes={"layout": tokenizers.layout.model_dump(mode="json")})
+
+
+def one_row(source: str, shard: FileRef) -> Commit:
+    return Commit(
+        unit=source,
+        source=source,
+        recipe="test",
+        inputs=(InputRef(uri=source, digest=shard.digest, bytes=1),),
+        shards=(shard,),
+        counts=Counts(records_in=1, kept=1, examples_written=1),
+    )
 
 
 def words(shown: ShownExample) -> str:
@@ -155,6 +175,56 @@ def test_the_page_shows_every_family_and_needs_nothing_else(
     assert set(families()) <= page.ids
     assert page.outside == []
     assert page.unnamed == []
+
+
+@pytest.fixture
+def mixture_file(tmp_path: Path) -> Path:
+    path = tmp_path / "mixture.yaml"
+    path.write_text(
+        "datasets: [sheet-tokens, not-made-yet]\n"
+        "tasks:\n"
+        "  - {name: ask, family: vqa, sources: [vqa], rate: 1}\n"
+        "  - {name: box, family: object-detection, sources: [object-detection], rate: 1}\n"
+        "  - {name: none, family: vqa, sources: [image-tagging], rate: 1}\n"
+    )
+    return path
+
+
+def show(sheet: Sheet, *words: str | Path) -> str:
+    done = CliRunner().invoke(app, ["mixture", "show", *map(str, words), "--root", sheet.root])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_command_shows_a_task(sheet: Sheet, mixture_file: Path) -> None:
+    text = show(sheet, mixture_file, "ask", "-n", "3")
+    assert "What colour is the ball?" in text
+    assert "writes  red </s>" in text
+    assert text.count("epoch 0") == 1  # there is one row
+
+    found = json.loads(show(sheet, mixture_file, "box", "--json"))["examples"][0]
+    marks = {mark["label"]: mark["numbers"] for mark in found["pictures"][0]["marks"]}
+    assert set(marks) == set(family_examples.OBJECTS)
+    # A picture of 4 : 3 has an eighth of the canvas above it.
+    y1, x1, y2, x2 = family_examples.box("crate")
+    np.testing.assert_allclose(marks["crate"], [0.125 + 0.75 * y1, x1, 0.125 + 0.75 * y2, x2], atol=0.0011)
+
+
+def test_the_command_writes_a_page_of_all_tasks_and_says_what_is_missing(sheet: Sheet, mixture_file: Path) -> None:
+    path = mixture_file.with_name("page.html")
+    told = show(sheet, mixture_file, "--html", path)
+    assert "2 examples" in told
+    assert "'none': no eligible row" in told
+    page = Page()
+    page.feed(path.read_text())
+    assert {"ask", "box"} <= page.ids
+
+
+def test_a_task_that_is_not_there_is_named_with_those_that_are(sheet: Sheet, mixture_file: Path) -> None:
+    done = CliRunner().invoke(app, ["mixture", "show", str(mixture_file), "asc", "--root", sheet.root])
+    assert done.exit_code != 0
+    with pytest.raises(ConfigError, match="found 'asc'; allowed: ask, box, none; did you mean 'ask'"):
+        raise done.exception if done.exception else AssertionError
 
 
 class Page(HTMLParser):

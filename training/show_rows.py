@@ -1,0 +1,95 @@
+"""Examples of a mixture's tasks from its token datasets, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from omnimill.config import allowed
+from omnimill.errors import ConfigError, OmnimillError
+from omnimill.infra import storage
+from omnimill.infra.dataset import Dataset
+from omnimill.mixtures.config import Mixture, Task
+from omnimill.mixtures.rows import TaskRows, scan
+from omnimill.mixtures.versions import current_versions, open_versions
+from omnimill.rng import generator
+from omnimill.tokenizers.store import SET, load_tokenizers
+from omnimill.training.config import TrainConfig
+from omnimill.training.inputs import with_latents
+from omnimill.training.lengths import Budgets
+from omnimill.training.render_settings import RenderSettings
+from omnimill.training.rendering import Renderer
+from omnimill.training.show import Shower, ShownExample
+
+
+@dataclass(frozen=True)
+class ShownTasks:
+    """examples: task by task. missing: why tasks have none."""
+
+    examples: list[ShownExample]
+    missing: list[str]
+
+
+def show_tasks(
+    mixture: Mixture,
+    root: str,
+    names: Sequence[str],
+    count: int,
+    epoch: int = 0,
+    training: TrainConfig | None = None,
+) -> ShownTasks:
+    """Some examples of tasks, drawn from all their rows, the same ones every time.
+
+    Of the mixture's datasets those are read that are there.
+
+    Args:
+        root: holds datasets and tokenizers.
+        names: of tasks, held out ones too; all that are drawn when empty.
+        count: of a task at most.
+        epoch: of the draws of prompts, items, patches and noise.
+        training: whose render settings and budgets hold; the defaults when None.
+
+    Raises:
+        ConfigError: there is no such task, or one that no sequence could hold.
+        OmnimillError: none of the datasets is there.
+    """
+    tasks = _chosen(mixture, names)
+    there = [
+        name for name in mixture.datasets if storage.exists(storage.join(Dataset(root, name).url, "manifest.json"))
+    ]
+    if not there:
+        listed = ", ".join(mixture.datasets)
+        raise OmnimillError(f"nothing to show: none of the token datasets {listed} is under {root}; omnimill tokenize")
+    shown = mixture.model_copy(update={"tasks": tuple(tasks), "datasets": tuple(there), "schedule": (), "held_out": ()})
+    data = open_versions(root, current_versions(root, shown))
+    tokenizers = load_tokenizers(root, data.layout.tokenizers, data.layout.digests.get(SET), batch=1)
+    settings, budgets = RenderSettings(), Budgets()
+    if training is not None:
+        settings = with_latents(training.render, training.backbone.resolve(data.layout))
+        budgets = training.packing.budgets
+    renderer = Renderer(shown, data.layout, tokenizers.text, settings, budgets)
+    shower = Shower(renderer, tokenizers)
+    examples, missing = [], []
+    for number, rows in enumerate(scan(data, tasks)):
+        if not len(rows):
+            missing.append(rows.describe_empty())
+        for row in _drawn(rows, count):
+            examples.append(shower.show(number, rows.fetch(row), epoch))
+    return ShownTasks(examples, missing)
+
+
+def _chosen(mixture: Mixture, names: Sequence[str]) -> list[Task]:
+    tasks = {task.name: task for task in (*mixture.tasks, *mixture.held_out)}
+    for name in names:
+        if name not in tasks:
+            raise ConfigError(f"the mixture has no such task; found {name!r}; {allowed(name, sorted(tasks))}")
+    return [tasks[name] for name in dict.fromkeys(names)] or list(mixture.tasks)
+
+
+def _drawn(rows: TaskRows, count: int) -> list[int]:
+    """Different rows, in random order."""
+    rng = generator("show", rows.task.name)
+    # Of many rows the first draws differ; of few all are put in order.
+    if len(rows) > 1000 * count:
+        return list(dict.fromkeys(rng.integers(0, len(rows), count).tolist()))
+    return [int(row) for row in rng.permutation(len(rows))[:count]]
