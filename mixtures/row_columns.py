@@ -31,16 +31,6 @@ class RowLengths:
     target_items: list[int | None]
     target_codes_lengths: list[int]
 
-    def texts(self, role: str) -> list[int]:
-        """Segments that stand for `role`, in order, empty ones left out.
-
-        Those of the current (last) image or the current clip if there are any, else all of that role.
-        """
-        segments = [i for i, name in enumerate(self.text_roles) if name == role and self.text_lengths[i] > 0]
-        image, clip = len(self.image_patches) - 1, len(self.audio_patches) - 1
-        current = [i for i in segments if self.text_images[i] == image or self.text_audio[i] == clip]
-        return current or segments
-
 
 @dataclass
 class RowContent(RowLengths):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from omnimill.errors import ConfigError, IntegrityError
 from omnimill.infra.dataset import Dataset, Manifest
+from omnimill.mixtures import items
 from omnimill.mixtures.config import Task
 from omnimill.mixtures.rows import TaskRows, scan
 from omnimill.mixtures.versions import TokenData
@@ -167,11 +168,11 @@ def test_texts_of_the_current_picture_or_clip_win(tmp_path: Path, row: Maker, to
     ]
     manifest = tokens(tmp_path, {"s": [row("a", texts, images=3, audio=2)]})
     lengths = TaskRows.open(TokenData(str(tmp_path), (manifest,)), task(target="text:action")).lengths(0)
-    assert lengths.texts("action") == [1]
-    assert lengths.texts("instruction") == [2]
-    assert lengths.texts("heard") == [5]
-    assert lengths.texts("early") == [6]
-    assert lengths.texts("missing") == []
+    assert items.texts(lengths, "action", None) == [1]
+    assert items.texts(lengths, "instruction", None) == [2]
+    assert items.texts(lengths, "heard", None) == [5]
+    assert items.texts(lengths, "early", None) == [6]
+    assert items.texts(lengths, "missing", None) == []
 
 
 def test_a_shard_of_another_version_is_refused(tmp_path: Path, row: Maker) -> None:
