@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from layouts.pages import DOCUMENTS, document, jpeg, write_fetched
+from layouts.text import prose
 from PIL import Image as Pillow
 
 Source = dict[str, Any]
@@ -648,6 +650,58 @@ def objectron(folder: Path) -> Source:
     return {"type": "objectron", "name": "objectron", "path": str(folder)}
 
 
+SITE = "https://example.org"
+
+
+def obelics(folder: Path) -> Source:
+    pictures = {f"{SITE}/{name}.jpg": jpeg(name) for name in ("one", "two")}
+    first, second = pictures
+    places = (
+        (None, prose("a", 2, 2)),
+        (first, None),
+        (None, prose("b", 2, 2)),
+        (second, None),
+        (None, prose("c", 2, 2)),
+    )
+    folder.mkdir(parents=True)
+    table = pa.Table.from_pylist([document(f"{SITE}/page", *places)], schema=DOCUMENTS)
+    pq.write_table(table, folder / "train-00000-of-01335.parquet")
+    write_fetched(folder / "pictures", "00000", pictures)
+    return {
+        "type": "interleaved_parquet",
+        "name": "obelics",
+        "path": str(folder),
+        "include": ["*.parquet"],
+        "fetched": "pictures",
+    }
+
+
+def article() -> bytes:
+    paragraphs = "".join(f"<p>{prose(name, 4, 4)}</p>" for name in "abc")
+    return f"<html lang=en><head><title>Mill</title></head><body><article>{paragraphs}</article></body></html>".encode()
+
+
+def html_pages(folder: Path) -> Source:
+    put(folder / "site/page.html", article())
+    return {"type": "html_pages", "name": "html-pages", "path": str(folder)}
+
+
+def warc(folder: Path) -> Source:
+    block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" + article()
+    head = [
+        "WARC/1.0",
+        "WARC-Type: response",
+        f"WARC-Target-URI: {SITE}/page",
+        "WARC-Date: 2024-04-25T16:24:44Z",
+        "WARC-Record-ID: <urn:uuid:00000000-0000-0000-0000-000000000001>",
+        "Content-Type: application/http; msgtype=response",
+        f"Content-Length: {len(block)}",
+    ]
+    record = "\r\n".join(head).encode() + b"\r\n\r\n" + block + b"\r\n\r\n"
+    put(folder / "CC-MAIN-20240425.warc.gz", gzip.compress(record, mtime=0))
+    return {"type": "warc", "name": "warc", "path": str(folder)}
+
+
 FORMATS: dict[str, Callable[[Path], Source]] = {
     maker.__name__: maker
     for maker in (
@@ -681,5 +735,8 @@ FORMATS: dict[str, Callable[[Path], Source]] = {
         natural_instructions,
         omni3d,
         objectron,
+        obelics,
+        html_pages,
+        warc,
     )
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from adapters.fixtures_map import FORMATS, oasst_messages, put_json, put_lines, put_picture
-from adapters.round_trip import read, renders
+from adapters.round_trip import Shown, read, renders, tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +106,34 @@ def test_rows_become_questions(made: Made, name: str, wanted: list[tuple[str, li
     examples, verdicts = made(name)
     assert [pair for example in examples for pair in pairs(example)] == wanted
     assert [verdict for verdict in verdicts.values() if verdict != "kept"] == others
+
+
+@pytest.mark.parametrize("name", ["obelics", "html_pages", "warc"])
+def test_documents_can_be_put_together_again(made: Made, name: str) -> None:
+    (example,), verdicts = made(name)
+    assert list(verdicts.values()) == ["kept"]
+    body = " ".join(plain(text.text) for text in example.text if text.role == "body")
+    for shown in renders(example, "language-modeling", 8):
+        window = plain(restored(shown))  # of a text that is too long
+        assert window in body
+        assert len(window) > 300
+    if name == "obelics":
+        seen = next(renders(example, "language-modeling", 1, inputs=["image"], optional=["image_history"]))
+        assert seen.rendered.lengths.image > 0
+
+
+def restored(shown: Shown) -> str:
+    """The text of which a denoising task shows a part and asks for the rest."""
+    vocabulary = tokenizers().text.vocabulary
+    sentinels = {int(one) for one in vocabulary.sentinels}
+    given = [token for token in shown.rendered.text.tolist()[1:] if token != vocabulary.EOS]
+    hidden: dict[int, list[int]] = {}
+    last = -1
+    for token in shown.ids:
+        last = token if token in sentinels else last
+        hidden.setdefault(last, []).extend([] if token in sentinels else [token])
+    whole = [one for token in given for one in hidden.get(token, [token])]
+    return tokenizers().text.decode([*whole, *hidden.get(-1, [])])
 
 
 def test_long_rows_and_rows_of_other_shapes(tmp_path: Path) -> None:
