@@ -101,6 +101,8 @@ def _complete(rows: int, wanted: Sequence[_Held]) -> Bools:
     complete = np.asarray(loose.all(axis=0), np.bool_)
     # One number for row and item, of each segment whose row is still in question.
     named = [np.flatnonzero((held.item != _NO_ITEM) & ~complete[held.row]) for held in wanted]
+    for number, (held, own) in enumerate(zip(wanted, named, strict=True)):
+        loose[number, held.row[own]] = False  # what some item has, each must have for itself
     keys = [
         held.row[own] * (1 << 32) + (held.item[own] - _NO_ITEM - 1) for held, own in zip(wanted, named, strict=True)
     ]

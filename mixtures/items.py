@@ -2,7 +2,9 @@
 
 What belongs together in an example (a question and its answers, an expression and its mask) shares an item; what has
 no item belongs to the whole example. A task reads one item: one that has, together with what has no item, all that the
-task needs. Where everything that it needs is there without an item, items do not matter.
+task needs. What some item has is no part of the others even where the whole example has it too: boxes of all objects
+are not those of the class that an item names. Where everything that a task needs is there without an item, items do
+not matter.
 
 These are the rules for one row; `omnimill.mixtures.eligibility` has the first of them for a shard at once.
 """
@@ -40,7 +42,13 @@ def complete_items(lengths: RowLengths, needed: Needs) -> list[int | None]:
     if all(None in items for items in having):
         return [None]
     named = {item for items in having for item in items if item is not None}
-    return [item for item in sorted(named) if all(item in items or None in items for items in having)]
+    # What only the whole example has serves every item; what some item has, each must have for itself.
+    general = [items == {None} for items in having]
+    return [
+        item
+        for item in sorted(named)
+        if all(item in items or all_of_it for items, all_of_it in zip(having, general, strict=True))
+    ]
 
 
 def texts(lengths: RowLengths, role: str, item: int | None) -> list[int]:

@@ -81,6 +81,8 @@ class BulkChoices:
         open_rows = without != everything
         if not open_rows.any():
             return chosen
+        for k, one in enumerate(found):
+            without[one.rows[one.items != NO_ITEM]] &= ~(1 << k)  # what some item has, each must have for itself
         # One number for every item of a row, ascending; bit k: the item, or its row without one, has the k-th thing.
         width = 1 + max((int(one.items.max()) for one in found if len(one.items)), default=0)
         pairs = [one.rows * width + one.items for one in found]

@@ -84,6 +84,18 @@ CASES: dict[str, tuple[RowLengths, Task, list[int | None], str | None]] = {
         [None],
         None,
     ),
+    "boxes of all, and of the class that an item names": (
+        lengths_of([("boxes", None, 9), ("label", 0, 1), ("boxes", 0, 4), ("label", 1, 1), ("label", None, 1)]),
+        task("text:boxes", ["{label}"]),
+        [None],
+        None,
+    ),
+    "what some item has, each has for itself": (
+        lengths_of([("boxes", None, 9), ("label", 0, 1), ("boxes", 0, 4), ("label", 1, 1)]),
+        task("text:boxes", ["{label}"]),
+        [0],
+        None,
+    ),
     "apart": (lengths_of([("question", 0, 3), ("answer", 1, 1)]), ANSWER, [], "no_item"),
     "empty": (lengths_of([("question", 0, 3), ("answer", 0, 0)]), ANSWER, [], "no_text:answer"),
     "a mask of the expression": (
