@@ -95,7 +95,8 @@ class OpenImagesSource(AnnotatedPictures):
             found.say("caption", text_value(told.get("caption"), "caption"))
         confirmed = [told["LabelName"] for told in said.get("labels", ()) if told.get("Confidence") in ("1", "1.0")]
         for label in drawn(list(dict.fromkeys(confirmed)), self.max_labels, "labels", record.key):
-            found.say("label", label)
+            # An item of its own: together with the boxes of all objects it would ask for those of this class.
+            found.say("label", label, found.item())
         boxes = said.get("boxes", ())
         groups = {told["LabelName"] for told in boxes if told.get("IsGroupOf") == "1"}
         things = [
