@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -87,9 +88,10 @@ class Sheet:
     rows: dict[str, RowContent]
     shower: Shower
 
-    def show(self, name: str, epoch: int = 0) -> ShownExample:
-        number = [task.name for task in self.mixture.tasks].index(name)
-        return self.shower.show(number, self.rows[name], epoch)
+    @cached_property
+    def shown(self) -> dict[str, ShownExample]:
+        """An example of every family, at epoch 0."""
+        return {task.name: self.shower.show(i, self.rows[task.name], 0) for i, task in enumerate(self.mixture.tasks)}
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +143,9 @@ def one_row(source: str, shard: FileRef) -> Commit:
     )
 
 
-def words(shown: ShownExample) -> str:
-    return " ".join(run.text for run in shown.writes[:-1])
-
-
 @pytest.mark.parametrize("name", sorted(families()))
 def test_every_family_renders(sheet: Sheet, name: str) -> None:
-    family, shown = families()[name], sheet.show(name)
+    family, shown = families()[name], sheet.shown[name]
     assert (shown.reads[0].kind, shown.reads[-1].text) == ("special", "</s>")
     assert {one.title.split()[0] for one in (*shown.pictures, *shown.clips)} <= {"current", "earlier"}
     read = sum(one.title.startswith("current") for one in shown.pictures)
@@ -169,7 +167,7 @@ def test_the_page_shows_every_family_and_needs_nothing_else(
 ) -> None:
     folder = request.config.getoption("--contact-sheet")
     path = Path(folder or tmp_path) / "contact-sheet.html"
-    write_page(path, "Contact sheet", [sheet.show(name) for name in families()], ["empty: no row"])
+    write_page(path, "Contact sheet", list(sheet.shown.values()), ["empty: no row"])
     page = Page()
     page.feed(path.read_text())
     assert set(families()) <= page.ids
