@@ -60,7 +60,9 @@ class EditRows(RowFiles):
         before, done = self.earlier(row)
         images = [*before, self.picture(row, self.source_field)]
         edited = self.picture(row, self.target_field)
-        instructions = ["\n".join([*done, text]) for text in asked]
+        instructions = [
+            "\n".join([*(f"Before: {text}" for text in done), f"Now: {now}"] if done else [now]) for now in asked
+        ]
         return [edit_example(self, unit, key, provenance, images, instructions, edited, Meta(tags=self.tags(row)))]
 
     def _folder(self) -> str:

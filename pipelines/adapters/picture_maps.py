@@ -111,11 +111,13 @@ class DepthMapsSource(PictureMaps):
 class NormalMapsSource(PictureMaps):
     """Pictures and surface normals: the target ``normals``, x, y, z as red, green, blue. Defaults are Taskonomy's.
 
-    A map is a PNG of colours or an NPY file of vectors [H, W, 3] of any length; a vector of length 0 is not known. For
-    FrameNet: pictures ``scannet-frames/*/*-color.png``, map_path ``{-color.: -normal.}``. Sets differ in which way
-    their axes point; nothing is turned unless `flip` says so.
+    A map is a PNG of colours or an NPY file of vectors [H, W, 3] of any length; a vector of length 0 is not known. In
+    examples x points to the right, y up and z towards the camera. Sets differ in this: in Taskonomy, and in Omnidata
+    with its BlendedMVS, y points down (as in 2D-3D-S, arXiv 1702.01105). For FrameNet: pictures
+    ``scannet-frames/*/*-color.png``, map_path ``{-color.: -normal.}``, flip ``[y, z]`` (its axes are the camera's: y
+    down, z into the picture).
 
-    centre: of PNG, the level that stands for zero. flip: axes whose sign is turned.
+    centre: of PNG, the level that stands for zero. flip: axes that point the other way in the files.
     unknown: a colour that stands for no measurement, beside black.
     """
 
@@ -123,7 +125,7 @@ class NormalMapsSource(PictureMaps):
     pictures: tuple[str, ...] = ("rgb/**/*_domain_rgb.png",)
     map_path: dict[str, str] = Field(default_factory=lambda: {"rgb/": "normal/", "_domain_rgb.": "_domain_normal."})
     centre: float = Field(127.5, gt=0)
-    flip: tuple[Literal["x", "y", "z"], ...] = ()
+    flip: tuple[Literal["x", "y", "z"], ...] = ("y",)
     unknown: tuple[int, int, int] | None = (128, 128, 128)
 
     def target(self, data: bytes) -> Target:

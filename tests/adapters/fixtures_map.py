@@ -143,7 +143,7 @@ def wall(x: float, y: float, z: float) -> Array:
 def frame_net(folder: Path) -> Source:
     scan = folder / "scannet-frames/scene0016_02"
     put_picture(scan / "frame-000000-color.png", 1)
-    put(scan / "frame-000000-normal.png", encoded(wall(0.6, 0.0, 0.8)))
+    put(scan / "frame-000000-normal.png", encoded(wall(0.6, 0.0, -0.8)))
     put(scan / "frame-000000-orient-X.png", encoded(wall(1, 0, 0)))
     return {
         "type": "normal_maps",
@@ -151,6 +151,7 @@ def frame_net(folder: Path) -> Source:
         "path": str(folder),
         "pictures": ["scannet-frames/*/*-color.png"],
         "map_path": {"-color.": "-normal."},
+        "flip": ["y", "z"],
     }
 
 
@@ -160,7 +161,7 @@ def taskonomy_normals(folder: Path) -> Source:
     levels = wall(0.0, 0.6, 0.8)
     levels[:, 8:16] = 128
     put(folder / "normal/blended_mvg/5a3ca9cb270f0e3f14d0eddb" / f"{name}_normal.png", encoded(levels))
-    return {"type": "normal_maps", "name": "taskonomy-normals", "path": str(folder), "flip": ["y"]}
+    return {"type": "normal_maps", "name": "taskonomy-normals", "path": str(folder)}
 
 
 def moving(u: float, v: float) -> Array:

@@ -238,7 +238,11 @@ def test_earlier_turns_are_found_across_row_groups_and_files(tmp_path: Path) -> 
     examples, verdicts = read(settings)
     assert list(verdicts.values()) == ["no_history", "kept", "kept", "no_history"]
     assert [len(example.images) for example in examples] == [2, 3]
-    assert examples[1].text[0].text.splitlines() == [f"push the box, turn {turn}" for turn in (1, 2, 3)]
+    assert examples[1].text[0].text.splitlines() == [
+        "Before: push the box, turn 1",
+        "Before: push the box, turn 2",
+        "Now: push the box, turn 3",
+    ]
     for number, image in enumerate(examples[1].images):
         assert np.array_equal(pixels(image.data), scene(number + 1))
 
