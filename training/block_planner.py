@@ -17,8 +17,7 @@ from omnimill.mixtures.sampler import StreamState
 from omnimill.mixtures.timeline import Timeline
 from omnimill.rng import Int64s, UInt64s
 from omnimill.training.bulk_lengths import FIELDS, costs_of
-from omnimill.training.bulk_packing import pack_many
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing import PackingSettings, pack
 
 # Ids (uint64 [n, 2]) and lengths (int64 [fields, n]) of rows of a task at these epochs.
 Measure = Callable[[int, Int64s, Int64s], tuple[UInt64s, Int64s]]
@@ -50,6 +49,11 @@ class _Front:
     state: StreamState
     tasks: Int64s
     ahead: StreamState
+
+    def as_json(self, step: int) -> dict[str, Any]:
+        """The step that comes next, the sampler's counters and the pool's draws."""
+        pool = self.candidates[[DRAW, TASK, ROW, EPOCH], : self.pool]
+        return {"step": step, **self.state.as_json(), "pool": pool.T.tolist()}
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,8 @@ class Block:
         return _Front(front.candidates[:, left], self.pool, state, tasks, front.ahead)
 
     def state(self, place: int, step: int) -> dict[str, Any]:
-        """As :meth:`front`, as JSON: the step, the sampler's counters and the pool's draws."""
-        front = self.front(place, step)
-        pool = front.candidates[[DRAW, TASK, ROW, EPOCH], : front.pool]
-        return {"step": step, **front.state.as_json(), "pool": pool.T.tolist()}
+        """Where the `place`-th stream stands before a step of the block, or after its last one, as JSON."""
+        return self.front(place, step).as_json(step)
 
 
 class BlockPlanner:
@@ -135,12 +137,17 @@ class BlockPlanner:
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Go to where :meth:`Block.state` of every stream was taken, all at one step."""
         self.step = states[0]["step"]
-        pools = [np.array(state["pool"], np.int64).reshape(-1, 4).T for state in states]
+        # What is not to be used any more may not be there to be read, either.
+        pools = [self._usable(np.array(state["pool"], np.int64).reshape(-1, 4).T) for state in states]
         sizes = [pool.shape[1] for pool in pools]
         measured = np.split(self._measured(np.concatenate(pools, axis=1)), np.cumsum(sizes)[:-1], axis=1)
         self._fronts = [
             _front(StreamState.from_json(state), pool) for state, pool in zip(states, measured, strict=True)
         ]
+
+    def states(self) -> list[dict[str, Any]]:
+        """Where every stream stands before the next step, as JSON."""
+        return [front.as_json(self.step) for front in self._fronts]
 
     def drawn(self) -> list[StreamState]:
         """Of every stream, the state after the draws that it has made up to the next step."""
@@ -188,9 +195,13 @@ class BlockPlanner:
         state, pool = front.state, front.candidates[:, : front.pool]
         if self._timeline.begins_era(self.step):
             state = self._timeline.carry(stream, state, self.step)
-            kept = self._timeline.kept(self.step, pool[TASK], pool[ROW])
-            pool = pool if kept is None else pool[:, kept]
+            pool = self._usable(pool)
         return _front(state, pool)
+
+    def _usable(self, drawn: Int64s) -> Int64s:
+        """Draws (int64 [4 or more, n]) less those of rows that are not to be used at the next step."""
+        kept = self._timeline.kept(self.step, drawn[TASK], drawn[ROW])
+        return drawn if kept is None else drawn[:, kept]
 
     def _draw_ahead(self, columns: int) -> None:
         """Give every stream `columns` candidates, or a few less where draws are passed over."""
@@ -241,9 +252,7 @@ class BlockPlanner:
         candidates = np.zeros((len(FIELDS), len(available), available.max()), np.int64)
         for place, front in enumerate(self._fronts):
             candidates[:, place, : available[place]] = front.candidates[LENGTHS:]
-        packed = pack_many(
-            costs_of(candidates), available, self._packing, int(available.max()) if most is None else most
-        )
+        packed = pack(costs_of(candidates), available, self._packing, int(available.max()) if most is None else most)
         steps = int(packed.sequences.min())
         if not steps:
             return None

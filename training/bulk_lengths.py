@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 
 import numpy as np
@@ -174,9 +173,3 @@ def _tokens_of_role(batch: RowBatch, role: str) -> Int64s:
     texts = batch.texts
     own = texts.columns["roles"] == role_code(role)
     return np.bincount(texts.rows[own], weights=texts.columns["lengths"][own], minlength=len(batch)).astype(np.int64)
-
-
-def as_lengths(values: Int64s) -> Lengths:
-    """One example's lengths, from int64 [fields]."""
-    found: Mapping[str, int] = dict(zip(FIELDS, values.tolist(), strict=True))
-    return Lengths(**found)

@@ -6,6 +6,7 @@ integer arithmetic that Python and NumPy do alike (`omnimill.rng.subkey`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import lru_cache
 
@@ -81,6 +82,11 @@ def id_words(ids: pa.StringArray) -> UInt64s:
     pairs = (digits[:, 0::2] << 4) | digits[:, 1::2]
     words: UInt64s = np.ascontiguousarray(pairs).view(">u8").astype(np.uint64)
     return words
+
+
+def id_of(words: Sequence[int]) -> str:
+    """An id from its :func:`id_words`, also where these were taken for signed numbers."""
+    return "".join(f"{word % (1 << 64):016x}" for word in words)
 
 
 # Value of every byte as a hex digit.

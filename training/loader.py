@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class _Planned:
     """A step that is being read: its sequences, the streams' states after it, and the examples to come."""
 
     sequences: list[PackedSequence]
-    states: dict[str, Any]
+    states: Callable[[], dict[str, Any]]
     examples: list[list[Future[Rendered]]]
 
 
@@ -74,12 +74,12 @@ class Loader(Iterator[Step]):
         if course.streams % world:
             raise ConfigError(f"{course.streams} streams cannot be shared equally by {world} workers")
         self._streams = VirtualStreams(course, text, packing=packing, render=render)
-        self._planners = [self._streams.planner(stream) for stream in range(rank, course.streams, world)]
+        self._planner = self._streams.planner(range(rank, course.streams, world))
         self._ahead = ahead
         self._threads = threads
         if state is not None:
             self._restore(state)
-        self._states = self._planner_states()
+        self._states = self._planner.snapshot()
         self._ready: Queue[tuple[_Planned, PackedBatch] | None] = Queue(maxsize=1)
         self._stop = threading.Event()
         self._failure: BaseException | None = None
@@ -103,8 +103,9 @@ class Loader(Iterator[Step]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where this worker's streams are after the last step that was handed out, as JSON."""
-        step = next(iter(self._states.values()))["step"]
-        return {"order": self._streams.order(step), "streams": self._states}
+        states = self._states()
+        step = next(iter(states.values()))["step"]
+        return {"order": self._streams.order(step), "streams": states}
 
     def weigh(self, update: Update, horizon: int) -> None:
         """Plan by a decision of online mixing from its step on; steps from `horizon` on wait for the next one."""
@@ -137,14 +138,11 @@ class Loader(Iterator[Step]):
                 "the loader's state belongs to another order of examples: mixture and dataset versions up to its step, "
                 "packing, render settings and number of streams must be those it was saved with"
             )
-        for planner in self._planners:
-            if str(planner.stream) not in state["streams"]:
+        for stream in self._planner.streams:
+            if str(stream) not in state["streams"]:
                 found = ", ".join(state["streams"])
-                raise ConfigError(f"the loader's state lacks stream {planner.stream}; it holds {found}")
-            planner.restore(state["streams"][str(planner.stream)])
-
-    def _planner_states(self) -> dict[str, Any]:
-        return {str(planner.stream): planner.state() for planner in self._planners}
+                raise ConfigError(f"the loader's state lacks stream {stream}; it holds {found}")
+        self._planner.restore(state["streams"])
 
     def _run(self) -> None:
         try:
@@ -168,9 +166,9 @@ class Loader(Iterator[Step]):
             pool.shutdown(cancel_futures=True)
 
     def _begin(self, pool: ThreadPoolExecutor) -> _Planned:
-        sequences = [next(planner) for planner in self._planners]
+        sequences = next(self._planner)
         examples = [[pool.submit(self._render, item) for item in sequence.items] for sequence in sequences]
-        return _Planned(sequences, self._planner_states(), examples)
+        return _Planned(sequences, self._planner.snapshot(), examples)
 
     def _render(self, item: PlannedExample) -> Rendered:
         rows: TaskRows = self._streams.rows[item.task]

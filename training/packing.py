@@ -1,28 +1,32 @@
-"""Packing: which pending examples share the next sequence, under several budgets at once.
+"""Packing: which pending examples share the next sequence, under several budgets at once, for many streams at a time.
 
-Lengths only. Nothing is lost or cut: what does not fit now stays in the pool, and the pool outlives the sequence.
+Lengths only. Nothing is lost or cut: what does not fit now stays in its stream's pool, and the pool outlives the
+sequence.
+
+The oldest pending example of a stream opens a sequence, so that each is placed at most as many sequences after the one
+during which it was drawn as the pool has places. Then, while something fits, the one with the most tokens (encoder and
+decoder together, the oldest on ties) joins. A freed place in the pool is refilled at once, so every choice is among a
+full pool.
+
+Streams do not wait for one another: in each round every stream places one example, in its current sequence where one
+fits and else in its next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from omnimill.config import Config
 from omnimill.errors import OmnimillError
+from omnimill.rng import Int64s
 from omnimill.training.lengths import Budgets
 
-
-class Pending(Protocol):
-    """Anything with a cost per budget, in the order of `Budgets.limits`."""
-
-    @property
-    def costs(self) -> tuple[int, ...]: ...
-
-
-T = TypeVar("T", bound=Pending)
+# Weighs tokens above the number of a candidate; there are fewer candidates than this.
+_TOKEN = 1 << 32
 
 
 class PackingSettings(Config):
@@ -32,45 +36,117 @@ class PackingSettings(Config):
     pool: int = Field(default=16, ge=1)
 
 
-def pack(pool: list[T], draw: Callable[[], T], settings: PackingSettings) -> list[T]:
-    """Fill one sequence from a stream's pool.
+@dataclass(frozen=True)
+class Packed:
+    """What the sequences of V streams hold.
 
-    The oldest pending example goes in first, so that each is placed at most `settings.pool` sequences after the one
-    during which it was drawn. Then, while something fits, the one with the most tokens (encoder and decoder together,
-    the oldest on ties) joins. A freed place in the pool is refilled at once, so every choice is among `settings.pool`
-    examples.
+    order: int64 [V, C]; candidates in the order in which they were placed. ends: int64 [V, S]; how many of these had
+    been placed when a sequence was full. sequences: int64 [V]; how many of `ends` count, those of whole sequences.
+    """
+
+    order: Int64s
+    ends: Int64s
+    sequences: Int64s
+
+
+def pack(costs: Int64s, available: Int64s, settings: PackingSettings, most: int) -> Packed:
+    """Fill sequences of several streams until a stream's candidates or `most` sequences are through.
 
     Args:
-        pool: pending examples, oldest first; changed in place.
-        draw: gives the stream's next example.
+        costs: int64 [budgets, V, C]; of each stream's pending examples, oldest first, then of those that it draws next.
+        available: int64 [V]; how many of the C candidates a stream has.
         settings: budgets and size of the pool.
-
-    Returns:
-        The sequence's examples in the order in which they were chosen; at least one.
+        most: sequences of a stream.
 
     Raises:
         OmnimillError: an example does not fit an empty sequence.
     """
-    left = settings.budgets.limits
-    chosen: list[T] = []
-    while True:
-        while len(pool) < settings.pool:
-            pool.append(draw())
-        place = _best(pool, left) if chosen else 0
-        if place is None:
-            return chosen
-        costs = pool[place].costs
-        if not _fits(costs, left):
-            raise OmnimillError(f"an example takes {costs} of the budgets {left}: it cannot be packed even alone")
-        left = tuple(room - cost for room, cost in zip(left, costs, strict=True))
-        chosen.append(pool.pop(place))
+    _, streams, columns = costs.shape
+    ends = np.zeros((streams, min(most, columns) + 1), np.int64)
+    order = np.full((streams, columns), -1, np.int64)
+    sequences = np.zeros(streams, np.int64)
+    state = _Pools(costs, available, settings)
+    while len(state.stream):
+        slot, through = state.choose()
+        if len(through):
+            closed = state.stream[through]
+            ends[closed, state.sequence[through]] = state.placed[through]
+            sequences[closed] = state.sequence[through]
+            state.open_next(through, slot)
+            if (done := state.sequence > most).any():
+                slot = state.drop(done, slot)
+        at = state.placed.copy()
+        order[state.stream, at] = state.place(slot)
+        if (empty := state.refill(slot)).any():
+            state.drop(empty, slot)
+    # The first end is that of no sequence.
+    return Packed(order, ends[:, 1:], sequences)
 
 
-def _fits(costs: Sequence[int], left: Sequence[int]) -> bool:
-    return all(cost <= room for cost, room in zip(costs, left, strict=True))
+class _Pools:
+    """The streams that are still being packed, n of them; pools of P examples.
 
+    stream: int64 [n]; which they are. sequence, placed: int64 [n]; sequences begun and candidates placed.
+    """
 
-def _best(pool: Sequence[Pending], left: Sequence[int]) -> int | None:
-    """Place in the pool of the largest example that fits; None when none does."""
-    fitting = [(sum(item.costs[:2]), -place) for place, item in enumerate(pool) if _fits(item.costs, left)]
-    return -max(fitting)[1] if fitting else None
+    def __init__(self, costs: Int64s, available: Int64s, settings: PackingSettings) -> None:
+        self._costs = costs
+        self._weights = (costs[0] + costs[1]) * _TOKEN - np.arange(costs.shape[2])
+        self._available = available
+        self._limits = np.array(settings.budgets.limits)[:, None]
+        self.stream: Int64s = np.flatnonzero(available >= settings.pool)
+        streams = len(self.stream)
+        self.sequence = np.zeros(streams, np.int64)
+        self.placed = np.zeros(streams, np.int64)
+        self._head = np.full(streams, settings.pool)
+        self._number = np.tile(np.arange(settings.pool), (streams, 1))
+        self._cost = costs[:, self.stream, : settings.pool]
+        self._weight = self._weights[self.stream, : settings.pool]
+        # Nothing fits before the first sequence is opened.
+        self._left = np.full((len(costs), streams), -1)
+        self._row = np.arange(streams)
+
+    def choose(self) -> tuple[Int64s, Int64s]:
+        """Places in the pools of the largest that fit (of all streams), and the streams in which none does."""
+        fits = (self._cost <= self._left[:, :, None]).all(axis=0)
+        weight = np.where(fits, self._weight, -1)
+        slot = weight.argmax(axis=1)
+        return slot, np.flatnonzero(weight[self._row, slot] < 0)
+
+    def open_next(self, through: Int64s, slot: Int64s) -> None:
+        """Begin the next sequence of some streams; its first example is the oldest."""
+        self.sequence[through] += 1
+        self._left[:, through] = self._limits
+        slot[through] = oldest = self._number[through].argmin(axis=1)
+        first = self._cost[:, through, oldest]
+        if (first > self._limits).any():
+            wrong = first[:, (first > self._limits).any(axis=0)][:, 0]
+            budgets = tuple(self._limits[:, 0].tolist())
+            raise OmnimillError(
+                f"an example takes {tuple(wrong.tolist())} of the budgets {budgets}: it cannot be packed even alone"
+            )
+
+    def place(self, slot: Int64s) -> Int64s:
+        """Take an example out of every pool; which candidates they are."""
+        self._left -= self._cost[:, self._row, slot]
+        self.placed += 1
+        return self._number[self._row, slot]
+
+    def refill(self, slot: Int64s) -> npt.NDArray[np.bool_]:
+        """Put the next candidate in every pool's freed place; where there is none."""
+        empty: npt.NDArray[np.bool_] = self._head >= self._available[self.stream]
+        following = np.minimum(self._head, self._costs.shape[2] - 1)
+        self._number[self._row, slot] = following
+        self._cost[:, self._row, slot] = self._costs[:, self.stream, following]
+        self._weight[self._row, slot] = self._weights[self.stream, following]
+        self._head += 1
+        return empty
+
+    def drop(self, done: npt.NDArray[np.bool_], slot: Int64s) -> Int64s:
+        """Go on without some streams; `slot` of the others."""
+        kept = ~done
+        self.stream, self.sequence, self.placed = self.stream[kept], self.sequence[kept], self.placed[kept]
+        self._head, self._number, self._weight = self._head[kept], self._number[kept], self._weight[kept]
+        self._cost, self._left = self._cost[:, kept], self._left[:, kept]
+        self._row = np.arange(len(self.stream))
+        return slot[kept]

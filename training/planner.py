@@ -6,21 +6,21 @@ draws, so any step can be planned again from any earlier state, alone and withou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from omnimill.config import digest_json
-from omnimill.errors import OmnimillError
 from omnimill.mixtures.course import Course
-from omnimill.mixtures.rows import TaskRows
-from omnimill.mixtures.sampler import StreamState
-from omnimill.mixtures.timeline import Timeline
 from omnimill.tokenizers.text import TextTokenizer
+from omnimill.training.block_planner import DRAW, EPOCH, ID, LENGTHS, ROW, TASK, Block, BlockPlanner
+from omnimill.training.bulk_lengths import FIELDS, BulkLengths
+from omnimill.training.draws import id_of
 from omnimill.training.lengths import Lengths
-from omnimill.training.packing import PackingSettings, pack
+from omnimill.training.packing import PackingSettings
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Renderer
+from omnimill.training.row_measure import RowMeasure
 
 
 @dataclass(frozen=True)
@@ -62,81 +62,62 @@ def plan_digest(sequences: Sequence[PackedSequence]) -> str:
     )
 
 
-# So many draws in a row may be of rows that are not to be used any more.
-_MOST_VOID = 1_000_000
-
-
-class StreamPlanner(Iterator[PackedSequence]):
-    """The packed sequences of one virtual stream, step by step.
+class Planner(Iterator[list[PackedSequence]]):
+    """The packed sequences of some virtual streams, step by step; streams never end.
 
     Args:
-        timeline: which task and row a draw is.
-        rows: of every task of the course.
-        renderer: how long an example becomes.
-        packing: budgets and size of the pool.
-        stream: number of the stream.
+        blocks: plans several steps at a time.
+
+    Attributes:
+        streams: their numbers.
+        step: the next one.
     """
 
-    def __init__(
-        self, timeline: Timeline, rows: Sequence[TaskRows], renderer: Renderer, packing: PackingSettings, stream: int
-    ) -> None:
-        self.stream = stream
+    def __init__(self, blocks: BlockPlanner) -> None:
+        self._blocks = blocks
+        self._block: Block | None = None
+        self.streams = blocks.streams
         self.step = 0
-        self._timeline = timeline
-        self._rows = rows
-        self._renderer = renderer
-        self._packing = packing
-        self._sampled = timeline.start(stream)
-        self._pool: list[PlannedExample] = []
 
-    def __next__(self) -> PackedSequence:
-        """The next step's sequence; streams never end."""
-        self._begin_step()
-        items = pack(self._pool, self._draw, self._packing)
-        sequence = PackedSequence(self.step, self.stream, tuple(items))
+    def __next__(self) -> list[PackedSequence]:
+        """The next step's sequences, in the order of the streams."""
+        if self._block is None or self.step == self._block.first + self._block.steps:
+            self._block = self._blocks.next_block()
+        block, step = self._block, self.step
         self.step += 1
-        return sequence
+        return [
+            PackedSequence(step, stream, tuple(map(_planned, block.sequence(place, step).T.tolist())))
+            for place, stream in enumerate(self.streams)
+        ]
 
-    def state(self) -> dict[str, Any]:
-        """Where the stream is, as JSON: the next step, the sampler's counters and the pool's draws."""
-        return {
-            "step": self.step,
-            **self._sampled.as_json(),
-            "pool": [[item.draw, item.task, item.row, item.epoch] for item in self._pool],
-        }
+    def snapshot(self) -> Callable[[], dict[str, Any]]:
+        """Where the streams are now, to be asked for later, as JSON: by stream, see `Block.state`."""
+        block, step = self._block, self.step
+        if block is None:
+            states = self._blocks.states()
+            return lambda: dict(zip(map(str, self.streams), states, strict=True))
+        return lambda: {str(stream): block.state(place, step) for place, stream in enumerate(block.streams)}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go to where :meth:`state` was taken, in this process or another."""
-        self.step = state["step"]
-        self._sampled = StreamState.from_json(state)
-        # What is not to be used any more may not be there to be read, either.
-        kept = [entry for entry in state["pool"] if not self._timeline.is_void(self.step, entry[1], entry[2])]
-        self._pool = [self._planned(*entry) for entry in kept]
+    def restore(self, states: Mapping[str, Any]) -> None:
+        """Go to where a :meth:`snapshot` was taken, in this process or another; it may hold more streams."""
+        self._blocks.restore([states[str(stream)] for stream in self.streams])
+        self._block, self.step = None, self._blocks.step
 
-    def _begin_step(self) -> None:
-        self._sampler = self._timeline.sampler(self.step)
-        if self._timeline.begins_era(self.step):
-            self._sampled = self._timeline.carry(self.stream, self._sampled, self.step)
-            self._pool = [item for item in self._pool if not self._timeline.is_void(self.step, item.task, item.row)]
 
-    def _draw(self) -> PlannedExample:
-        for _ in range(_MOST_VOID):
-            draw, self._sampled = self._sampler.next(self.stream, self._sampled)
-            if not self._timeline.is_void(self.step, draw.task, draw.row):
-                return self._planned(draw.index, draw.task, draw.row, draw.epoch)
-        raise OmnimillError(
-            f"stream {self.stream}: selections leave out everything it drew in {_MOST_VOID:,} draws at step {self.step}"
-        )
-
-    def _planned(self, number: int, task: int, row: int, epoch: int) -> PlannedExample:
-        rows = self._rows[task]
-        example_id = rows.id(row)
-        lengths = self._renderer.plan(task, rows.lengths(row), example_id, epoch)
-        return PlannedExample(number, task, row, epoch, example_id, lengths)
+def _planned(values: list[int]) -> PlannedExample:
+    """A candidate of a block, in the order of its kinds."""
+    return PlannedExample(
+        values[DRAW],
+        values[TASK],
+        values[ROW],
+        values[EPOCH],
+        id_of(values[ID:LENGTHS]),
+        Lengths(**dict(zip(FIELDS, values[LENGTHS:], strict=True))),
+    )
 
 
 class VirtualStreams:
-    """What all virtual streams of a training have in common; gives the planner of each.
+    """What all virtual streams of a training have in common; gives planners of them.
 
     Args:
         course: the tasks with their rows, and which of them are drawn when.
@@ -164,6 +145,7 @@ class VirtualStreams:
         """64 hex digits of everything that decided which examples came in which order before `step`."""
         return digest_json([self.course.digest(step), *self._settings])
 
-    def planner(self, stream: int) -> StreamPlanner:
-        """The planner of one stream, at its first step."""
-        return StreamPlanner(self.course.timeline, self.rows, self.renderer, self.packing, stream)
+    def planner(self, streams: Sequence[int]) -> Planner:
+        """The planner of some of the streams, at their first step."""
+        measure = RowMeasure(self.rows, BulkLengths(self.renderer.recipes))
+        return Planner(BlockPlanner(self.course.timeline, measure, self.packing, streams))

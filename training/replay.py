@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from omnimill.config import digest_json
@@ -35,7 +36,7 @@ class Consumed:
 def replay(
     checkpoint: str | Path, root: str | None = None, example_ids: Set[str] | None = None
 ) -> Iterator[PackedSequence]:
-    """Every packed sequence of the steps 0 … step-1 of a checkpoint, stream by stream.
+    """Every packed sequence of the steps 0 … step-1 of a checkpoint, step by step.
 
     Args:
         checkpoint: its folder or its ``checkpoint.json``; nothing else of it is read, but the ledger of its run.
@@ -45,16 +46,16 @@ def replay(
     record = read_record(checkpoint)
     root = root or root_of(checkpoint)
     streams = open_streams(record, root, ledger_entries(checkpoint, root))
-    for stream in range(record.config.streams) if example_ids is None else readers(streams.course, example_ids):
-        planner = streams.planner(stream)
-        for _ in range(record.step):
-            yield next(planner)
+    wanted = range(record.config.streams) if example_ids is None else readers(streams.course, example_ids)
+    if wanted:
+        for sequences in islice(streams.planner(wanted), record.step):
+            yield from sequences
 
 
 def consumed(
     checkpoint: str | Path, example_ids: Set[str] | None = None, root: str | None = None
 ) -> Iterator[Consumed]:
-    """What a checkpoint was trained on, stream by stream, in order: all of it, or where it met some examples."""
+    """What a checkpoint was trained on, step by step, in order: all of it, or where it met some examples."""
     entries = ledger_entries(checkpoint, root or root_of(checkpoint))
     tasks = task_names(entries)
     for sequence in replay(checkpoint, root, example_ids):

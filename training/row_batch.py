@@ -99,10 +99,6 @@ class RowBatch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def id(self, row: int) -> str:
-        """An example's id: 32 hex digits."""
-        return "".join(f"{word:016x}" for word in self.ids[row].tolist())
-
     @classmethod
     def of(cls, table: pa.Table) -> RowBatch:
         """From a table with `COLUMNS`.

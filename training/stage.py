@@ -43,9 +43,6 @@ def examples_per_sequence(config: TrainConfig, root: str) -> float:
     """
     inputs = resolve(config, root)
     streams = open_streams(inputs, root, [inputs.change(0)])
-    counts = [
-        len(sequence.items)
-        for stream in range(min(_STREAMS, config.streams))
-        for sequence in islice(streams.planner(stream), _STEPS)
-    ]
+    planner = streams.planner(range(min(_STREAMS, config.streams)))
+    counts = [len(sequence.items) for sequences in islice(planner, _STEPS) for sequence in sequences]
     return sum(counts) / len(counts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import numpy as np
 
 from omnimill import rng
 from omnimill.bench.metric import Metric
@@ -17,17 +18,6 @@ SEED = 3
 REFERENCE_POOL = 10
 
 Costs = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Item:
-    """An example by its encoder and decoder tokens."""
-
-    tokens: Costs
-
-    @property
-    def costs(self) -> tuple[int, ...]:
-        return (*self.tokens, 0, 0, 0)
 
 
 def run() -> list[Metric]:
@@ -80,15 +70,11 @@ def lower_bound(examples: Sequence[Costs], limits: Costs) -> int:
 
 def ours(examples: Sequence[Costs], settings: PackingSettings) -> float:
     """Sequences that the streaming packer needs, scaled to all examples from those placed when the stream ends."""
-    stream = (Item(one) for one in examples)
-    pool: list[Item] = []
-    sequences = placed = 0
-    try:
-        while True:
-            placed += len(pack(pool, stream.__next__, settings))
-            sequences += 1
-    except StopIteration:
-        return sequences * len(examples) / placed
+    costs = np.zeros((len(settings.budgets.limits), 1, len(examples)), np.int64)
+    costs[:2, 0] = np.array(examples).T
+    packed = pack(costs, np.array([len(examples)]), settings, len(examples))
+    sequences = int(packed.sequences[0])
+    return sequences * len(examples) / int(packed.ends[0, sequences - 1])
 
 
 def reference_pairs(examples: Sequence[Costs], limits: Costs) -> int:

@@ -19,9 +19,9 @@ from omnimill.rng import generator
 from omnimill.schema import example_id
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, TokenLayout
-from omnimill.training.bulk_lengths import BulkLengths, as_lengths, costs_of
-from omnimill.training.draws import id_words
-from omnimill.training.lengths import Budgets
+from omnimill.training.bulk_lengths import FIELDS, BulkLengths, costs_of
+from omnimill.training.draws import id_of, id_words
+from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.objectives import UL2, Denoiser, ObjectiveSettings
 from omnimill.training.recipe import Recipes
 from omnimill.training.render_settings import RenderSettings
@@ -98,7 +98,11 @@ def render_settings(draw: st.DrawFn) -> RenderSettings:
     )
 
 
-@settings(max_examples=30, deadline=None)
+def as_lengths(values: Any) -> Lengths:
+    return Lengths(**dict(zip(FIELDS, values.tolist(), strict=True)))
+
+
+@settings(max_examples=15, deadline=None)
 @given(data=st.data(), made=st.lists(rows(), min_size=3, max_size=16), render=render_settings())
 def test_many_lengths_are_each_ones(
     data: st.DataObject, made: list[dict[str, Any]], render: RenderSettings, layout: TokenLayout, text: TextTokenizer
@@ -122,7 +126,7 @@ def test_many_lengths_are_each_ones(
         ]
         assert [as_lengths(one) for one in found.T] == [one.lengths for one in wanted]
         assert costs_of(found).T.tolist() == [list(one.lengths.costs) for one in wanted]
-        assert [batch.id(i) for i in range(len(batch))] == [made[i]["id"] for i in usable]
+        assert [id_of(words) for words in batch.ids.tolist()] == [made[i]["id"] for i in usable]
 
 
 def test_items_are_drawn_evenly_and_whole(layout: TokenLayout, text: TextTokenizer) -> None:
@@ -150,7 +154,7 @@ def test_items_are_drawn_evenly_and_whole(layout: TokenLayout, text: TextTokeniz
 def test_ids_are_read_as_they_are_written() -> None:
     ids = [generator("ids", i).bytes(16).hex() for i in range(50)]
     words = id_words(pa.array(ids).slice(7))
-    assert ["".join(f"{int(word):016x}" for word in pair) for pair in words] == ids[7:]
+    assert [id_of(pair) for pair in words.view(np.int64).tolist()] == ids[7:]
     for wrong in ("", "0" * 31, "A" * 32, "g" * 32, "é" * 16):
         with pytest.raises(IntegrityError, match="32 hex digits"):
             id_words(pa.array([ids[0], wrong]))

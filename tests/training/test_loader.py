@@ -158,7 +158,7 @@ def streams(token_data: Any, mixture: Mixture) -> VirtualStreams:
 
 
 def test_a_sequence_beyond_its_budget_is_not_cut_in_silence(streams: VirtualStreams) -> None:
-    item = next(streams.planner(0)).items[0]
+    item = next(streams.planner([0]))[0].items[0]
     example = streams.renderer.render(item.task, streams.rows[item.task].fetch(item.row), item.epoch)
     with pytest.raises(OmnimillError, match="decoder slots, its budget is 1"):
         collate([[example]], BUDGETS.model_copy(update={"decoder": 1}))

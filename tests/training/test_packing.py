@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_packing import pack_plainly
 
 from omnimill.errors import OmnimillError
 from omnimill.rng import generator
-from omnimill.training.bulk_packing import pack_many
 from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.packing import PackingSettings, pack
 
@@ -25,22 +24,21 @@ class Item:
     costs: tuple[int, ...]
 
 
-def drawer(costs: list[tuple[int, ...]]) -> Callable[[], Item]:
-    """Draws items 0, 1, 2, …, going round the given costs."""
-    count = iter(range(10**9))
-
-    def draw() -> Item:
-        number = next(count)
-        return Item(number, costs[number % len(costs)])
-
-    return draw
-
-
-def run(costs: list[tuple[int, ...]], pool_size: int, steps: int) -> tuple[list[list[Item]], list[Item]]:
-    pool: list[Item] = []
-    draw = drawer(costs)
-    setting = PackingSettings(budgets=BUDGETS, pool=pool_size)
-    return [pack(pool, draw, setting) for _ in range(steps)], pool
+def run(
+    costs: list[tuple[int, ...]], pool_size: int, steps: int, budgets: Budgets = BUDGETS
+) -> tuple[list[list[Item]], list[Item]]:
+    """Some steps of a stream that draws items 0, 1, 2, …, going round the given costs; and its pool after them."""
+    setting = PackingSettings(budgets=budgets, pool=pool_size)
+    # No example takes less than one token.
+    count = pool_size + steps * budgets.encoder
+    every = np.array([costs[number % len(costs)] for number in range(count)]).T[:, None]
+    packed = pack(every, np.array([count]), setting, steps)
+    assert packed.sequences.tolist() == [steps]
+    items = [Item(number, costs[number % len(costs)]) for number in range(count)]
+    ends, order = packed.ends[0].tolist(), packed.order[0].tolist()
+    sequences = [[items[i] for i in order[begin:end]] for begin, end in zip([0, *ends], ends, strict=False)]
+    placed = {item.number for sequence in sequences for item in sequence}
+    return sequences, [item for item in items[: len(placed) + pool_size] if item.number not in placed]
 
 
 COSTS = st.lists(
@@ -74,8 +72,7 @@ def test_budgets_hold_every_draw_is_placed_once_and_none_waits_long(
 
 def test_the_largest_that_fits_joins_the_oldest() -> None:
     costs = [(60, 10, 0, 0, 0), (50, 10, 0, 0, 0), (10, 10, 0, 0, 0), (30, 20, 0, 0, 0), (30, 20, 0, 0, 0)]
-    pool = [Item(number, cost) for number, cost in enumerate(costs)]
-    chosen = pack(pool, drawer([(100, 80, 0, 0, 0)]), PackingSettings(budgets=BUDGETS, pool=5))
+    (chosen,), _ = run([*costs, (100, 80, 0, 0, 0)], 5, 1)
     assert [costs[item.number] for item in chosen] == [costs[0], costs[3], costs[2]]
     assert chosen[1].number == 3
 
@@ -99,9 +96,7 @@ def test_sequences_are_well_filled() -> None:
         lambda: (int(rng.integers(10, 60)), 1024, 0, 0, 0),
     ]
     costs = [kinds[int(rng.choice(3, p=[0.6, 0.2, 0.2]))]() for _ in range(1000)]
-    pool: list[Item] = []
-    draw = drawer(costs)
-    sequences = [pack(pool, draw, PackingSettings(budgets=budgets)) for _ in range(200)]
+    sequences, _ = run(costs, 16, 200, budgets)
     encoder = sum(item.costs[0] for sequence in sequences for item in sequence) / (200 * budgets.encoder)
     decoder = sum(item.costs[1] for sequence in sequences for item in sequence) / (200 * budgets.decoder)
     assert encoder > 0.8
@@ -111,10 +106,6 @@ def test_sequences_are_well_filled() -> None:
 def test_an_example_that_can_never_fit_is_an_error() -> None:
     with pytest.raises(OmnimillError, match="cannot be packed even alone"):
         run([(101, 1, 0, 0, 0)], 2, 1)
-    with pytest.raises(OmnimillError, match="cannot be packed even alone"):
-        pack_many(
-            np.array([101, 1, 0, 0, 0]).reshape(5, 1, 1), np.ones(1, int), PackingSettings(budgets=BUDGETS, pool=1), 1
-        )
 
 
 @settings(max_examples=40, deadline=None)
@@ -124,14 +115,14 @@ def test_many_streams_are_packed_as_each_one(streams: list[list[tuple[int, ...]]
     costs = np.zeros((5, len(streams), max(map(len, streams))), np.int64)
     for stream, own in enumerate(streams):
         costs[:, stream, : len(own)] = np.array(own).T
-    found = pack_many(costs, np.array([len(own) for own in streams]), setting, most)
+    found = pack(costs, np.array([len(own) for own in streams]), setting, most)
     for stream, own in enumerate(streams):
         draw = iter([Item(number, cost) for number, cost in enumerate(own)]).__next__
         pool: list[Item] = []
         sequences: list[list[int]] = []
         try:
             while len(sequences) < most:
-                sequences.append([item.number for item in pack(pool, draw, setting)])
+                sequences.append([item.number for item in pack_plainly(pool, draw, setting)])
         except StopIteration:
             pass  # the candidates ended within a sequence, which does not count then
         ends = found.ends[stream, : found.sequences[stream]].tolist()
