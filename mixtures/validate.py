@@ -20,12 +20,14 @@ from omnimill.tokens import TokenLayout
 
 @dataclass(frozen=True)
 class OpenMixture:
-    """A mixture over the current versions of its data. rows: of the tasks, in the mixture's order, none empty."""
+    """A mixture over the current versions of its data. rows, held_out: of the tasks that are drawn and
+    that are held out, in the mixture's order, none empty."""
 
     mixture: Mixture
     versions: Versions
     layout: TokenLayout
     rows: list[TaskRows]
+    held_out: list[TaskRows]
 
     @property
     def manifests(self) -> dict[str, str]:
@@ -46,14 +48,15 @@ def open_mixture(mixture: Mixture, root: str, path: str | Path | None = None) ->
     """
     versions = current_versions(root, mixture)
     data = open_versions(root, versions)
-    rows = scan(data, mixture.tasks)
-    if found := faults(data, rows):
+    scanned = scan(data, (*mixture.tasks, *mixture.held_out))
+    rows, held_out = scanned[: len(mixture.tasks)], scanned[len(mixture.tasks) :]
+    if found := [*faults(data, rows), *faults(data, held_out, "held_out")]:
         raise ConfigError("\n".join(describe(found, path)))
-    return OpenMixture(mixture, versions, data.layout, rows)
+    return OpenMixture(mixture, versions, data.layout, rows, held_out)
 
 
-def faults(data: TokenData, rows: Sequence[TaskRows]) -> list[Fault]:
-    """What is wrong with the tasks whose rows were scanned."""
+def faults(data: TokenData, rows: Sequence[TaskRows], key: str = "tasks") -> list[Fault]:
+    """What is wrong with the tasks whose rows were scanned. key: of the mixture that holds them."""
     sources, with_shards = data.sources, {commit.source for commit, _, _ in data.shards()}
     found: list[Fault] = []
     for number, task_rows in enumerate(rows):
@@ -66,7 +69,7 @@ def faults(data: TokenData, rows: Sequence[TaskRows]) -> list[Fault]:
                 message = _why_none(data, task_rows, source)
             else:
                 continue
-            found.append(Fault(("tasks", number, "sources", place), f"task {task_rows.task.name!r}: {message}"))
+            found.append(Fault((key, number, "sources", place), f"task {task_rows.task.name!r}: {message}"))
     return found
 
 

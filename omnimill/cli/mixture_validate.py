@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from omnimill.mixtures.validate import OpenMixture
     from omnimill.training.config import TrainConfig
 
+# Tasks that a stage cannot hold are named up to this many: too small a budget is too small for all of a modality.
+_MOST_LISTED = 8
+
 
 def validate(
     file: Annotated[Path, typer.Argument(help="The mixture, a YAML file.")],
@@ -96,7 +99,8 @@ def _check_stage(source: MixtureSource, config: TrainConfig, opened: OpenMixture
     # Without data, the reference's own canvases.
     layout = TokenLayout(tokenizers="reference", digests={}) if opened is None else opened.layout
     if found := stage_faults(source.mixture, config, layout):
-        raise ConfigError("\n".join(source.describe(found)))
+        more = [f"… and {len(found) - _MOST_LISTED} more tasks"] if len(found) > _MOST_LISTED else []
+        raise ConfigError("\n".join([*source.describe(found[:_MOST_LISTED]), *more]))
 
 
 def _check_caps(

@@ -74,12 +74,11 @@ def _list(file: Path, root: str, json: bool) -> None:
     table: list[list[Any]] = []
     for group in groups:
         depth = group.path.count("/")
-        line = _row("  " * depth + group.title, group.rate, group.size, group.inputs, group.targets)
-        table.append([*line[:3], group.datasets, *line[3:]])
-        for task in tasks:
-            if task["group"] == group.path:
-                line = _row("  " * (depth + 1) + task["name"], *(task[key] for key in list(task)[2:]))
-                table.append([*line[:3], "", *line[3:]])
+        title = "  " * depth + group.title
+        table.append(_row(title, group.rate, group.size, group.datasets, group.inputs, group.targets))
+        for task in (task for task in tasks if task["group"] == group.path):
+            name = "  " * (depth + 1) + task["name"]
+            table.append(_row(name, task["rate"], task["size"], "", task["inputs"], task["targets"]))
     many = len(mixture.datasets)
     over = ", ".join(mixture.datasets) if many <= _MOST_LISTED else f"{many} token datasets"
     sizes_are = "rows of the data" if rows else f"as stated, for under {root} some data do not exist yet"
@@ -130,8 +129,10 @@ def _rows(mixture: Mixture, root: str) -> list[int] | None:
     return [len(rows) for rows in scan(open_versions(root, current_versions(root, mixture)), mixture.tasks)]
 
 
-def _row(name: str, rate: float, size: int | None, inputs: list[str], targets: list[str]) -> list[Any]:
-    return [name, f"{rate:.3%}", "?" if size is None else f"{size:,}", ", ".join(inputs), ", ".join(targets)]
+def _row(
+    name: str, rate: float, size: int | None, datasets: int | str, inputs: list[str], targets: list[str]
+) -> list[Any]:
+    return [name, f"{rate:.3%}", "?" if size is None else f"{size:,}", datasets, ", ".join(inputs), ", ".join(targets)]
 
 
 def _print_phases(mixture: Mixture) -> None:

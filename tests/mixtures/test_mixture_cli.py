@@ -163,6 +163,20 @@ def test_a_source_without_shards_is_named(
     assert "tasks.1.sources.0: task 'act': source 'robot' has no shards" in said
 
 
+def test_what_is_held_out_is_checked_and_never_drawn(
+    capsys: pytest.CaptureFixture[str], mixture: str, root: str
+) -> None:
+    held = "  - {name: later, rate: 1, held_out: true, sources: [films], inputs: [image], target: 'text:caption'}\n"
+    Path(mixture).write_text(MIXTURE + held)
+    shown = answer(capsys, "mixture", "show", mixture, "--root", root)
+    assert ([task["name"] for task in shown["tasks"]], shown["held_out"]) == (["caption", "act"], ["later"])
+    names = [task["name"] for task in answer(capsys, "mixture", "validate", mixture, "--root", root)["tasks"]]
+    assert names == ["caption", "act"]
+    Path(mixture).write_text(MIXTURE + held.replace("films", "film"))
+    said = fault(capsys, "mixture", "validate", mixture, "--root", root)
+    assert "mixture.yaml:16: tasks.2.sources.0: task 'later': unknown source; found 'film'" in said
+
+
 STAGE = """\
 name: small
 mixture: other.yaml
