@@ -57,7 +57,7 @@ def csv_rows(uri: str, delimiter: str = ",") -> Iterator[tuple[int, dict[str, st
     """The number of every row of a CSV file and its fields by the names in the first row.
 
     Raises:
-        BadRecord: ``invalid_utf8``, ``table_malformed``: the file cannot be read (any further).
+        BadRecord: ``invalid_utf8``, ``list_row_malformed``: the file cannot be read (any further).
     """
     with files.open_expanded(uri) as stream:
         reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), delimiter=delimiter)
@@ -74,7 +74,7 @@ def csv_rows(uri: str, delimiter: str = ",") -> Iterator[tuple[int, dict[str, st
         except UnicodeDecodeError as fault:
             raise BadRecord("invalid_utf8", f"{uri}: {fault.reason}") from None
         except csv.Error as fault:
-            raise BadRecord("table_malformed", f"{uri}: {fault}") from None
+            raise BadRecord("list_row_malformed", f"{uri}: {fault}") from None
 
 
 def text_lines(uri: str) -> Iterator[tuple[int, str]]:

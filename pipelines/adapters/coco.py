@@ -36,7 +36,8 @@ class CocoSource(AnnotatedPictures):
 
     Other datasets in COCO's format (one JSON of images, annotations and categories) are named by `instances` and
     `pictures`. Masks are polygons, run lengths or compressed run lengths; panoptic ones PNG files. Crowds count for
-    masks of classes alone. Where panoptic segments are read, they and no others become masks of classes.
+    masks of classes alone, and where there is one its class has no list of all its boxes. Where panoptic segments are
+    read, they and no others become masks of classes.
 
     annotations: which files are read. ``{split}`` in their names is `split`.
     pictures: by default ``{path}/{split}``.

@@ -100,12 +100,7 @@ class OpenImagesSource(AnnotatedPictures):
         boxes = said.get("boxes", ())
         groups = {told["LabelName"] for told in boxes if told.get("IsGroupOf") == "1"}
         things = [
-            Thing(
-                told["LabelName"],
-                _box(told, "XMin", "YMin", "XMax", "YMax"),
-                single=told.get("IsGroupOf") != "1",
-                complete=told["LabelName"] not in groups,
-            )
+            Thing(told["LabelName"], _box(told, "XMin", "YMin", "XMax", "YMax"), single=told.get("IsGroupOf") != "1")
             for told in boxes
         ]
         boxed = Counter(thing.label for thing in things)
@@ -166,7 +161,7 @@ def _box(told: Mapping[str, str], *names: str) -> list[float] | None:
     try:
         left, top, right, bottom = (float(told[name]) for name in names)
     except (KeyError, ValueError):
-        raise BadRecord("box_malformed", f"{', '.join(names)} are {[told.get(name) for name in names]}") from None
+        raise BadRecord("boxes_malformed", f"{', '.join(names)} are {[told.get(name) for name in names]}") from None
     return edges(left, top, right, bottom)
 
 

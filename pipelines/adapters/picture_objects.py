@@ -51,7 +51,7 @@ class Thing:
     """An annotated object. label: its class. box: y1, x1, y2, x2 as shares of the picture.
 
     mask: draws its mask.
-    single: False for a crowd or group, which counts for masks of classes alone.
+    single: False for a crowd or group, which counts for masks of classes alone; its class has no list of all its boxes.
     complete: whether all objects of its class are annotated in the picture.
     """
 
@@ -67,7 +67,9 @@ def describe_objects(found: Described, things: Sequence[Thing], settings: Object
     boxed = [thing for thing in things if thing.box is not None and thing.single]
     largest = sorted(boxed, key=lambda thing: -area(thing.box or []))[: settings.boxes]
     found.annotations += [box_annotation(thing) for thing in boxed if any(thing is one for one in largest)]
-    for label in drawn(labels_of(boxed), settings.classes, "classes", key):
+    crowds = {thing.label for thing in things if not thing.single}
+    counted = [label for label in labels_of(boxed) if label not in crowds]
+    for label in drawn(counted, settings.classes, "classes", key):
         item = found.item()
         found.say("label", label, item)
         found.annotations += [box_annotation(thing, item) for thing in boxed if thing.label == label]
@@ -125,10 +127,10 @@ def pixel_box(value: Any, height: float, width: float) -> list[float] | None:
         None for one without area.
 
     Raises:
-        BadRecord: ``box_malformed``.
+        BadRecord: ``boxes_malformed``.
     """
     if not isinstance(value, list) or len(value) != 4 or not all(map(is_finite_number, value)):
-        raise BadRecord("box_malformed", f"a box that is {str(value)[:80]}, not x, y, width, height")
+        raise BadRecord("boxes_malformed", f"a box that is {str(value)[:80]}, not x, y, width, height")
     left, top, wide, high = map(float, value)
     return edges(left, top, left + wide, top + high, height, width)
 
