@@ -22,6 +22,7 @@ class Benchmark(StrEnum):
     """What can be measured."""
 
     INGEST = "ingest"
+    LOADER = "loader"
     PACKING = "packing"
     SAMPLER = "sampler"
     SCALE = "scale"
@@ -39,15 +40,16 @@ def bench(
     page: Annotated[Path | None, typer.Option(help="Also update a Markdown page, with machine and versions.")] = None,
     json: Json = False,
 ) -> None:
-    """Measure ingestion, packing, sampling, bookkeeping and tokenization, beside peers or ceilings on the same input.
+    """Measure our parts beside their peers or ceilings, on the same input in the same run.
 
     Example: omnimill bench packing --json
     """
-    from omnimill.bench import ingest, packing, sampler, scale, tokenize
+    from omnimill.bench import ingest, loader, packing, sampler, scale, tokenize
     from omnimill.bench import page as pages
 
     runs: dict[Benchmark, Callable[[], list[Metric]]] = {
         Benchmark.INGEST: partial(ingest.run, section or ingest.SECTIONS),
+        Benchmark.LOADER: loader.run,
         Benchmark.PACKING: packing.run,
         Benchmark.SAMPLER: sampler.run,
         Benchmark.SCALE: scale.run,

@@ -1,0 +1,186 @@
+"""The media of a mixture's rows in its order, as they lie in the shards: for training loops of one's own.
+
+Nothing is decoded, rendered or packed, and of local shards nothing is copied: what comes out are views of mapped
+memory. What is read next is asked for ahead, in large pieces, so that a cold disk keeps up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from omnimill.mixtures.rows import TaskRows, shard_columns
+from omnimill.mixtures.sampler import Sampler, StreamState
+
+Int64s = npt.NDArray[np.int64]
+Column = Literal["image_data", "audio_data"]
+
+# Draws that are made at a time, and of these, media that are looked up at a time: few at first, so that the first batch
+# comes soon.
+_FIRST_DRAWS, _DRAWS, _MEDIA = 256, 16_384, 2048
+# Records that are nearer to each other are asked for in one piece.
+_GAP_BYTES = 1 << 20
+_OPEN_SHARDS = 4096
+
+
+class Batch(NamedTuple):
+    """Draws that came together: of each the task, its row, the epoch (int64 [n]), and its current picture or clip."""
+
+    task: Int64s
+    row: Int64s
+    epoch: Int64s
+    media: list[memoryview]
+
+
+class Reader(Iterator[Batch]):
+    """Iterates batches of drawn media, without end.
+
+    The streams take turns, a draw each. State is where every stream is; it does not depend on who serves which streams.
+
+    Args:
+        rows: of every task. sampler: of the same tasks.
+        column: pictures or clips; of each row the last one, the current.
+        batch: draws in a batch.
+        streams: numbers of those to serve; all when not given.
+        state: where to start, see :meth:`state_dict`; may hold other streams, too.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[TaskRows],
+        sampler: Sampler,
+        column: Column = "image_data",
+        batch: int = 64,
+        streams: Sequence[int] | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._rows = rows
+        self._sampler = sampler
+        self._column: Column = column
+        self._batch = batch
+        self._streams = list(range(sampler.streams) if streams is None else streams)
+        self._states = [
+            sampler.start(stream) if state is None else StreamState.from_json(state[str(stream)])
+            for stream in self._streams
+        ]
+        # Whole batches and whole rounds of the streams.
+        self._unit = batch * len(self._streams) // gcd(batch, len(self._streams))
+        self._used = self._first = 0
+        self._media: list[memoryview] = []
+        self._draw(_FIRST_DRAWS)
+
+    def __next__(self) -> Batch:
+        if self._used == len(self._row):
+            self._states = self._after
+            self._draw(_DRAWS)
+        if self._used == self._first + len(self._media):
+            self._first = self._used
+            part = slice(self._first, self._first + max(_MEDIA // self._batch, 1) * self._batch)
+            self._media = self._views(self._task[part], self._row[part])
+        part = slice(self._used, self._used + self._batch)
+        media = self._media[part.start - self._first : part.stop - self._first]
+        self._used = part.stop
+        return Batch(self._task[part], self._row[part], self._epoch[part], media)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the streams are after the last batch, as JSON."""
+        rounds, more = divmod(self._used, len(self._streams))
+        return {
+            str(stream): self._sampler.advance(stream, state, rounds + (place < more)).as_json()
+            for place, (stream, state) in enumerate(zip(self._streams, self._states, strict=True))
+        }
+
+    def _draw(self, count: int) -> None:
+        """Make about `count` draws, of which none is used yet."""
+        rounds = max(count // self._unit, 1) * self._unit // len(self._streams)
+        drawn = [
+            self._sampler.next_many(stream, state, rounds)
+            for stream, state in zip(self._streams, self._states, strict=True)
+        ]
+        self._after = [state for _, state in drawn]
+        self._task, self._row, self._epoch = (
+            np.stack([getattr(draws, name) for draws, _ in drawn], axis=1).reshape(-1)
+            for name in ("task", "row", "epoch")
+        )
+        self._media = []
+        self._used = self._first = 0
+
+    def _views(self, task: Int64s, row: Int64s) -> list[memoryview]:
+        """The media of drawn rows, asked for."""
+        found: list[memoryview] = [_NOTHING] * len(task)
+        wanted = []
+        for number in np.unique(task).tolist():
+            own = np.flatnonzero(task == number)
+            for url, places, shard_rows in self._rows[number].by_shard(row[own]):
+                shard = _shard_media(url, self._column)
+                part, begin, end = shard.part[shard_rows], shard.begin[shard_rows], shard.end[shard_rows]
+                wanted.append(np.stack([shard.address[part] + begin, shard.address[part] + end]))
+                views = zip(own[places].tolist(), part.tolist(), begin.tolist(), end.tolist(), strict=True)
+                for place, number_of_part, first, last in views:
+                    found[place] = shard.views[number_of_part][first:last]
+        _ask_for(np.concatenate(wanted, axis=1))
+        return found
+
+
+_NOTHING = memoryview(b"")
+
+
+@dataclass(frozen=True)
+class _ShardMedia:
+    """Where the media of a shard's rows lie: row i's from `begin` to `end` of view `part` (int64 [rows] each).
+
+    address: of each view in memory, int64. table: what they are views of.
+    """
+
+    part: Int64s
+    begin: Int64s
+    end: Int64s
+    views: list[memoryview]
+    address: Int64s
+    table: pa.Table
+
+
+@lru_cache(maxsize=_OPEN_SHARDS)
+def _shard_media(url: str, column: Column) -> _ShardMedia:
+    table = shard_columns(url, (column,))
+    parts, begins, ends, views, addresses = [], [], [], [], []
+    for number, chunk in enumerate(table.column(column).chunks):
+        lists = chunk.offsets.to_numpy()
+        media = chunk.values
+        offsets = np.frombuffer(media.buffers()[1], np.int64)[media.offset : media.offset + len(media) + 1]
+        data = media.buffers()[2]
+        # An empty list has no medium: nothing, where the next one would begin.
+        last = np.maximum(lists[1:] - 1, lists[:-1])
+        begins.append(offsets[last])
+        ends.append(np.where(lists[1:] > lists[:-1], offsets[np.minimum(last + 1, len(media))], offsets[last]))
+        parts.append(np.full(len(chunk), number))
+        views.append(memoryview(data) if data is not None else _NOTHING)
+        addresses.append(data.address if data is not None else 0)
+    part, begin, end = (np.concatenate(each).astype(np.int64) for each in (parts, begins, ends))
+    return _ShardMedia(part, begin, end, views, np.array(addresses, np.int64), table)
+
+
+def _ask_for(stretches: Int64s) -> None:
+    """Tell the kernel which mapped memory will be read: addresses from and to, int64 [2, n]."""
+    begin, end = stretches[:, np.argsort(stretches[0])]
+    if not len(begin):
+        return
+    reach = np.maximum.accumulate(end)
+    first = np.flatnonzero(np.concatenate([[True], begin[1:] > reach[:-1] + _GAP_BYTES]))
+    last = np.concatenate([first[1:], [len(begin)]]) - 1
+    for start, stop in zip(begin[first].tolist(), reach[last].tolist(), strict=True):
+        page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        # What is not mapped, such as a remote shard that was read whole, is refused, and that is all right.
+        _LIBC.madvise(ctypes.c_void_p(page), ctypes.c_size_t(stop - page), ctypes.c_int(mmap.MADV_WILLNEED))
+
+
+_LIBC = ctypes.CDLL(None)
