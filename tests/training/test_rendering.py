@@ -318,5 +318,5 @@ def test_a_shard_that_contradicts_itself_is_noticed(renderer: Renderer, mixture:
         renderer.render(index, content_of({**row, "image_patches": [row["image_patches"][0] - 1]}), 0)
     with pytest.raises(IntegrityError, match="planned from its length columns"):
         renderer.render(index, content_of({**row, "text_lengths": [n + 1 for n in row["text_lengths"]]}), 0)
-    with pytest.raises(BadRecord, match="neither of JPEG"):
+    with pytest.raises(BadRecord, match="that are no JPEG or PNG or WEBP"):
         renderer.render(index, content_of({**row, "image_data": [b"no picture"]}), 0)
