@@ -36,7 +36,8 @@ class ConversationsSource(RowFiles):
     pictures: the folder in which paths of pictures begin, where it is not `path`.
     earlier_characters: of the turns before the last one in a question; older ones are left out.
     max_turns: of a conversation that are read; later ones are left out.
-    max_pictures: a row with more is dropped as ``too_many_pictures``.
+    max_pictures: a row with more is dropped as ``too_many_pictures``; no more than training reads of earlier pictures
+        and the last one, for marks count from the first.
     """
 
     type: Literal["conversations"]
@@ -47,7 +48,7 @@ class ConversationsSource(RowFiles):
     pictures: str | None = None
     earlier_characters: int = Field(1200, ge=0)
     max_turns: int = Field(32, ge=2)
-    max_pictures: int = Field(8, ge=1)
+    max_pictures: int = Field(5, ge=1)
     images: ImageSettings = ImageSettings()
 
     def fields(self) -> Sequence[str]:

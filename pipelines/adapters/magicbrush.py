@@ -28,8 +28,8 @@ class MagicBrushSource(EditRows):
     An edit is a record, as of ``edit_rows``. The masks that people drew to make an edit are not read.
 
     history: the pictures of the earlier turns of the same picture come before the one that is edited, and what was
-        asked in them before what is asked now, on lines that begin with ``Before:`` and ``Now:``. Edits without earlier turns are dropped as ``no_history``. This is the
-        set's second task.
+        asked in them before what is asked now, on lines that begin with ``Before:`` and ``Now:``. Edits without earlier
+        turns are dropped as ``no_history``. This is the set's second task.
     """
 
     type: Literal["magicbrush"]
