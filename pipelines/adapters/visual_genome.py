@@ -42,6 +42,8 @@ class VisualGenomeSource(AnnotatedPictures):
     pictures: folder that has VG_100K and VG_100K_2, by default `path`.
     objects: what objects, regions and relationships become; a region with an attribute is described by it and the name.
     max_questions: of a picture.
+    caption_phrases: the phrases of so many of the largest regions, largest first, make a ``caption`` of the picture,
+        which it has none of as published; none if 0.
     """
 
     bytes_per_medium: ClassVar[int] = 20_000
@@ -56,6 +58,7 @@ class VisualGenomeSource(AnnotatedPictures):
     question_answers: str = "question_answers.json"
     objects: ObjectSettings = ObjectSettings()
     max_questions: int = Field(16, ge=0)
+    caption_phrases: int = Field(0, ge=0)
 
     def annotation_files(self) -> Sequence[tuple[str, str]]:
         names = {"regions": self.region_descriptions, "objects": self.object_names, "attributes": self.attributes}
@@ -87,6 +90,8 @@ class VisualGenomeSource(AnnotatedPictures):
         things = [Thing(name, box) for one in told["objects"] if (name := _name(one)) and (box := _box(one, size))]
         describe_objects(found, things, limits, key)
         phrases = [(box, one.get("phrase")) for one in told["regions"] if (box := _box(one, size, "width", "height"))]
+        if caption := _caption(phrases, self.caption_phrases):
+            found.say("caption", caption)
         for box, phrase in drawn(phrases, limits.regions, "phrases", key):
             _describe(found, box, text_value(phrase, "phrase"))
         kinds = [
@@ -99,6 +104,13 @@ class VisualGenomeSource(AnnotatedPictures):
         for relation in drawn(told["relationships"], limits.relations, "relations", key):
             _relate(found, relation, size)
         return found
+
+
+def _caption(phrases: Sequence[tuple[list[float], Any]], most: int) -> str:
+    """What the largest regions show, each phrase once; of equal size the first comes first."""
+    largest = sorted(phrases, key=lambda one: -(one[0][2] - one[0][0]) * (one[0][3] - one[0][1]))
+    told = dict.fromkeys(text_value(phrase, "phrase").strip().rstrip(".") for _, phrase in largest)
+    return "; ".join(phrase for phrase in list(told)[:most] if phrase)
 
 
 def _describe(found: Described, box: list[float], phrase: str) -> None:

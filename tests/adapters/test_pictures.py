@@ -244,6 +244,19 @@ def test_visual_genome_regions_attributes_relations_and_questions(made: Made) ->
     assert shown.text == "Green."
 
 
+def test_phrases_of_the_largest_regions_make_a_caption(tmp_path: Path) -> None:
+    source = {**FORMATS["visual_genome"](tmp_path), "caption_phrases": 2}
+    file = tmp_path / "region_descriptions.json"
+    said = json.loads(file.read_text())
+    (region,) = said[0]["regions"]
+    small, large = ({"width": side, "height": side, "x": 0, "y": 0} for side in (8, 60))
+    more = [{**region, **small, "phrase": "A hand."}, {**region, **large, "phrase": "A street at noon."}]
+    said[0]["regions"] += [*more, region]
+    file.write_text(json.dumps(said))
+    (example,), _ = read(source)
+    assert render(example, "image-captioning").text == "A street at noon; the clock is green"
+
+
 @pytest.mark.parametrize("protocol", range(5))
 def test_expressions_lead_to_their_box_and_their_mask(protocol: int, tmp_path: Path) -> None:
     (example,), _ = read(refcoco(tmp_path, protocol))
