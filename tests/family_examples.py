@@ -343,11 +343,16 @@ def example(source: str, columns: dict[str, Any]) -> Example:
 
 def augmented(operator: str, settings: dict[str, Any], one: Example) -> Example:
     """An example that an operator has been over."""
-    kind = next(kind for kind in AUGMENTATION_TYPES if operator in str(kind.model_fields["op"].annotation))
-    (verdict,) = kind.model_validate({"op": operator, **settings})([one])
-    assert verdict is None
-    settle(one)
+    assert verdict(operator, settings, one) is None
     return one
+
+
+def verdict(operator: str, settings: dict[str, Any], one: Example) -> str | None:
+    """What an operator of augmentation says of an example, which it changes."""
+    kind = next(kind for kind in AUGMENTATION_TYPES if operator in str(kind.model_fields["op"].annotation))
+    (reason,) = kind.model_validate({"op": operator, **settings})([one])
+    settle(one)
+    return reason
 
 
 @cache
