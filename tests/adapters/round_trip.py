@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
 from pydantic import TypeAdapter
 
 from omnimill.errors import BadRecord, RecordDropped
@@ -29,7 +31,7 @@ from omnimill.tokenizers.places import Box, Frame, decode_boxes
 from omnimill.tokenizers.store import Tokenizers, VectorRanges
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokenizers.vocabulary import CODE_OFFSET
-from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
+from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
 from omnimill.training.batch import DecoderModality
 from omnimill.training.lengths import Budgets
 from omnimill.training.render_settings import RenderSettings
@@ -132,16 +134,29 @@ def renders(example: Example, family: str, epochs: int = 12, **task: Any) -> Ite
 
 def token_row(example: Example, made: Tokenizers) -> RowContent:
     """The example's token row."""
-    prepared = prepare(example, made)
-    encoders = {"image_codes": _picture_codes, "target_codes": _picture_codes, "audio_codes": _sound_codes}
-    codes = {part: [encoders[part](one) for one in found] for part, found in prepared.inputs.items()}
-    row = prepared.row(codes)
-    assert set(row) == set(TOKEN_SCHEMA.names)
+    row = _row(example, made)
     values = {field.name: row[field.name] for field in fields(RowContent)}
     for name in ARRAY_COLUMNS:
         kind = np.int32 if name == "text_ids" else np.uint16
         values[name] = [np.asarray(one, kind) for one in values[name]]
     return RowContent(**values)
+
+
+def lengths_of(examples: Sequence[Example]) -> pl.DataFrame:
+    """The length columns of the examples' token rows."""
+    table = pa.Table.from_pylist([_row(example, tokenizers()) for example in examples], schema=TOKEN_SCHEMA)
+    frame = pl.from_arrow(table.select(list(LENGTH_COLUMNS)))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _row(example: Example, made: Tokenizers) -> dict[str, Any]:
+    prepared = prepare(example, made)
+    encoders = {"image_codes": _picture_codes, "target_codes": _picture_codes, "audio_codes": _sound_codes}
+    codes = {part: [encoders[part](one) for one in found] for part, found in prepared.inputs.items()}
+    row = prepared.row(codes)
+    assert set(row) == set(TOKEN_SCHEMA.names)
+    return row
 
 
 @cache
