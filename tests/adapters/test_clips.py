@@ -9,12 +9,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from adapters import round_trip
 from adapters.fixtures_clip import FORMATS, put_csv, put_json
+from adapters.round_trip import levels_of, render, renders, tokenizers
 
-from omnimill.errors import BadRecord, RecordDropped
-from omnimill.pipelines.base import Source
-from omnimill.pipelines.dag import Dag
 from omnimill.schema import PICTURE_MARK, Example
+from omnimill.tokenizers.embodied import decode_table_steps
+from omnimill.tokenizers.places import decode_boxes
+from omnimill.tokenizers.vocabulary import CODE_OFFSET
+from omnimill.training.batch import EncoderModality
 
 
 @pytest.fixture(autouse=True)
@@ -24,22 +27,10 @@ def _own_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
 
 
-def source_of(config: dict[str, Any]) -> Source:
-    return Dag.model_validate({"dataset": "made", "sources": [config]}).sources[0].source
-
-
 def read(config: dict[str, Any]) -> tuple[list[Example], dict[str, str]]:
     """The examples of a source, and by record the reason why there are none."""
-    examples, refused = [], {}
-    source = source_of(config)
-    for unit in source.units():
-        assert source.inputs(unit)
-        for record in source.read(unit):
-            try:
-                examples += record.decode()
-            except (BadRecord, RecordDropped) as verdict:
-                refused[record.key] = verdict.reason
-    return examples, refused
+    examples, verdicts = round_trip.read(config)
+    return examples, {key: verdict for key, verdict in verdicts.items() if verdict != "kept"}
 
 
 def texts(example: Example, role: str) -> list[str]:
@@ -261,3 +252,80 @@ def test_episodes_that_cannot_be_read(change: dict[str, Any], reason: str, tmp_p
     path = tmp_path / "t" / "visual_manipulation" / "000000" / "episode.json"
     put_json(path, json.loads(path.read_text()) | change)
     assert set(read(config)[1].values()) == {reason}
+
+
+def test_tracks_are_read_back(made: Any) -> None:
+    (example,), _ = made("got10k")
+    shown = render(example, "video-tracking")
+    ((box, _),) = shown.boxes()
+    assert example.annotations[-1].box == pytest.approx(list(box), abs=max(shown.error()))
+    # The earlier boxes stand in the prompt, each behind its picture's marker.
+    vocabulary = tokenizers().text.vocabulary
+    ids = shown.rendered.text.tolist()
+    for place, annotation in enumerate(example.annotations[:-1]):
+        begin = len(ids) - 1 - ids[::-1].index(vocabulary.image_history(place + 1)) + 1
+        ((earlier, _),) = decode_boxes(ids[begin : begin + 4], shown.frame(place), tokenizers().numbers)
+        assert annotation.box == pytest.approx(list(earlier), abs=max(shown.error(place)))
+    frame = render(example, "next-frame-generation")
+    assert frame.picture is not None and len(frame.rendered.frames[EncoderModality.IMAGE_HISTORY]) == 4
+
+
+def test_actions_are_read_back(made: Any) -> None:
+    (example,), _ = made("ava")
+    names = {text.item: text.text for text in example.text}
+    found = set()
+    for shown in renders(example, "video-action-localization"):
+        item = next(item for item, name in names.items() if name in shown.prompt)
+        wanted = sorted(one.box for one in example.annotations if one.item == item)
+        boxes = sorted(list(box) for box, _ in shown.boxes())
+        assert np.abs(np.array(boxes) - wanted).max() <= max(shown.error())
+        found.add(item)
+    assert found == set(names)
+
+
+def test_where_sound_comes_from_is_read_back(made: Any) -> None:
+    (example,), _ = made("flickr_soundnet")
+    shown = render(example, "video-sound-localization")
+    ((box, _),) = shown.boxes()
+    assert example.annotations[0].box == pytest.approx(list(box), abs=max(shown.error()))
+    assert shown.rendered.frames[EncoderModality.AUDIO]
+
+
+def test_steps_on_a_table_are_read_back(made: Any) -> None:
+    (example,), _ = made("vima")
+    shown = render(example, "action-prediction", prompts=("{instruction} Act.",))
+    (step,) = decode_table_steps(shown.ids, tokenizers().numbers)
+    assert step.kind == "pick"
+    assert [*step.start, *step.end] == pytest.approx([0.61, -0.2, 0.0, 0.42, 0.1, 90.0], abs=0.4)
+    vocabulary = tokenizers().text.vocabulary
+    markers = [i for i in shown.rendered.text.tolist() if i in {vocabulary.image_history(k) for k in (1, 2)}]
+    assert markers[-2:] == [vocabulary.image_history(1), vocabulary.image_history(2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("audiocaps", "audio-captioning"),
+        ("epic_kitchens", "video-tagging"),
+        ("macs", "audio-tagging"),
+        ("msrvtt", "video-captioning"),
+        ("msrvtt_qa", "video-question-answering"),
+        ("star", "video-question-answering"),
+        ("vggsound", "audio-tagging"),
+    ],
+)
+def test_words_are_read_back(name: str, family: str, made: Any) -> None:
+    (example,), _ = made(name)
+    asked = {text.item: text.text for text in example.text if text.role == "question"}
+    told = {(text.item, text.text) for text in example.text if text.role in ("answer", "caption", "label")}
+    for shown in renders(example, family):
+        items = [item for item, question in asked.items() if question in shown.prompt] or [None]
+        assert (items[0], shown.text) in told
+
+
+def test_sound_is_a_target(made: Any) -> None:
+    (example,), _ = made("clotho")
+    shown = render(example, "audio-from-text")
+    assert any(caption in shown.prompt for caption in texts(example, "caption"))
+    levels = levels_of(shown.rendered.target.targets - CODE_OFFSET)
+    assert levels.max() - levels.min() > 5  # a tone, and silence above it
