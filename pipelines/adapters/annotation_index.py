@@ -104,7 +104,8 @@ def open_index(recipe: Mapping[str, Any], uris: Sequence[str], rows: Callable[[i
         BadRecord: a file that cannot be parsed.
     """
     digests = [_digest(uri, digest_json(storage.stat(uri))) for uri in uris]
-    return _opened(digest_json([recipe, digests])[:32], _Builder(len(uris), rows))
+    own = digest_json([recipe, uris])[:16]
+    return _opened(own, digest_json([recipe, digests])[:32], _Builder(len(uris), rows))
 
 
 class _Builder(NamedTuple):
@@ -126,20 +127,20 @@ def _digest(uri: str, mark: str) -> str:  # noqa: ARG001 - a changed file has an
 
 
 @lru_cache(maxsize=8)
-def _opened(name: str, builder: _Builder) -> AnnotationIndex:
+def _opened(own: str, state: str, builder: _Builder) -> AnnotationIndex:
+    """The index of some files (`own`) as they are now (`state`); that of what they were before is removed."""
     home = _home()
-    folder = home / name
-    with (home / f"{name}.lock").open("w") as lock:
+    folder, made = home / f"{own}-{state}", home / f"{own}.partial"
+    with (home / f"{own}.lock").open("w") as lock:
         # Other processes wait for the one that builds; the lock is free again when that one dies.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
-            made = Path(tempfile.mkdtemp(dir=home))
-            try:
-                _build(made, builder)
-                made.rename(folder)
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
-    return AnnotationIndex(folder)
+            for old in (made, *home.glob(f"{own}-*")):
+                shutil.rmtree(old, ignore_errors=True)
+            made.mkdir()
+            _build(made, builder)
+            made.rename(folder)
+        return AnnotationIndex(folder)
 
 
 def _home() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def test_an_index_gives_every_row_to_its_key_and_every_key_to_one_part(rows: lis
         yield Row(None, "broken", BadRecord("wrong_type", "said in vain"))
 
     name = f"test-{abs(hash((tuple(rows), parts)))}"
-    index = annotation_index._opened(name, annotation_index._Builder(2, read))
+    index = annotation_index._opened(name, "now", annotation_index._Builder(2, read))
     entries = [entry for part in range(parts) for entry in index.entries(part, parts)]
     good = {entry.key: entry.said() for entry in entries if not entry.key.startswith("#")}
     assert [entry.key for entry in entries] == sorted({*good, *(f"#{file}:{len(rows) + 1}" for file in (0, 1))})
@@ -101,6 +102,22 @@ def test_an_index_is_built_once_for_a_state_of_its_files(tmp_path: Path) -> None
     (tmp_path / "notes").write_text("other")
     assert now() == ["other"]
     assert built == [0, 0]
+    assert len(list((tmp_path / f"omnimill-annotations-{os.getuid()}").glob("*-*"))) == 1
+
+
+def test_a_killed_builder_leaves_nothing_that_stays(tmp_path: Path) -> None:
+    def broken(file: int) -> Iterator[Row]:
+        yield Row("a", "text", file)
+        raise BadRecord("invalid_json", "the rest is missing")
+
+    def whole(file: int) -> Iterator[Row]:
+        yield Row("b", "text", file)
+
+    (tmp_path / "notes").write_text("one")
+    with pytest.raises(BadRecord):
+        open_index({"version": 1}, [str(tmp_path / "notes")], broken)
+    index = open_index({"version": 1}, [str(tmp_path / "notes")], whole)
+    assert [entry.key for entry in index.entries()] == ["b"]
 
 
 def test_rows_of_a_table_and_names_of_files(tmp_path: Path) -> None:

@@ -505,6 +505,18 @@ def test_a_unit_is_the_same_whatever_the_number_of_threads(tmp_path: Path) -> No
     }
 
 
+@pytest.mark.parametrize("name", ["coco", "open_images", "class_masks"])
+def test_a_remote_store_gives_what_a_local_folder_gives(name: str, tmp_path: Path) -> None:
+    source = FORMATS[name](tmp_path)
+    remote = f"memory://{tmp_path.name}"
+    for path in filter(Path.is_file, tmp_path.rglob("*")):
+        storage.publish_bytes(f"{remote}/{path.relative_to(tmp_path)}", path.read_bytes())
+    (local, verdicts), (far, same) = read(source), read(source | {"path": remote})
+    assert verdicts == same
+    assert [example.text for example in local] == [example.text for example in far]
+    assert [example.annotations for example in local] == [example.annotations for example in far]
+
+
 def test_a_damaged_annotation_file_quarantines_its_unit(tmp_path: Path) -> None:
     settings = FORMATS["coco"](tmp_path / "coco") | {"name": "made"}
     path = tmp_path / "coco/annotations/instances_train2017.json"
