@@ -12,6 +12,7 @@ from omnimill.mixtures.course import open_course
 from omnimill.mixtures.ledger import Change, Entry
 from omnimill.mixtures.loading import load_mixture
 from omnimill.mixtures.online import check_online
+from omnimill.mixtures.rows import scan
 from omnimill.mixtures.versions import Versions, current_versions, open_versions
 from omnimill.tokenizers.store import load_text
 from omnimill.tokens import TokenLayout
@@ -19,14 +20,17 @@ from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.config import FREE_TO_CHANGE, TrainConfig, differences
 from omnimill.training.loader import Loader
 from omnimill.training.planner import VirtualStreams
+from omnimill.training.recipe import Recipes
 from omnimill.training.render_settings import RenderSettings
+from omnimill.training.task_tokens import shares_of_draws
 
 # Beginnings of keys of what may change in mid-run when the configuration says `on_change: continue`.
 _THROUGH_THE_LEDGER = ("mixture.", "versions.", "config.online")
 
 
 class TrainInputs(Config):
-    """versions: of the tokens that are trained on; layout: what their numbers mean; backbone: the model, in full.
+    """mixture: with rates of examples. versions: of the tokens that are trained on; layout: what their numbers mean;
+    backbone: the model, in full.
 
     The configuration's render settings are resolved too: they count latents as the backbone makes them.
     """
@@ -72,10 +76,15 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
     if config.online is not None:
         check_online(config.online, mixture)
     versions = current_versions(root, mixture)
-    layout = open_versions(root, versions).layout
+    data = open_versions(root, versions)
+    layout = data.layout
     backbone = config.backbone.resolve(layout)
+    render = with_latents(config.render, backbone)
+    if mixture.rate_unit == "tokens":
+        recipes = Recipes(mixture, layout, load_text(root, layout), render, config.packing.budgets)
+        mixture = shares_of_draws(mixture, scan(data, mixture.tasks), recipes)
     return TrainInputs(
-        config=config.model_copy(update={"render": with_latents(config.render, backbone)}),
+        config=config.model_copy(update={"render": render}),
         mixture=mixture,
         versions=versions,
         layout=layout,

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.resolve import Fault
 from omnimill.tokens import TokenLayout
 from omnimill.training.config import TrainConfig
-from omnimill.training.inputs import open_streams, resolve, with_latents
+from omnimill.training.inputs import with_latents
 from omnimill.training.recipe import streams_read
 from omnimill.training.room import check_room, most_patches
-
-# Streams and steps of the short simulation that counts examples in a sequence.
-_STREAMS, _STEPS = 4, 32
 
 
 def stage_faults(mixture: Mixture, config: TrainConfig, layout: TokenLayout) -> list[Fault]:
@@ -33,16 +28,3 @@ def stage_faults(mixture: Mixture, config: TrainConfig, layout: TokenLayout) -> 
             except ConfigError as error:
                 found.append(Fault((kind, number), str(error)))
     return found
-
-
-def examples_per_sequence(config: TrainConfig, root: str) -> float:
-    """Examples in a packed sequence, on average, of some streams' first sequences; reads lengths only.
-
-    Raises:
-        ConfigError, OmnimillError: as :func:`resolve`.
-    """
-    inputs = resolve(config, root)
-    streams = open_streams(inputs, root, [inputs.change(0)])
-    planner = streams.planner(range(min(_STREAMS, config.streams)))
-    counts = [len(sequence.items) for sequences in islice(planner, _STEPS) for sequence in sequences]
-    return sum(counts) / len(counts)

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from omnimill.mixtures.config import Mixture
+from omnimill.errors import ConfigError
+from omnimill.mixtures.config import Mixture, in_examples
+from omnimill.mixtures.rows import TaskRows
 from omnimill.training.block_planner import Measure
-from omnimill.training.bulk_lengths import costs_of
+from omnimill.training.bulk_lengths import BulkLengths, costs_of
+from omnimill.training.recipe import Recipes
+from omnimill.training.row_measure import RowMeasure
 
 # Rows of a task that are measured: all of a small one, evenly spread ones of a large one. The mean of lengths that
 # spread as widely as they are long on average is then off by 0.2 %.
@@ -30,3 +34,37 @@ def mean_tokens(mixture: Mixture, measure: Measure, sizes: Sequence[int]) -> lis
         _, lengths = measure(task, rows, np.zeros(count, np.int64))
         found.append(float(costs_of(lengths)[:2].sum()) / count)
     return found
+
+
+def shares_of_draws(mixture: Mixture, rows: Sequence[TaskRows], recipes: Recipes) -> Mixture:
+    """The mixture with rates of examples, by the tokens that its rows have as `recipes` render them.
+
+    Raises:
+        ConfigError: a task has no rows.
+    """
+    if mixture.rate_unit == "examples":
+        return mixture
+    for one in rows:
+        if not len(one):
+            raise ConfigError(one.describe_empty())
+    measure = RowMeasure(rows, BulkLengths(recipes))
+    return in_examples(mixture, mean_tokens(mixture, measure, [len(one) for one in rows]))
+
+
+def drawn_mixture(mixture: Mixture, data: TokenData, recipes: Recipes) -> Mixture:
+    """A mixture as it is drawn: with rates that are shares of examples.
+
+    Args:
+        data: the versions that it is over; other versions have other means, so a run keeps to what it began with.
+        recipes: of the mixture's tasks.
+
+    Raises:
+        ConfigError: a task has no rows.
+    """
+    if mixture.rate_unit == "examples":
+        return mixture
+    rows = scan(data, mixture.tasks)
+    if empty := [one.describe_empty() for one in rows if not len(one)]:
+        raise ConfigError("\n".join(empty))
+    measure = RowMeasure(rows, BulkLengths(recipes))
+    return in_examples(mixture, mean_tokens(mixture, measure, [len(one) for one in rows]))

@@ -10,11 +10,15 @@ import typer
 from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
 
 if TYPE_CHECKING:
+    from omnimill.mixtures.config import Mixture
     from omnimill.mixtures.loading import MixtureSource
     from omnimill.mixtures.rows import TaskRows
     from omnimill.mixtures.validate import OpenMixture
     from omnimill.training.config import TrainConfig
+    from omnimill.training.simulate import Simulation
 
+# Packed sequences of the simulation that counts examples in one.
+_MEASURED = 4096
 # Tasks that a stage cannot hold are named up to this many: too small a budget is too small for all of a modality.
 _MOST_LISTED = 8
 
@@ -29,7 +33,9 @@ def validate(
     ] = None,
     per_sequence: Annotated[
         float | None,
-        typer.Option("--per-sequence", min=1, help="Examples in a packed sequence; else as the stage packs them."),
+        typer.Option(
+            "--per-sequence", min=1, help="Examples in a packed sequence; else a short simulation counts them."
+        ),
     ] = None,
     stage: Annotated[
         Path | None, typer.Option("--stage", help="A training configuration whose budgets must hold every task.")
@@ -115,18 +121,26 @@ def _check_caps(
     """Epochs of every task after so many steps."""
     from omnimill.errors import ConfigError
     from omnimill.mixtures.caps import cap_faults, expected_epochs
-    from omnimill.training.stage import examples_per_sequence
+    from omnimill.mixtures.config import in_examples
 
     streams = streams or (config.streams if config else None)
     if streams is None:
         raise ConfigError("--steps needs --streams, or --stage, which says how many there are")
-    if per_sequence is None:
-        if config is None or opened is None:
-            raise ConfigError("--steps needs --per-sequence, or --stage and data, with which it can be measured")
-        per_sequence = examples_per_sequence(config, root)
     mixture = source.mixture
     sizes = [task.size for task in mixture.tasks] if opened is None else [len(rows) for rows in opened.rows]
+    if per_sequence is None or mixture.rate_unit == "tokens":
+        measured = _measure(mixture, config, streams, root)
+        per_sequence = per_sequence or measured.examples_per_sequence
+        mixture = in_examples(mixture, [task.tokens for task in measured.tasks])
     epochs = expected_epochs(mixture, sizes, streams * per_sequence, steps)
     if found := cap_faults(mixture, epochs, steps):
         raise ConfigError("\n".join(source.describe(found)))
     return epochs
+
+
+def _measure(mixture: Mixture, config: TrainConfig | None, streams: int, root: str) -> Simulation:
+    """A short simulation, over the data or, before there are any, over what the catalog says of them."""
+    from omnimill.training.simulate import Setting, simulate
+
+    stage = {} if config is None else {name: getattr(config, name) for name in ("packing", "render", "backbone")}
+    return simulate(Setting(mixture, root, _MEASURED, min(streams, _MEASURED), **stage), processes=1)

@@ -198,7 +198,6 @@ def test_caps_are_checked_for_a_number_of_steps(
     assert "mixture.yaml:13: tasks.1.max_epochs: task 'act': found 4.40 epochs in 11 steps, allowed: 4" in said
     stated = ("mixture", "validate", mixture, "--root", str(tmp_path / "nothing"), "--without-data")
     assert "number of its examples is not known" in fault(capsys, *stated, *few[5:], "--steps", "11")
-    assert "--per-sequence, or --stage" in fault(capsys, *few[:7], "--steps", "11")
     assert "--steps needs --streams" in fault(capsys, *few[:5], "--steps", "11")
 
 
@@ -271,33 +270,6 @@ def test_examples_are_not_tokens(capsys: pytest.CaptureFixture[str], mixture: st
     assert "holds examples, a mixture needs tokens" in fault(
         capsys, "mixture", "validate", mixture, "--root", str(tmp_path)
     )
-
-
-def test_simulate_reports_what_the_sampler_does(capsys: pytest.CaptureFixture[str], mixture: str, root: str) -> None:
-    arguments = ("mixture", "simulate", mixture, "--streams", "4", "--draws", "5000", "--root", root)
-    result = answer(capsys, *arguments)
-    caption, act = result["tasks"]
-    assert (result["streams"], result["draws"], len(result["manifests"]["tokens"])) == (4, 5000, 64)
-    assert result["draws_per_second"] > 0
-    assert caption["draws"] + act["draws"] == 20_000
-    for task in (caption, act):
-        assert task["realised"] == pytest.approx(task["planned"], abs=1e-4)
-        assert task["epochs"] == task["draws"] / task["rows"]
-        assert task["round_deviation"] < 1
-        assert task["stream_deviation"] <= result["stream_deviation_bound"]
-        assert sum(source["draws"] for source in task["sources"]) == task["draws"]
-    # 15,000 draws over 40 rows: each source is seen as often as the others, to within one epoch.
-    assert [source["name"] for source in caption["sources"]] == ["films", "photos"]
-    assert all(abs(source["epochs"] - 375) <= 1 for source in caption["sources"])
-    repeated = answer(capsys, *arguments)
-    assert repeated["tasks"] == result["tasks"]
-    assert main([*arguments]) == 0
-    assert "draws/s" in capsys.readouterr().out
-
-
-def test_simulate_without_data_says_so(capsys: pytest.CaptureFixture[str], mixture: str, tmp_path: Path) -> None:
-    assert main(["mixture", "simulate", mixture, "--root", str(tmp_path / "nothing")]) == 1
-    assert "no dataset 'tokens'" in capsys.readouterr().err
 
 
 def test_the_demo_mixture_reads_and_writes_every_modality() -> None:
