@@ -28,6 +28,7 @@ from omnimill.schema import Example, Image, Provenance, Text
 # How TensorFlow Datasets name a shard: <dataset>-<split>.tfrecord-<shard>-of-<shards>.
 _SHARD = re.compile(r"-([A-Za-z0-9_]+)\.tfrecord-\d{5}-of-\d{5}$")
 _STEPS = "steps/"
+_BYTE = 255
 
 
 class RldsSource(RunSettings, Source):
@@ -39,7 +40,8 @@ class RldsSource(RunSettings, Source):
     path: folder or file.
     camera: feature of encoded pictures; the first by name that holds some if not given.
     state, action: features of numbers, put one after the other; none of the former is allowed.
-    instruction: feature of text.
+    instruction: feature of text, or of as many numbers a step: the bytes of a text, filled up with zeros, as Language
+        Table has it.
     steps_per_second: of the robot's control, which the files do not say.
     max_record_bytes: of an episode.
     images: which pictures are accepted.
@@ -105,10 +107,7 @@ class RldsSource(RunSettings, Source):
         features = {name.removeprefix(_STEPS): values for name, values in parse_example(data).items()}
         length = self._length(features)
         states, actions = (_matrix(features, names, length) for names in (self.state, self.action))
-        instructions = features.get(self.instruction)
-        words = [utf8(text).strip() for text in instructions] if isinstance(instructions, list) else []
-        if len(words) not in (0, length):
-            raise BadRecord("rlds_feature_uneven", f"{self.instruction}: {len(words)} values in {length} steps")
+        words = _words(features.get(self.instruction), self.instruction, length)
         episode = Episode(
             name=key,
             length=length,
@@ -131,7 +130,11 @@ class RldsSource(RunSettings, Source):
                 last one that is not the last.
         """
         telling = ("is_first", "is_last", "is_terminal", self.instruction)
-        counted = [len(features[name]) for name in telling if name in features and len(features[name])]
+        values_of = {name: features[name] for name in telling if name in features}
+        spelled = values_of.get(self.instruction)
+        if isinstance(spelled, np.ndarray):
+            del values_of[self.instruction]
+        counted = [len(values) for values in values_of.values() if len(values)]
         if not counted:
             raise BadRecord("rlds_steps_missing", f"no steps; features: {', '.join(sorted(features)[:20])}")
         length = counted[0]
@@ -162,6 +165,22 @@ def _is_camera(feature: Feature) -> bool:
         return False
     content = sniff(feature[0][:HEAD_BYTES])
     return content is not None and content.medium == "image"
+
+
+def _words(values: Feature | None, name: str, length: int) -> list[str]:
+    """A text for every step, or none at all.
+
+    Raises:
+        BadRecord: ``rlds_feature_uneven``, ``invalid_utf8``.
+    """
+    if isinstance(values, np.ndarray) and len(values):
+        if values.dtype != np.int64 or len(values) % length or values.min() < 0 or values.max() > _BYTE:
+            raise BadRecord("rlds_feature_uneven", f"{name}: {len(values)} numbers are no bytes of {length} texts")
+        values = [row.astype(np.uint8).tobytes().rstrip(b"\0") for row in values.reshape(length, -1)]
+    words = [utf8(text).strip() for text in values] if isinstance(values, list) else []
+    if len(words) not in (0, length):
+        raise BadRecord("rlds_feature_uneven", f"{name}: {len(words)} values in {length} steps")
+    return words
 
 
 def _matrix(features: dict[str, Feature], names: Sequence[str], length: int) -> Matrix | None:

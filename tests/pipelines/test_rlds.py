@@ -167,6 +167,15 @@ def test_episodes_become_runs(tmp_path: Path, read_source: Read) -> None:
     assert [example.key.rsplit("#")[1] for example in examples] == ["0", "4"]
 
 
+def test_instructions_may_be_spelled_in_numbers(tmp_path: Path, read_source: Read) -> None:
+    """Language Table: the bytes of a text in 512 numbers a step."""
+    spelled = [*"schieb den Würfel".encode()]
+    numbers = (spelled + [0] * (512 - len(spelled))) * 6
+    (tmp_path / "x.tfrecord").write_bytes(tfrecord([episode(language_instruction=numbers)]))
+    examples, _ = read_source(source(tmp_path))
+    assert {text.text for one in examples for text in one.text} == {"schieb den Würfel"}
+
+
 def test_a_split_that_repeats_another_has_its_digests(tmp_path: Path, read_source: Read) -> None:
     records = [episode(first=i) for i in range(3)]
     (tmp_path / "bridge-train.tfrecord-00000-of-00001").write_bytes(tfrecord(records))
@@ -199,6 +208,8 @@ def test_units_are_ranges_that_give_every_episode_once(tmp_path: Path, read_sour
         (episode(action=None), "rlds_feature_missing"),
         (episode(action=[1.0] * 7), "rlds_feature_uneven"),
         (episode(language_instruction=[b"a"] * 4), "rlds_feature_uneven"),
+        (episode(language_instruction=[97] * 7), "rlds_feature_uneven"),
+        (episode(language_instruction=[97, 300] * 3), "rlds_feature_uneven"),
         (episode(action=[float("nan")] * 6), "trajectory_not_finite"),
         (episode(is_first=[1, 0, 0, 1, 0, 0]), "rlds_episode_malformed"),
         (episode(is_last=[0, 1, 0, 0, 0, 0]), "rlds_episode_malformed"),
