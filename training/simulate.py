@@ -21,14 +21,16 @@ from omnimill.progress import progress
 from omnimill.rng import Int64s
 from omnimill.training.block_planner import LENGTHS, ROW, TASK, BlockPlanner
 from omnimill.training.bulk_lengths import FIELDS
+from omnimill.training.config import BackboneSettings
 from omnimill.training.corpus_reads import Reads, count_reads
 from omnimill.training.lengths import Budgets
 from omnimill.training.packing import PackingSettings
 from omnimill.training.render_settings import RenderSettings
-from omnimill.training.simulated_corpus import Corpus, open_corpus
+from omnimill.training.simulated_corpus import Corpus, RenderFor, open_corpus
 
 # Streams that are planned together: more are no quicker, and take more memory.
 _TOGETHER = 512
+_WORTH_A_PROCESS = 5_000_000
 _ENCODER = ("text", "image", "image_history", "audio", "audio_history")
 _DECODER = ("target_text", "target_image", "target_audio")
 
@@ -37,7 +39,8 @@ _DECODER = ("target_text", "target_image", "target_audio")
 class Setting:
     """What is simulated: `sequences` packed sequences, `streams` of them in every step, the last step filled up.
 
-    nodes: among which the streams are shared out. root: where the token datasets would lie.
+    nodes: among which the streams are shared out. root: where the token datasets would lie. backbone: decides how many
+        latents there are of an earlier picture or clip; None: the render settings do.
     """
 
     mixture: Mixture
@@ -46,6 +49,7 @@ class Setting:
     streams: int
     packing: PackingSettings = field(default_factory=PackingSettings)
     render: RenderSettings = field(default_factory=RenderSettings)
+    backbone: BackboneSettings | None = None
     nodes: int = 1
 
     @property
@@ -94,8 +98,10 @@ class TaskFigures:
 
 @dataclass(frozen=True)
 class Simulation:
-    """tokens: by modality, what the encoder reads and the decoder writes. cut: tokens that the limits left out.
-
+    """off: furthest that a task is from its planned share of draws (or tokens), in percentage points; off_packed: of
+        what is packed by the end, which lacks what waits in the pools.
+    input_tokens, target_tokens: by modality, what the encoder reads and the decoder writes. cut: tokens that the limits
+        left out.
     padding: share of each budget that stays empty. examples_per_sequence: on average; packed: sequences by the number
     of their examples. estimated: sources whose lengths are not known, neither from data nor from the catalog.
     stream_deviation_bound: what no stream's deviation exceeds after so many draws.
@@ -107,6 +113,7 @@ class Simulation:
     sequences: int
     draws: int
     off: float
+    off_packed: float
     stream_deviation_bound: float
     input_tokens: dict[str, int]
     target_tokens: dict[str, int]
@@ -139,12 +146,13 @@ def simulate(setting: Setting, processes: int | None = None) -> Simulation:
     """Plan `setting.sequences` packed sequences and count.
 
     Args:
-        processes: that share the work; as many as there are cores when None.
+        processes: that share the work; when None, as many as there are cores if that is quicker.
     """
-    workers = max(processes or os.cpu_count() or 1, 1)
+    # A process takes seconds to start.
+    workers = processes or min(os.cpu_count() or 1, 1 + setting.sequences // _WORTH_A_PROCESS)
     together = min(-(-setting.streams // workers), _TOGETHER)
     chunks = [range(first, min(first + together, setting.streams)) for first in range(0, setting.streams, together)]
-    corpus = open_corpus(setting.mixture, setting.root, setting.streams, setting.packing.budgets, setting.render)
+    corpus = _open(setting)
     started = time.perf_counter()
     tallies: dict[int, _Tally] = {}
     with progress("simulate", setting.sequences, "sequences") as advance:
@@ -153,6 +161,11 @@ def simulate(setting: Setting, processes: int | None = None) -> Simulation:
             advance(len(chunks[number]) * setting.steps)
     seconds = time.perf_counter() - started
     return _figures(setting, corpus, [tallies[number] for number in range(len(chunks))], workers, seconds)
+
+
+def _open(setting: Setting) -> Corpus:
+    budgets, settings = setting.packing.budgets, RenderFor(setting.render, setting.backbone)
+    return open_corpus(setting.mixture, setting.root, setting.streams, budgets, settings)
 
 
 def _tallies(setting: Setting, corpus: Corpus, chunks: Sequence[range], workers: int) -> Iterator[tuple[int, _Tally]]:
@@ -167,7 +180,7 @@ def _tallies(setting: Setting, corpus: Corpus, chunks: Sequence[range], workers:
 
 def _simulate(setting: Setting, streams: range) -> _Tally:
     """In a process of its own."""
-    corpus = open_corpus(setting.mixture, setting.root, setting.streams, setting.packing.budgets, setting.render)
+    corpus = _open(setting)
     return _run(setting, corpus, streams)
 
 
@@ -214,6 +227,7 @@ def _figures(setting: Setting, corpus: Corpus, tallies: Sequence[_Tally], worker
     both = tokens[:, [FIELDS.index(name) for name in (*_ENCODER, *_DECODER)]].sum(axis=1)
     planned = _planned(setting.mixture, setting.steps)
     realised = both / both.sum() if setting.mixture.rate_unit == "tokens" else taken.sum(axis=0) / draws
+    packed_shares = realised if setting.mixture.rate_unit == "tokens" else examples / examples.sum()
     changing = len(mixture.phases) > 1
     deviation = np.abs(taken - np.array(mixture.rates) * taken.sum(axis=1, keepdims=True)).max(axis=0)
     figures = []
@@ -258,6 +272,7 @@ def _figures(setting: Setting, corpus: Corpus, tallies: Sequence[_Tally], worker
         sequences=sequences,
         draws=draws,
         off=max(abs(task.off) for task in figures),
+        off_packed=float(100 * np.abs(packed_shares - planned).max()),
         stream_deviation_bound=deviation_bound(int(taken.sum(axis=1).max())),
         input_tokens={name: lengths[name] for name in _ENCODER},
         target_tokens={name.removeprefix("target_"): lengths[name] for name in _DECODER},

@@ -18,19 +18,33 @@ from omnimill.tokenizers.store import load_text
 from omnimill.tokens import TokenLayout
 from omnimill.training.block_planner import Measure
 from omnimill.training.bulk_lengths import BulkLengths
+from omnimill.training.config import BackboneSettings
 from omnimill.training.corpus_reads import SourceSize
+from omnimill.training.inputs import with_latents
 from omnimill.training.lengths import Budgets
 from omnimill.training.prompt_text import CountedText
 from omnimill.training.recipe import Recipes
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.row_measure import RowMeasure
-from omnimill.training.task_tokens import mean_tokens
+from omnimill.training.task_tokens import mean_tokens, shares_of_draws
 from omnimill.training.virtual_rows import VirtualMeasure, VirtualRows, entries_by_source
 
 # What stands in for the size of shards and of what is in them, where there are none: a JPEG of the input canvas, a
 # segment of sound as FLAC.
 _SHARD_BYTES, _PICTURE_BYTES, _CLIP_BYTES = 1 << 28, 40_000, 80_000
 _SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class RenderFor:
+    """Render settings that follow a backbone, if there is one, in the number of latents."""
+
+    settings: RenderSettings
+    backbone: BackboneSettings | None
+
+    def of(self, layout: TokenLayout) -> RenderSettings:
+        """The settings for token datasets of a layout."""
+        return self.settings if self.backbone is None else with_latents(self.settings, self.backbone.resolve(layout))
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class Corpus:
     estimated: list[str]
 
 
-def open_corpus(mixture: Mixture, root: str, streams: int, budgets: Budgets, render: RenderSettings) -> Corpus:
+def open_corpus(mixture: Mixture, root: str, streams: int, budgets: Budgets, render: RenderFor) -> Corpus:
     """Open the datasets under `root`, if all of them are there.
 
     Raises:
@@ -58,27 +72,32 @@ def open_corpus(mixture: Mixture, root: str, streams: int, budgets: Budgets, ren
     free = mixture.model_copy(
         update={"tasks": tuple(task.model_copy(update={"max_epochs": None}) for task in mixture.tasks)}
     )
-    there = all(storage.exists(storage.join(Dataset(root, name).url, "manifest.json")) for name in mixture.datasets)
+    there = all(dataset_exists(root, name) for name in mixture.datasets)
     return (_tokenized if there else _described)(free, root, streams, budgets, render)
 
 
-def _tokenized(mixture: Mixture, root: str, streams: int, budgets: Budgets, render: RenderSettings) -> Corpus:
+def dataset_exists(root: str, name: str) -> bool:
+    """Whether there is a version of a dataset under `root`."""
+    return storage.exists(storage.join(Dataset(root, name).url, "manifest.json"))
+
+
+def _tokenized(mixture: Mixture, root: str, streams: int, budgets: Budgets, render: RenderFor) -> Corpus:
     course = new_course(root, mixture, streams)
-    recipes = Recipes(mixture, course.layout, load_text(root, course.layout), render, budgets)
+    recipes = Recipes(mixture, course.layout, load_text(root, course.layout), render.of(course.layout), budgets)
     measure = RowMeasure(course.rows, BulkLengths(recipes))
-    drawn = in_examples(mixture, mean_tokens(mixture, measure, [len(rows) for rows in course.rows]))
+    drawn = shares_of_draws(mixture, course.rows, recipes)
     timeline = course.timeline if drawn is mixture else Timeline.of(drawn, [len(rows) for rows in course.rows], streams)
     known = _stored(root, mixture)
     sizes = [[known[source] for source in rows.sizes] for rows in course.rows]
     return Corpus(drawn, course.rows, timeline, measure, sizes, False, [])
 
 
-def _described(mixture: Mixture, root: str, streams: int, budgets: Budgets, render: RenderSettings) -> Corpus:
+def _described(mixture: Mixture, root: str, streams: int, budgets: Budgets, render: RenderFor) -> Corpus:
     del root
     layout = TokenLayout(tokenizers="none", digests={})
     entries = entries_by_source()
     rows = [VirtualRows(task, entries, layout) for task in mixture.tasks]
-    recipes = Recipes(mixture, layout, CountedText(layout.text_pieces), render, budgets)
+    recipes = Recipes(mixture, layout, CountedText(layout.text_pieces), render.of(layout), budgets)
     measure = VirtualMeasure(rows, BulkLengths(recipes))
     drawn = in_examples(mixture, mean_tokens(mixture, measure, [len(one) for one in rows]))
     sizes = [[_guessed(source, size, one) for source, size in one.sizes.items()] for one in rows]

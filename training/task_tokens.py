@@ -49,22 +49,3 @@ def shares_of_draws(mixture: Mixture, rows: Sequence[TaskRows], recipes: Recipes
             raise ConfigError(one.describe_empty())
     measure = RowMeasure(rows, BulkLengths(recipes))
     return in_examples(mixture, mean_tokens(mixture, measure, [len(one) for one in rows]))
-
-
-def drawn_mixture(mixture: Mixture, data: TokenData, recipes: Recipes) -> Mixture:
-    """A mixture as it is drawn: with rates that are shares of examples.
-
-    Args:
-        data: the versions that it is over; other versions have other means, so a run keeps to what it began with.
-        recipes: of the mixture's tasks.
-
-    Raises:
-        ConfigError: a task has no rows.
-    """
-    if mixture.rate_unit == "examples":
-        return mixture
-    rows = scan(data, mixture.tasks)
-    if empty := [one.describe_empty() for one in rows if not len(one)]:
-        raise ConfigError("\n".join(empty))
-    measure = RowMeasure(rows, BulkLengths(recipes))
-    return in_examples(mixture, mean_tokens(mixture, measure, [len(one) for one in rows]))
