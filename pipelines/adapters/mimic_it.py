@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from blake3 import blake3
 from pydantic import Field
 
@@ -29,11 +31,16 @@ from omnimill.schema import Example, Provenance, Text
 _ENDING = "_instructions.json"
 # Of instructions, typically; with the size of a file it tells how many units there are.
 _BYTES = 512
+# Of pictures in Parquet: the column of base64, and how many are in memory at once.
+_PIXELS = "base64"
+_BATCH_ROWS = 32
 _Said = Mapping[str, Any]
 
 
 class MimicItSource(Source):
     """``<name>_instructions.json`` with instructions, and ``<name>.json`` with the pictures as base64 by their ids.
+
+    Pictures may be Parquet, too: ids and a column ``base64``.
 
     A record is an instruction: item 0 with ``question`` (earlier instructions and answers that it is related to come
     first) and ``answer``, about its pictures in their order. Each machine that reads units goes through the two files
@@ -167,5 +174,26 @@ def _index(url: str, member: str) -> AnnotationIndex:
 
 
 def _members(url: str, member: str) -> Iterator[Row]:
+    if url.lower().endswith(".parquet"):
+        yield from _table(url)
+        return
     for _, key, value in json_rows(url, member):
         yield Row(str(key), "row", value)
+
+
+def _table(url: str) -> Iterator[Row]:
+    """Pictures of a Parquet file: a column of base64, and one of ids, which is the index that pandas stored."""
+    with storage.open_read(url) as stream:
+        try:
+            file = pq.ParquetFile(stream)
+            names = file.schema_arrow.names
+            if len(names) != 2 or _PIXELS not in names:
+                raise BadRecord("missing_field", f"columns {', '.join(names)}; wanted are ids and {_PIXELS!r}")
+            ids = next(name for name in names if name != _PIXELS)
+            for batch in file.iter_batches(_BATCH_ROWS):
+                for key, value in zip(batch[ids].to_pylist(), batch[_PIXELS].to_pylist(), strict=True):
+                    yield Row(str(key), "row", value)
+        except (pa.ArrowException, OSError) as fault:
+            if getattr(fault, "errno", None) is not None:
+                raise
+            raise BadRecord("parquet_unreadable", str(fault)) from fault

@@ -23,10 +23,10 @@ from omnimill.schema import Annotation
 class Omni3dSource(AnnotatedPictures):
     """Pictures with all their cuboids: annotations of kind ``cuboid``, role ``cuboids``. A record is a picture.
 
-    A cuboid is left out when it is not valid in 3D, lies behind the camera, or is hidden or cut off too far; a picture
-    without any is dropped as ``no_annotations``. Its box in the picture is the projected one, cut at the picture's
-    edges. Cameras have square pixels in all of Omni3D's sets but for rounding; one that has not is quarantined as
-    ``camera_invalid``.
+    A cuboid is left out when it is not valid in 3D or was not measured, lies behind the camera, or is hidden or cut off
+    too far, as Omni3D's own program does; a picture without any is dropped as ``no_annotations``. Its box in the
+    picture is the projected one, cut at the picture's edges. Cameras have square pixels in all of Omni3D's sets but for
+    rounding; one that has not is quarantined as ``camera_invalid``.
 
     annotations: JSON files below `path`. Pictures lie below `path`, or `pictures`, by their ``file_path``.
     min_visibility, max_truncation: of an object, where they are known; the defaults are those that Omni3D's own
@@ -79,12 +79,15 @@ class Omni3dSource(AnnotatedPictures):
         box = clipped([top / height, left / width, bottom / height, right / width])
         if box is None:
             return None
-        parts = {name: numbers(told.get(name), name, 3) for name in ("center_cam", "dimensions")}
-        rotation = numbers(told.get("R_cam"), "R_cam", 3, 3)
-        return cuboid(label, box, parts["center_cam"], parts["dimensions"], rotation, camera)
+        centre, sides = (numbers(told.get(name), name, 3) for name in ("center_cam", "dimensions"))
+        if centre[2] <= 0 or sides.min() <= 0:
+            return None
+        return cuboid(label, box, centre, sides, numbers(told.get("R_cam"), "R_cam", 3, 3), camera)
 
     def _wanted(self, told: Mapping[str, Any], label: str) -> bool:
         if not told.get("valid3D", True) or told.get("behind_camera"):
+            return False
+        if 0 in (told.get("lidar_pts"), told.get("segmentation_pts")):  # nothing of it was measured
             return False
         if self.categories is not None and label not in self.categories:
             return False

@@ -19,7 +19,10 @@ from omnimill.schema import Example, Meta, Provenance, Text
 
 
 class PictureInstructionsSource(RowFiles):
-    """Rows with pictures, a question and its answer; defaults are M3IT's. Of video rows the pictures are its frames.
+    """Rows with pictures, a question and its answer; of video rows the pictures are its frames.
+
+    Defaults are the fields that M3IT's loading script gives, saved as Parquet or JSON Lines: the files that the script
+    reads differ from set to set, and keep the instructions apart.
 
     question: paragraphs with fields in braces, as of ``text_instructions``.
     answer: a field, a text or a list of them (each an answer of item 0). Rows without are dropped as ``no_answer``,

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from adapters.fixtures_map import FORMATS, oasst_messages, put_json, put_lines, put_picture
+from adapters.fixtures_text import FORMATS, oasst_messages
+from adapters.made_pictures import put_json, put_lines, put_picture, put_table
 from adapters.round_trip import Shown, read, renders, tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omnimill.errors import BadRecord
 from omnimill.pipelines.adapters.dialogue import Turn, exchanges
 from omnimill.pipelines.dag import Dag
 from omnimill.schema import PICTURE_MARK, Example
@@ -254,6 +256,19 @@ def test_related_instructions_are_earlier_turns(tmp_path: Path) -> None:
     # What is said of other pictures is no earlier turn.
     assert pairs(examples[2]) == [("What changed?", ["The box moved."])]
     assert [len(example.images) for example in examples] == [2, 2, 1]
+
+
+def test_pictures_may_be_a_table(tmp_path: Path) -> None:
+    settings = {**FORMATS["mimic_it"](tmp_path / "set"), "pictures": "{name}.parquet"}
+    pictures = json.loads((tmp_path / "set/SD/SD.json").read_text())
+    rows = [{"base64": data, "__index_level_0__": name} for name, data in pictures.items()]
+    put_table(tmp_path / "set/SD/SD.parquet", rows)
+    examples, verdicts = read(settings)
+    assert set(verdicts.values()) == {"kept"}
+    assert [len(example.images) for example in examples] == [2, 2]
+    put_table(tmp_path / "set/SD/SD.parquet", [{"pixels": "x", "name": "y"}])
+    with pytest.raises(BadRecord, match="pixels"):
+        read(settings)
 
 
 def test_base64_that_is_none_is_quarantined(tmp_path: Path) -> None:

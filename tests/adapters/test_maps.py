@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from adapters.fixtures_map import FORMATS, HEIGHT, WIDTH, encoded, flo, magicbrush_rows, moving, put, put_table, scene
+from adapters.fixtures_map import FORMATS, flo, magicbrush_rows, moving
+from adapters.made_pictures import HEIGHT, WIDTH, encoded, put, put_table, scene
 from adapters.round_trip import Shown, read, render, tokenizers
 from PIL import Image as Pillow
 
