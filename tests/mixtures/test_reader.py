@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -101,3 +104,18 @@ def test_sound_and_rows_without(rows: list[TaskRows], tmp_path: Path) -> None:
     found = scan(open_versions(str(tmp_path), current_versions(str(tmp_path), mixture)), (task,))
     batch = next(Reader(found, Sampler([1.0], [2], 1, seed=0), column="audio_data", batch=2))
     assert sorted(bytes(view) for view in batch.media) == [b"", b"clip 1"]
+
+
+def test_the_page_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mixtures.md").read_text()
+    (block,) = re.findall(r"```python\n(from omnimill.mixtures.loading.*?)```", page, re.DOTALL)
+    (tmp_path / "mixtures").mkdir()
+    task = {"name": "t", "rate": 1, "sources": ["s"], "inputs": ["image"], "target": "text:label"}
+    (tmp_path / "mixtures" / "demo.yaml").write_text(yaml.safe_dump({"datasets": ["tokens"], "tasks": [task]}))
+    made = [token_row(str(number), [("label", 1)], images=1) for number in range(30)]
+    write_tokens(tmp_path / "runs" / "demo", {"s": made})
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert len(names["batch"].media) == 64
+    assert list(names["state"]) == ["0", "4", "8"]
