@@ -22,8 +22,8 @@ from omnimill.schema import Example, Provenance
 
 # Media of a remote store that are read before they are asked for.
 _AHEAD = 8
-# Settings that have no influence on what annotation files say.
-_NOT_ROWS = {"name", "licence", "path", "pictures", "images", "media_per_unit"}
+# Settings that have no influence on what annotation files say; limits (``max_…``) have none either.
+_NOT_ROWS = {"name", "licence", "path", "pictures", "images", "media_per_unit", "objects"}
 
 
 class AnnotatedMedia(Source):
@@ -70,6 +70,10 @@ class AnnotatedMedia(Source):
         """The examples of a record; `media` as :meth:`loaded` gives them."""
         raise NotImplementedError
 
+    def media_root(self) -> str:
+        """A folder that the media lie in."""
+        return self.path
+
     def loaded(self, url: str) -> tuple[Any, str]:
         """A medium as `example` wants it, here its URL, and its digest; raises BadRecord."""
         return url, storage.digest_file(url)
@@ -108,7 +112,7 @@ class AnnotatedMedia(Source):
     def read(self, unit: Unit) -> Iterator[Record]:
         index = self._index(unit)
         entries = self._entries(index, unit)
-        if storage.is_local(self.path):
+        if storage.is_local(self.media_root()):
             yield from (self._record(unit, entry, index) for entry in entries)
             return
         with ThreadPoolExecutor(_AHEAD, thread_name_prefix="read") as pool:
@@ -140,7 +144,8 @@ class AnnotatedMedia(Source):
 
     def _index(self, unit: Unit) -> AnnotationIndex:
         kinds = {uri: kind for kind, uri in self.annotation_files()}
-        recipe = {"version": self.version, **self.model_dump(mode="json", exclude=_NOT_ROWS)}
+        limits = {name for name in type(self).model_fields if name.startswith("max_")}
+        recipe = {"version": self.version, **self.model_dump(mode="json", exclude=_NOT_ROWS | limits)}
         uris = unit.files
 
         def rows(number: int) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from omnimill.pipelines.adapters.annotated_media import AnnotatedMedia
 from omnimill.pipelines.adapters.annotation_index import Said
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.sources.examples import make_example
-from omnimill.schema import Annotation, Example, Image, Meta, Provenance, Text
+from omnimill.schema import Annotation, Example, Image, Provenance, Text
 
 
 @dataclass
@@ -25,7 +25,6 @@ class Described:
 
     text: list[Text] = field(default_factory=list)
     annotations: list[Annotation] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
     items: int = 0
 
     def item(self) -> int:
@@ -80,6 +79,9 @@ class AnnotatedPictures(AnnotatedMedia):
         """The folder of the pictures; `default`: its parts below `path`."""
         return self.pictures or storage.join(self.path, *filter(None, default))
 
+    def media_root(self) -> str:
+        return self.pictures or self.path
+
     def loaded(self, url: str) -> tuple[tuple[str, bytes], str]:
         """The URL and bytes of a picture, and their digest."""
         data = files.read_file(url, self.images.max_bytes)
@@ -92,5 +94,5 @@ class AnnotatedPictures(AnnotatedMedia):
         found = self.described(PictureRecord(key, pictures, said, common, dict(media[len(pictures) :])))
         if not found.text and not found.annotations:
             raise RecordDropped("no_annotations")
-        columns = {"text": found.text, "annotations": found.annotations, "meta": Meta(tags=found.tags)}
+        columns = {"text": found.text, "annotations": found.annotations}
         return [make_example(self, unit, key, provenance, images=pictures, **columns)]

@@ -29,6 +29,8 @@ from omnimill.infra import storage
 
 FAULT = "fault"
 Said = dict[str, list[Any]]
+_FAULT = "fault.json"
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Row(NamedTuple):
@@ -138,8 +140,14 @@ def _opened(own: str, state: str, builder: _Builder) -> AnnotationIndex:
             for old in (made, *home.glob(f"{own}-*")):
                 shutil.rmtree(old, ignore_errors=True)
             made.mkdir()
-            _build(made, builder)
+            try:
+                _build(made, builder)
+            except BadRecord as fault:  # every unit would parse the files again to find this
+                (made / "unsorted").unlink()
+                (made / _FAULT).write_text(json.dumps([fault.reason, fault.message]))
             made.rename(folder)
+        if (folder / _FAULT).exists():
+            raise BadRecord(*json.loads((folder / _FAULT).read_text()))
         return AnnotationIndex(folder)
 
 
@@ -201,7 +209,7 @@ def _line(file: int, row: Row) -> bytes:
     kind, value = row.kind, row.value
     if isinstance(value, BadRecord):
         kind, value = FAULT, [value.reason, value.message]
-    return json.dumps([file, kind, value], separators=(",", ":")).encode() + b"\n"
+    return _encode([file, kind, value]).encode() + b"\n"
 
 
 def _said(lines: bytes) -> Said:

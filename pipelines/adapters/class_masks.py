@@ -22,7 +22,7 @@ from omnimill.pipelines.base import Record, Source
 from omnimill.pipelines.decoders.class_pixels import class_numbers, class_pixels
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.sources.examples import make_example, refusal
-from omnimill.schema import Example, Meta, Provenance
+from omnimill.schema import Example, Provenance
 
 _ENDINGS = ("jpg", "jpeg", "png")
 
@@ -119,7 +119,7 @@ class ClassMasksSource(Source):
             item = found.item()
             found.say("classes", names[number], item)
             add_mask(found, partial(class_pixels, numbers, number), item=item)
-        columns = {"text": found.text, "annotations": found.annotations, "meta": Meta()}
+        columns = {"text": found.text, "annotations": found.annotations}
         return [make_example(self, unit, key, provenance, images=[image], **columns)]
 
     def _class_names(self, uri: str) -> dict[int, str]:

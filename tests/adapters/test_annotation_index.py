@@ -105,19 +105,27 @@ def test_an_index_is_built_once_for_a_state_of_its_files(tmp_path: Path) -> None
     assert len(list((tmp_path / f"omnimill-annotations-{os.getuid()}").glob("*-*"))) == 1
 
 
-def test_a_killed_builder_leaves_nothing_that_stays(tmp_path: Path) -> None:
-    def broken(file: int) -> Iterator[Row]:
+def test_a_killed_builder_leaves_nothing_and_a_fault_of_the_files_is_found_once(tmp_path: Path) -> None:
+    tries = []
+
+    def killed(file: int) -> Iterator[Row]:
         yield Row("a", "text", file)
+        raise KeyboardInterrupt
+
+    def damaged(file: int) -> Iterator[Row]:
+        tries.append(file)
+        yield Row("b", "text", file)
         raise BadRecord("invalid_json", "the rest is missing")
 
-    def whole(file: int) -> Iterator[Row]:
-        yield Row("b", "text", file)
-
     (tmp_path / "notes").write_text("one")
-    with pytest.raises(BadRecord):
-        open_index({"version": 1}, [str(tmp_path / "notes")], broken)
-    index = open_index({"version": 1}, [str(tmp_path / "notes")], whole)
-    assert [entry.key for entry in index.entries()] == ["b"]
+    with pytest.raises(KeyboardInterrupt):
+        open_index({"version": 1}, [str(tmp_path / "notes")], killed)
+    for _ in range(2):
+        with pytest.raises(BadRecord, match="the rest is missing"):
+            open_index({"version": 1}, [str(tmp_path / "notes")], damaged)
+    assert tries == [0]
+    index = open_index({"version": 2}, [str(tmp_path / "notes")], lambda file: iter([Row("c", "text", file)]))
+    assert [entry.key for entry in index.entries()] == ["c"]
 
 
 def test_rows_of_a_table_and_names_of_files(tmp_path: Path) -> None:
