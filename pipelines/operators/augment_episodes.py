@@ -60,9 +60,9 @@ class AugmentGoals(Operator):
     """Makes an episode, or a part of it, its first and its last picture; family goal-generation.
 
     goal: the whole run, whose ``instruction`` stays. subgoal: the pictures of one ``subgoal``, which becomes the
-    ``instruction``; texts of role ``subgoal`` have to name their pictures. A run without two pictures of what is wanted
-    is dropped as ``no_second_picture``. Pictures and words of the steps between are left out, so that nothing tells
-    the goal.
+    ``instruction``; texts of role ``subgoal`` have to name their pictures. A run without such words is dropped as
+    ``no_instruction``, one without two pictures of what is wanted as ``no_second_picture``. Pictures and words of the
+    steps between are left out, so that nothing tells the goal.
     """
 
     per_example: ClassVar[bool] = True
@@ -81,7 +81,10 @@ class AugmentGoals(Operator):
             stretches = [(told, 0, len(example.images) - 1)]
         else:
             stretches = _subgoals(example)
-        long = [one for one in stretches if one[0] and one[2] > one[1]]
+        told_of = [one for one in stretches if one[0]]
+        if not told_of:
+            return "no_instruction"
+        long = [one for one in told_of if one[2] > one[1]]
         if not long:
             return "no_second_picture"
         words, first, last = long[int(draws(example, self.op).integers(len(long)))]

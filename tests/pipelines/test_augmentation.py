@@ -320,13 +320,13 @@ def test_inpainting_cuts_out_an_object_of_a_tenth_of_the_picture() -> None:
 
 def test_pictures_that_cannot_be_turned_into_tasks_are_dropped_with_a_reason() -> None:
     def verdict(operator: str, columns: dict[str, Any], **settings: Any) -> str | None:
-        kind = next(kind for kind in AUGMENTATION_TYPES if operator in str(kind.model_fields["op"].annotation))
-        return kind.model_validate({"op": operator, **settings})([scene.example("s", columns)])[0]
+        return scene.verdict(operator, settings, scene.example("s", columns))
 
     assert verdict("augment_inpainting", BOXED, min_share=0.5) == "no_large_object"
     assert verdict("augment_inpainting", {}) == "no_picture"
     assert verdict("augment_control", scene.photo(scene.CAPTION)) == "no_class_masks"
     assert verdict("augment_control", {**SEGMENTED, "text": list(scene.CLASS_TEXTS)}) == "no_caption"
+    assert verdict("augment_goals", {**scene.robot(), "text": []}) == "no_instruction"
     assert verdict("augment_goals", {**scene.robot(), "images": scene.robot()["images"][:1]}) == "no_second_picture"
 
 
