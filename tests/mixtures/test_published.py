@@ -14,6 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from omnimill.cli.main import main
+from omnimill.mixtures.catalog_entries import catalog
 from omnimill.mixtures.language import GroupSpec, Size
 from omnimill.mixtures.loading import MixtureSource, read_mixture
 from omnimill.mixtures.overview import kind_shares
@@ -222,3 +223,17 @@ def test_published_mixtures_are_shown_without_data(
         assert (group["title"], 100 * group["rate"]) == (row.name, pytest.approx(float(row.rate), abs=0.011))
         assert row.datasets is None or group["datasets"] == row.datasets
         assert row.size is None or group["size"] == row.size
+
+
+def test_what_augmented_tasks_read_is_made_by_the_catalog_s_sources() -> None:
+    mixture = read_mixture(REPOSITORY / "mixtures" / "instruct.yaml").mixture
+    operators = {
+        source["name"]: {operator["op"] for operator in source.get("operators", ())}
+        for entry in catalog().values()
+        for source in entry.sources
+    }
+    augmented = [task for task in mixture.tasks if task.kind == "augmentation"]
+    assert len(augmented) > 30
+    for task in augmented:
+        made = {name for source in task.sources for name in operators[source] if name.startswith("augment_")}
+        assert made, task.name
