@@ -47,6 +47,9 @@ class TableManipulationSource(Source):
     current picture; the prompt as ``instruction`` with a mark where a picture stands; the steps as one annotation of
     kind ``table_steps`` and role ``action``. Prompts with more than `max_prompt_pictures` are dropped as
     ``too_many_pictures``.
+
+    shows: ``start`` as above; with ``goal`` the last frame comes after the first and is the current picture, and there
+        are no steps: goal generation. An episode of a single frame is then dropped as ``no_second_picture``.
     """
 
     selection: ClassVar[tuple[str, ...]] = ("include", "exclude", "episodes_per_unit")
@@ -56,6 +59,7 @@ class TableManipulationSource(Source):
     include: tuple[str, ...] = ("**/episode.json",)
     exclude: tuple[str, ...] = ()
     frames: str = "frames"
+    shows: Literal["start", "goal"] = "start"
     episodes_per_unit: int = Field(64, ge=1)
     max_prompt_pictures: int = Field(4, ge=0)
     max_json_bytes: int = Field(4 << 20, gt=0)
@@ -93,13 +97,25 @@ class TableManipulationSource(Source):
         frames = sequence(said.get("frames"), "frames")
         if not frames:
             raise malformed("no frames")
-        names = [text_value(assets[name], "prompt_assets") for name in named] + [text_value(frames[0], "frames")]
+        goal = self.shows == "goal"
+        if goal and len(frames) == 1:
+            raise RecordDropped("no_second_picture")
+        shown = [frames[0], frames[-1]] if goal else frames[:1]
+        names = [text_value(assets[name], "prompt_assets") for name in named]
+        names += [text_value(frame, "frames") for frame in shown]
         kind = _KINDS.get(str(said.get("end_effector", "suction")))
         if kind is None:
             raise malformed(f"end_effector is {said['end_effector']!r}; allowed: {', '.join(_KINDS)}")
         steps = [_step(action, number) for number, action in enumerate(sequence(said.get("actions"), "actions"))]
         if not steps:
             raise malformed("no actions")
+        actions = Annotation(
+            kind="table_steps",
+            role="action",
+            image=len(names) - 1,
+            label=kind,
+            values=[number for step in steps for number in step],
+        )
         return [
             make_example(
                 self,
@@ -108,15 +124,7 @@ class TableManipulationSource(Source):
                 provenance,
                 images=[self._picture(unit, f"{_home(url)}/{name}") for name in names],
                 text=[Text(role="instruction", text=_SLOT.sub(PICTURE_MARK, prompt))],
-                annotations=[
-                    Annotation(
-                        kind="table_steps",
-                        role="action",
-                        image=len(names) - 1,
-                        label=kind,
-                        values=[number for step in steps for number in step],
-                    )
-                ],
+                annotations=[] if goal else [actions],
                 meta=Meta(tags={"task": str(said["task"])} if "task" in said else {}),
             )
         ]

@@ -235,6 +235,18 @@ def test_vima(made: Any) -> None:
     assert annotation.values == pytest.approx([0.61, -0.2, 0.0, 0.42, 0.1, 90.0], abs=0.1)
 
 
+def test_the_goal_of_a_manipulation_is_its_last_frame(tmp_path: Path) -> None:
+    config = FORMATS["vima"](tmp_path)
+    (start,), _ = read(config)
+    (goal,), _ = read({**config, "shows": "goal"})
+    last = tmp_path / "visual_manipulation" / "000000" / "frames" / "000001.jpg"
+    assert [image.digest for image in goal.images[:-1]] == [image.digest for image in start.images]
+    assert goal.images[-1].uri == str(last)
+    assert goal.annotations == []
+    assert PICTURE_MARK in texts(goal, "instruction")[0]
+    assert render(goal, "goal-generation").picture is not None
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
