@@ -296,3 +296,38 @@ def test_texts_and_tracks_name_pictures_that_are_there(samples: SimpleNamespace,
         segments(of(samples, pictures=11, text=[Text(role="question", text=PICTURE_MARK * 9)]), words)
     assert caught.value.reason == "picture_without_marker"
     assert caught.value.message == "picture 9 of 11; markers: 8"
+
+
+any_number = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, -1.0, 1e308, 5e-324]))
+any_cuboid = st.tuples(st.lists(any_number, min_size=6, max_size=6), st.lists(any_number, min_size=3, max_size=3)).map(
+    lambda ends: [*ends[0], *CUBOID[6:15], *ends[1]]
+)
+any_numbers = st.one_of(
+    st.none(), st.lists(any_number, max_size=20), st.lists(any_number, min_size=51, max_size=51), any_cuboid
+)
+
+
+@given(
+    kind=st.sampled_from(["box", "points", "region", "keypoints", "cuboid", "values", "table_steps", "other"]),
+    box=st.one_of(st.none(), st.lists(any_number, min_size=3, max_size=4)),
+    points=any_numbers,
+    values=any_numbers,
+    label=st.sampled_from([None, "dog", "pick", "\ud800"]),
+    role=st.sampled_from([None, "track", "boxes"]),
+    form=st.sampled_from([None, "xywh", "area", "polar"]),
+    ends=st.tuples(any_number, any_number),
+    image=st.sampled_from([None, 0, 1, -1]),
+)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_annotations_of_any_numbers_are_written_or_bad_records(
+    samples: SimpleNamespace, words: Tokenizers, ends: tuple[float, float], **told: Any
+) -> None:
+    kept = {"box": ("box",), "points": ("points",), "region": ("box", "points"), "cuboid": ("box", "values")}
+    for name in {"box", "points", "values"} - set(kept.get(told["kind"], ("values",))):
+        told[name] = None
+    annotation = Annotation(low=ends[0], high=ends[1], **told)
+    try:
+        found = segments(of(samples, annotation), words)
+    except BadRecord:
+        return
+    assert all(0 <= token < words.text.vocabulary.size for one in found for token in one.ids)
