@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate, islice
 from typing import Any, ClassVar
 
 from blake3 import blake3
 from pydantic import Field
 
 from omnimill.config import canonical_json
-from omnimill.errors import BadRecord
+from omnimill.errors import BadRecord, RecordDropped
 from omnimill.infra import storage
 from omnimill.infra.dataset import InputRef, Unit
 from omnimill.pipelines import files
@@ -36,6 +37,8 @@ class RowFiles(Source):
         unit each), ``.json`` (a list, or an object with a list or an object of rows under `rows_field`), ``.csv``,
         ``.tsv``. JSON documents may be of any size: each machine that reads units goes through them once.
     tag_fields: from tag to field, for what is known of a row.
+    held_out: the first so many rows of each file are for validation: they are dropped as ``held_out``. Rows that a JSON
+        document names have no order, and are all read.
     rows_per_unit: of Parquet. bytes_per_unit: of the other kinds.
     """
 
@@ -46,6 +49,7 @@ class RowFiles(Source):
     exclude: tuple[str, ...] = ()
     rows_field: str = "data"
     tag_fields: dict[str, str] = Field(default_factory=dict)
+    held_out: int = Field(0, ge=0)
     rows_per_unit: int = Field(1000, ge=1)
     bytes_per_unit: int = Field(8 << 20, ge=1)
 
@@ -74,11 +78,26 @@ class RowFiles(Source):
 
     def units(self) -> Iterator[Unit]:
         for url in files.find(self.path, self.include, self.exclude):
-            if files.is_compressed(url):
-                yield Unit(source=self.name, files=(url,), options={"offset": 0, "length": 1 << 62})
-                continue
-            for part in self.lists().slices(url):
-                yield Unit(source=self.name, files=(url,), options=part)
+            whole: dict[str, int] = {"offset": 0, "length": 1 << 62}
+            parts = [whole] if files.is_compressed(url) else list(self.lists().slices(url))
+            for part, end in zip(parts, self._ends(url, parts), strict=True):
+                options = {**part, "held_out": end} if end > 0 else part
+                yield Unit(source=self.name, files=(url,), options=options)
+
+    def _ends(self, url: str, parts: Sequence[Mapping[str, int]]) -> list[int]:
+        """Where the rows that are held out end: a row of a slice of Parquet, a row of a document, a byte of lines."""
+        if not self.held_out:
+            return [0] * len(parts)
+        if self.is_document(url):
+            return [self.held_out] * len(parts)
+        if parts and "offset" not in parts[0]:
+            before = accumulate((part.get("rows", 0) for part in parts), initial=0)
+            return [self.held_out - count for part, count in zip(parts, before, strict=False)]
+        with files.open_expanded(url) as stream:
+            offsets = (line.offset + 1 for line in files.read_lines(stream, _MAX_LINE_BYTES))
+            header = url.lower().endswith((".csv", ".tsv"))
+            end = max(islice(offsets, self.held_out + header), default=0)
+        return [end if end > part["offset"] else 0 for part in parts]
 
     def is_document(self, url: str) -> bool:
         """Whether a file is one JSON document."""
@@ -111,13 +130,18 @@ class RowFiles(Source):
         url = unit.files[0]
         if self.is_document(url):
             return self._document_rows(url, int(unit.options["part"]), int(unit.options["parts"]))
-        return self.lists().rows(url, unit.options, [_column(field) for field in self.fields()])
+        return self.lists().rows(url, unit.options, [*self.fields(), *map(_column, self.fields())])
 
     def read(self, unit: Unit) -> Iterator[Record]:
         uri = unit.files[0]
         name = files.relative(uri, self.path)
-        for row in self.rows(unit):
+        end = int(unit.options.get("held_out", 0))
+        in_group = "row_group" in unit.options
+        for number, row in enumerate(self.rows(unit)):
             key = f"{name}:{row.place}"
+            if end and (in_group or row.place.isdecimal()) and (number if in_group else int(row.place)) < end:
+                yield Record(key, Provenance(uri=uri, digest=""), refusal(RecordDropped("held_out")))
+                continue
             if isinstance(row.values, BadRecord):
                 yield Record(key, Provenance(uri=uri, digest=""), refusal(row.values))
                 continue
@@ -169,7 +193,7 @@ def _children(url: str, rows_field: str) -> Iterator[Statement]:
 def _content(row: Row, fields: Sequence[str]) -> Any:
     if isinstance(row.values, BadRecord):
         return None
-    return {name: plain(row.values.get(name)) for name in map(_column, fields)}
+    return {name: plain(row.values.get(name)) for name in (*fields, *map(_column, fields))}
 
 
 def _column(field: str) -> str:

@@ -212,6 +212,25 @@ def test_units_of_a_document_share_its_rows(tmp_path: Path) -> None:
     assert len({example.unit for example in examples}) > 5
 
 
+@pytest.mark.parametrize("form", ["json", "jsonl", "jsonl.gz", "csv", "parquet"])
+def test_the_first_rows_are_held_out_in_every_form(tmp_path: Path, form: str) -> None:
+    rows = [{"instruction": f"Say {number}.", "input": "", "output": f"{number}"} for number in range(7)]
+    path = tmp_path / f"rows.{form}"
+    if form == "json":
+        put_json(path, rows)
+    elif form == "csv":
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+        path.write_text("".join(f"{line}\n" for line in lines))
+    elif form == "parquet":
+        put_table(path, rows, row_group_size=3)
+    else:
+        put_lines(path, rows)
+    settings = {**FORMATS["alpaca"](tmp_path / "set"), "path": str(path), "bytes_per_unit": 100, "rows_per_unit": 2}
+    examples, verdicts = read({**settings, "held_out": 4})
+    assert [pairs(example)[0][1] for example in examples] == [["4"], ["5"], ["6"]]
+    assert list(verdicts.values()) == ["held_out"] * 4 + ["kept"] * 3
+
+
 def test_the_best_ranked_path_is_the_conversation(made: Made) -> None:
     examples, verdicts = made("open_assistant")
     trees, others = made("open_assistant_trees")

@@ -14,6 +14,8 @@ import pytest
 from adapters.fixtures_map import FORMATS, flo, magicbrush_rows, moving
 from adapters.made_pictures import HEIGHT, WIDTH, encoded, put, put_table, scene
 from adapters.round_trip import Shown, read, render, tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from omnimill.errors import BadRecord, ConfigError
@@ -90,7 +92,7 @@ def test_frames_of_a_labelled_file_are_upright_and_in_their_units(made: Made) ->
 
 def test_hdf5_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
-    settings = FORMATS["nyu_h5"](tmp_path / "set")
+    config = FORMATS["nyu_h5"](tmp_path / "set")
     bad = tmp_path / "set/train/basement_0001a"
     with h5py.File(tmp_path / "secret.h5", "w") as file:
         file["rgb"] = scene(0).transpose(2, 0, 1)
@@ -108,7 +110,7 @@ def test_hdf5_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     (bad / "00005.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
     with h5py.File(bad / "00006.h5", "w") as file:
         file["depth"] = np.ones((HEIGHT, WIDTH), np.float32)
-    _, verdicts = read(settings)
+    _, verdicts = read(config)
     assert [verdicts[f"train/basement_0001a/0000{number}.h5"] for number in range(1, 7)] == [
         "kept",
         "hdf5_refused",
@@ -153,10 +155,10 @@ def test_flow_comes_back_as_motion(made: Made, name: str, count: int, wanted: tu
 
 
 def test_pairs_without_all_of_their_files_are_quarantined(tmp_path: Path) -> None:
-    settings = FORMATS["sintel"](tmp_path / "set")
+    config = FORMATS["sintel"](tmp_path / "set")
     (tmp_path / "set/training/clean/alley_1/frame_0003.png").unlink()
     put(tmp_path / "set/training/flow/alley_1/frame_0001.flo", flo(moving(1, 1))[:-40])
-    _, verdicts = read(settings)
+    _, verdicts = read(config)
     assert verdicts == {
         "training/clean/alley_1/frame_0001.png": "map_truncated",
         "training/final/alley_1/frame_0001.png": "map_truncated",
@@ -166,10 +168,10 @@ def test_pairs_without_all_of_their_files_are_quarantined(tmp_path: Path) -> Non
 
 
 def test_a_split_file_that_is_too_short_is_a_fault_of_the_settings(tmp_path: Path) -> None:
-    settings = FORMATS["flying_chairs"](tmp_path / "set")
+    config = FORMATS["flying_chairs"](tmp_path / "set")
     put(tmp_path / "set/FlyingChairs_train_val.txt", b"1\n2\n")
     with pytest.raises(ConfigError, match="2 lines for more pairs"):
-        read(settings)
+        read(config)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,36 @@ def test_hostile_maps_are_refused_before_they_are_held(data: bytes, reason: str)
     with pytest.raises(BadRecord) as found:
         map_files.read_map(data, 1 << 20)
     assert found.value.reason == reason
+
+
+VALID = [
+    encoded(np.arange(35, dtype=np.uint16).reshape(5, 7)),
+    encoded(scene(1)),
+    map_files.npy(np.ones((5, 7, 3))),
+    b"Pf\n7 5\n-1.0\n" + bytes(4 * 35),
+    flo(moving(1, 2)),
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(VALID),
+    st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=4),
+    st.integers(0, 99),
+)
+def test_whatever_is_damaged_in_a_map_it_is_within_its_limit_or_refused(
+    data: bytes, flips: list[tuple[int, int]], cut: int
+) -> None:
+    damaged = bytearray(data)
+    for place, value in flips:
+        damaged[place % len(damaged)] = value
+    short = bytes(damaged[: len(damaged) - cut])
+    read_one = map_files.read_flo if data == VALID[-1] else lambda *args: map_files.read_map(*args)[0]
+    try:
+        values = read_one(short, 10_000)
+    except BadRecord:
+        return
+    assert values.shape[0] * values.shape[1] <= 10_000
 
 
 @pytest.mark.parametrize("endian", ["<", ">"])
@@ -230,13 +262,13 @@ def test_edits_come_back(made: Made, name: str, count: int, others: list[str]) -
 
 
 def test_earlier_turns_are_found_across_row_groups_and_files(tmp_path: Path) -> None:
-    settings = FORMATS["magicbrush_history"](tmp_path / "set")
+    config = FORMATS["magicbrush_history"](tmp_path / "set")
     data = tmp_path / "set/data"
     (data / "train-00000-of-00051.parquet").unlink()
     rows = magicbrush_rows()
     put_table(data / "train-00000-of-00002.parquet", rows[:2], row_group_size=1)
     put_table(data / "train-00001-of-00002.parquet", rows[2:], row_group_size=1)
-    examples, verdicts = read(settings)
+    examples, verdicts = read(config)
     assert list(verdicts.values()) == ["no_history", "kept", "kept", "no_history"]
     assert [len(example.images) for example in examples] == [2, 3]
     assert examples[1].text[0].text.splitlines() == [
@@ -249,13 +281,13 @@ def test_earlier_turns_are_found_across_row_groups_and_files(tmp_path: Path) -> 
 
 
 def test_an_edit_of_a_damaged_picture_is_quarantined_alone(tmp_path: Path) -> None:
-    settings = FORMATS["pix2pix_parquet"](tmp_path / "set")
+    config = FORMATS["pix2pix_parquet"](tmp_path / "set")
     path = tmp_path / "set/data/train-00000-of-00001.parquet"
     rows = pq.read_table(path).to_pylist()
     rows += [{**rows[0], "edited_image": {"bytes": b"no picture", "path": None}}, {**rows[0], "edit_prompt": " "}]
     rows += [{**rows[0], "original_image": {"bytes": None, "path": "../../etc/passwd"}}]
     put_table(path, rows)
-    _, verdicts = read(settings)
+    _, verdicts = read(config)
     assert list(verdicts.values()) == ["kept", "kept", "not_an_image", "no_instruction", "path_outside"]
 
 
@@ -313,11 +345,11 @@ def test_a_cuboid_of_objectron_projects_where_its_keypoints_are(made: Made) -> N
 
 
 def test_a_camera_that_is_none_costs_its_picture_alone(tmp_path: Path) -> None:
-    settings = FORMATS["omni3d"](tmp_path / "set")
+    config = FORMATS["omni3d"](tmp_path / "set")
     path = tmp_path / "set/Omni3D/SUNRGBD_train.json"
     text = path.read_text()
     path.write_text(
         text.replace('"valid3D": false', '"valid3D": true').replace("[[70.0, 0.0, 40.0]", "[[7.0, 0.0, 40.0]", 1)
     )
-    _, verdicts = read(settings)
+    _, verdicts = read(config)
     assert verdicts == {"SUNRGBD_train/7": "camera_invalid", "SUNRGBD_train/8": "kept"}
