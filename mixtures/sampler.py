@@ -129,6 +129,8 @@ class Sampler:
     @classmethod
     def of(cls, mixture: Mixture, sizes: Sequence[int], streams: int) -> Self:
         """The sampler of a mixture's first phase over tasks of the given numbers of rows."""
+        if mixture.rate_unit == "tokens":
+            raise ConfigError("rates of tokens cannot be drawn; `omnimill.mixtures.config.in_examples` converts them")
         names, caps = [task.name for task in mixture.tasks], [task.max_epochs for task in mixture.tasks]
         return cls(mixture.rates, sizes, streams, mixture.seed, names, mixture.window, caps)
 

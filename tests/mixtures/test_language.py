@@ -18,6 +18,7 @@ from omnimill.mixtures.diff import diff
 from omnimill.mixtures.language import MixtureSpec, RateChange, Rated
 from omnimill.mixtures.loading import load_mixture
 from omnimill.mixtures.resolve import resolve
+from omnimill.mixtures.sampler import Sampler
 from omnimill.mixtures.schedules import at, levels
 
 Write = Callable[..., Path]
@@ -333,6 +334,8 @@ change:
 def test_shares_of_tokens_become_shares_of_draws(write: Write) -> None:
     mixture = load_mixture(write("rate_unit: tokens\n" + BASE.replace("rate: 60", "rate: 60\n    warm_in: 2")))
     tokens = [100.0, 400.0, 50.0, 200.0]
+    with pytest.raises(ConfigError, match="rates of tokens cannot be drawn"):
+        Sampler.of(mixture, [9] * len(tokens), 4)
     drawn = in_examples(mixture, tokens)
     for phase, asked in zip(drawn.phases, mixture.phases, strict=True):
         spent = [rate * each for rate, each in zip(phase.rates, tokens, strict=True)]
