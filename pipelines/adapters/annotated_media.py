@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from blake3 import blake3
 from pydantic import Field
@@ -23,7 +23,7 @@ from omnimill.schema import Example, Provenance
 # Media of a remote store that are read before they are asked for.
 _AHEAD = 8
 # Settings that have no influence on what annotation files say; limits (``max_…``) have none either.
-_NOT_ROWS = {"name", "licence", "path", "pictures", "images", "media_per_unit", "objects"}
+_NOT_ROWS = {"name", "licence", "path", "pictures", "images", "media_per_unit", "missing", "objects"}
 
 
 class AnnotatedMedia(Source):
@@ -35,6 +35,8 @@ class AnnotatedMedia(Source):
     path: folder of the dataset.
     media_per_unit: about so many media make a unit. How many there are is estimated from the size of the annotation
         files, so that listing units reads none of them.
+    missing: whether a record whose medium is not there is quarantined, or dropped: for media that were fetched from
+        the web, and annotations of more media than one has.
     """
 
     selection: ClassVar[tuple[str, ...]] = ("media_per_unit",)
@@ -42,6 +44,7 @@ class AnnotatedMedia(Source):
 
     path: str
     media_per_unit: int = Field(256, ge=1)
+    missing: Literal["quarantine", "drop"] = "quarantine"
 
     def annotation_files(self) -> Sequence[tuple[str, str]]:
         """What each annotation file is to the source, and its URL.
@@ -132,7 +135,8 @@ class AnnotatedMedia(Source):
             urls = self.media(entry.key, said, index.common)
             loaded = [self._loaded(url) for url in urls]
         except (BadRecord, RecordDropped) as verdict:
-            return Record(entry.key, provenance, refusal(verdict), small)
+            dropped = verdict.reason == "missing_file" and self.missing == "drop"
+            return Record(entry.key, provenance, refusal(RecordDropped("missing_file") if dropped else verdict), small)
         if len(loaded) == 1:
             provenance = Provenance(uri=urls[0], digest=loaded[0][1])
         elif loaded:

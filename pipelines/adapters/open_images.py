@@ -37,7 +37,8 @@ class OpenImagesSource(AnnotatedPictures):
     class has no list of all its boxes. A class has a mask of all its pixels where each of its boxes has a mask.
     Relationships with an attribute (``is``) become a region and its ``phrase``. Narratives become captions.
 
-    annotations: which files are read; globs, several may fit. ``{split}`` in them is `split`.
+    annotations: which files are read; globs, several may fit. ``{split}`` in them is `split`. Labels are by default
+        those of the pictures that have boxes, too; there is a file for all nine million.
     masks_folder: where the PNG files named by ``MaskPath`` lie.
     class_names, attribute_names: tables of code and name.
     pictures: by default ``{path}/{split}``.
@@ -50,7 +51,7 @@ class OpenImagesSource(AnnotatedPictures):
     type: Literal["open_images"]
     split: str = "train"
     annotations: tuple[Kind, ...] = ("labels", "boxes", "masks", "narratives", "relationships")
-    labels: tuple[str, ...] = ("*{split}-annotations-human-imagelabels.csv",)
+    labels: tuple[str, ...] = ("*{split}-annotations-human-imagelabels-boxable.csv",)
     boxes: tuple[str, ...] = ("*{split}-annotations-bbox.csv",)
     masks: tuple[str, ...] = ("*{split}-annotations-object-segmentation.csv",)
     narratives: tuple[str, ...] = ("open_images_{split}*localized_narratives*.jsonl",)

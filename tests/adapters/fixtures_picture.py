@@ -212,7 +212,7 @@ def open_images(folder: Path) -> Source:
         f"{key},xclick,{tree},1,0.4375,0.5625,0.0625,0.4375,0,1,1,0,0",
     )
     put_text(
-        folder / "oidv7-train-annotations-human-imagelabels.csv",
+        folder / "train-annotations-human-imagelabels-boxable.csv",
         "ImageID,Source,LabelName,Confidence",
         f"{key},verification,{cat},1",
         f"{key},verification,{tree},0",

@@ -20,6 +20,7 @@ from adapters.fixtures_picture import (
     put_picture,
     rectangle,
     refcoco,
+    references,
 )
 from adapters.round_trip import Shown, read, render, renders, token_row, tokenizers
 
@@ -269,6 +270,14 @@ def test_expressions_lead_to_their_box_and_their_mask(protocol: int, tmp_path: P
         assert_mask(shown, masks["ball" if "ball" in shown.prompt else "dog"])
 
 
+def test_expressions_are_read_from_json_too(tmp_path: Path) -> None:
+    source = refcoco(tmp_path)
+    (from_pickle,), _ = read(source)
+    put_json(tmp_path / "refcoco/refs.json", references())
+    (from_json,), _ = read(source | {"refs": "{dataset}/refs.json"})
+    assert from_json.text == from_pickle.text
+
+
 def test_answers_of_ten_people_are_drawn_as_often_as_they_were_given(made: Made, tmp_path: Path) -> None:
     (example,) = made("vqa_v2")
     assert texts(example, "answer") == ["net"] * 7 + ["netting"] * 3
@@ -455,6 +464,12 @@ def test_masks_and_pictures_that_are_not_there(tmp_path: Path) -> None:
     source = FORMATS["open_images"](tmp_path)
     (tmp_path / "train-masks/000026e7ee790996_m01yrx_34fbc4fa.png").unlink()
     assert read(source)[1] == {"000026e7ee790996": "missing_file"}
+    few = FORMATS["coco"](tmp_path / "few")
+    (tmp_path / "few/train2017/000000000025.jpg").unlink()
+    validated = CocoSource.model_validate(few | {"name": "made", "missing": "drop"})
+    (unit,) = validated.units()
+    commit = process_unit(validated, (), unit, Dataset(str(tmp_path / "root"), "made"))
+    assert commit.counts.records_dropped == {"missing_file": 1, "no_annotations": 1}
     source = FORMATS["class_masks"](tmp_path / "ade")
     put_picture(tmp_path / "ade/images/training/ADE_train_00000001.jpg", width=40, height=90)
     assert read(source)[1] == {"ADE_train_00000001": "picture_size_mismatch"}
