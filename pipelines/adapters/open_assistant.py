@@ -30,6 +30,7 @@ class OpenAssistantSource(AnnotatedMedia):
     deleted or did not pass review are not followed. A record is a tree; one without any answer is dropped as
     ``no_answer``.
 
+    include: files of trees, or of messages; the published folders have both, of the same trees.
     languages: of the prompt; other trees are dropped as ``language``; no condition when empty.
     earlier_characters: of the turns before the last one in a question; older ones are left out.
     """
@@ -37,7 +38,7 @@ class OpenAssistantSource(AnnotatedMedia):
     bytes_per_medium: ClassVar[int] = 8192
 
     type: Literal["open_assistant"]
-    include: tuple[str, ...] = ("**/*.jsonl", "**/*.jsonl.gz")
+    include: tuple[str, ...] = ("**/*_ready.trees.jsonl", "**/*_ready.trees.jsonl.gz")
     exclude: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
     earlier_characters: int = Field(1200, ge=0)

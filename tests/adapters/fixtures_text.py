@@ -125,7 +125,7 @@ def oasst_messages() -> list[dict[str, Any]]:
 
 def open_assistant(folder: Path) -> Source:
     put_lines(folder / "2023-04-12_oasst_ready.messages.jsonl.gz", oasst_messages())
-    return {"type": "open_assistant", "name": "oasst", "path": str(folder)}
+    return {"type": "open_assistant", "name": "oasst", "path": str(folder), "include": ["*.messages.jsonl.gz"]}
 
 
 def open_assistant_trees(folder: Path) -> Source:

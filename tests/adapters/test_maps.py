@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from adapters.fixtures_map import FORMATS, flo, magicbrush_rows, moving
-from adapters.made_pictures import HEIGHT, WIDTH, encoded, put, put_table, scene
+from adapters.made_pictures import HEIGHT, WIDTH, encoded, put, put_lines, put_table, scene
 from adapters.round_trip import Shown, read, render, tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -302,6 +302,21 @@ def test_pictures_are_made_from_what_steers_them(made: Made, name: str) -> None:
         assert control in shown.prompt
         assert shown.picture is not None
         assert shown.rendered.lengths.image > 0
+
+
+def test_several_controls_are_shown_together(tmp_path: Path) -> None:
+    config = FORMATS["multi_gen"](tmp_path / "set")
+    rows = [
+        {"source": "group_0_3/a.png", "prompt": "a box", "control_canny": "group_0_3_canny/a.png", **more}
+        for more in ({"control_depth": "group_0_3_canny/a.png"}, {}, {"control_canny": None}, {"prompt": ""})
+    ]
+    put_lines(tmp_path / "set/json_files/aesthetics_plus_all_group_canny_all.json", rows)
+    config["controls"] = {"control_canny": "edges", "control_depth": "depth"}
+    examples, verdicts = read(config)
+    assert list(verdicts.values()) == ["kept", "kept", "no_control", "no_caption"]
+    assert [(len(example.images), example.text[1].text) for example in examples] == [(2, "edges, depth"), (1, "edges")]
+    lengths = [render(example, "controllable-image-editing").rendered.lengths for example in examples]
+    assert [(found.images, found.earlier_images) for found in lengths] == [(1, 1), (1, 0)]
 
 
 def test_class_numbers_become_colours_of_their_own(made: Made) -> None:

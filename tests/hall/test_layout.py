@@ -60,7 +60,7 @@ def test_rooms_import_only_what_they_may() -> None:
                         assert target in allowed[room], f"{path}: {line}"
 
 
-@pytest.mark.parametrize("extra", ["assets3d", "fetch", "demo", "dev"])
+@pytest.mark.parametrize("extra", ["assets3d", "fetch", "hdf5", "demo", "dev"])
 def test_every_extra_imports(extra: str) -> None:
     modules = {
         "scikit-image": "skimage",
