@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from omnimill.config import Config, canonical_json, digest_json
 from omnimill.errors import IntegrityError
@@ -104,6 +104,8 @@ class Ledger:
 
     def __init__(self, run: Path) -> None:
         self.path = run / LEDGER
+        self._known: list[tuple[str, Change | Update | Rewind]] = []
+        self._read = 0
 
     def held(self, upto: str | None = None) -> list[Held]:
         """The entries that hold, oldest first.
@@ -133,7 +135,7 @@ class Ledger:
         Returns:
             The line's digest.
         """
-        lines = list(self._lines())
+        lines = self._lines()
         body = {"previous": lines[-1][0] if lines else None, **entry.model_dump(mode="json")}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._cut_half_line()
@@ -172,29 +174,28 @@ class Ledger:
         return self.held()
 
     def _lines(self) -> list[tuple[str, Change | Update | Rewind]]:
+        """Every whole line with its digest; only what was not read before is read."""
         if not self.path.exists():
             return []
-        *whole, _ = self.path.read_bytes().split(b"\n")
-        lines: list[tuple[str, Change | Update | Rewind]] = []
-        previous: str | None = None
-        for number, raw in enumerate(whole, start=1):
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            *whole, _ = file.read().split(b"\n")
+        for raw in whole:
+            where = f"{self.path}:{len(self._known) + 1}"
             try:
-                body: Mapping[str, Any] = json.loads(raw)
+                body = json.loads(raw)
+                if not isinstance(body, dict):
+                    raise ValueError("not a mapping")
                 entry = _LINE.validate_python({key: value for key, value in body.items() if key != "previous"})
-            except (ValueError, ValidationError) as error:
-                raise IntegrityError(f"{self.path}:{number}: not an entry of a ledger: {error}") from None
-            if body.get("previous") != previous:
-                raise IntegrityError(
-                    f"{self.path}:{number}: does not follow the line before it: the ledger was changed"
-                )
-            previous = digest_json(body)
-            lines.append((previous, entry))
-        return lines
+            except ValueError as error:
+                raise IntegrityError(f"{where}: not an entry of a ledger: {error}") from None
+            if body.get("previous") != (self._known[-1][0] if self._known else None):
+                raise IntegrityError(f"{where}: does not follow the line before it: the ledger was changed")
+            self._known.append((digest_json(body), entry))
+            self._read += len(raw) + 1
+        return self._known
 
     def _cut_half_line(self) -> None:
         """Take away what a killed writer left after the last whole line."""
-        if self.path.exists():
-            data = self.path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                os.truncate(self.path, whole)
+        if self.path.exists() and self.path.stat().st_size > self._read:
+            os.truncate(self.path, self._read)

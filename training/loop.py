@@ -36,7 +36,7 @@ from omnimill.training.inputs import TrainInputs, open_loader
 from omnimill.training.loader import Loader, merge_states
 from omnimill.training.optim import build_optimizer, learning_rate
 from omnimill.training.planner import PackedSequence
-from omnimill.training.records import decide_online, go_on
+from omnimill.training.records import Decisions, go_on
 from omnimill.training.replay import combine_digests, sequence_digest
 from omnimill.training.step import StepMetrics, sum_over_workers, train_step
 
@@ -89,6 +89,7 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         if config.online:
             loader.expect(next_horizon(config.online, start))
         history = stack.enter_context(HistoryWriter(run, start)) if worker.rank == 0 else None
+        decisions = Decisions(inputs, book, run) if history and config.online else None
         tasks = task_names(entries)
         examples = Counter(record.examples if record else {})
         wrapped = worker.wrap(model) if worker.wrap else model
@@ -97,9 +98,11 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
             examples.update(line["examples"])
             if history:
                 history.append(line)
+            if decisions:
+                decisions.saw(line)
             done = step + 1
             if config.online and done % config.online.every == 0:
-                update = _agree(decide_online(inputs, book, run, done) if worker.rank == 0 else None)
+                update = _agree(decisions.decide(done) if decisions else None)
                 assert update is not None
                 loader.weigh(update, next_horizon(config.online, done))
             if done % config.checkpoint_every == 0 or done == config.steps:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omnimill.mixtures.ledger import Held, Ledger, Update, updates
 from omnimill.mixtures.online import decide
@@ -24,21 +26,36 @@ def go_on(ledger: Ledger, inputs: TrainInputs, record: CheckpointRecord | None) 
     return ledger.go_on(now, record.ledger if record else None)
 
 
-def counters(state: dict[str, object]) -> dict[str, object]:
+def counters(state: Mapping[str, Any]) -> dict[str, Any]:
     """Of a planner's state, the sampler's."""
     return {key: state[key] for key in ("draws", "taken", "joined") if key in state}
 
 
-def decide_online(inputs: TrainInputs, ledger: Ledger, run: Path, done: int) -> Update:
-    """Decide from the run's history, and write the decision down. Called when the history reaches up to `done`."""
-    assert inputs.config.online is not None
-    past = updates([held.entry for held in ledger.held()])
-    since = past[-1].decided if past else 0
-    steps = [
-        {name: loss for name, loss in line["loss_by_task"].items() if loss is not None}
-        for line in read_history(run)
-        if line["step"] >= since
-    ]
-    update = decide(inputs.config.online, inputs.mixture, past, steps, done)
-    ledger.append(update)
-    return update
+class Decisions:
+    """The decisions of online mixing, as worker 0 makes them.
+
+    Args:
+        run: its history reaches up to the update that the run goes on with.
+    """
+
+    def __init__(self, inputs: TrainInputs, ledger: Ledger, run: Path) -> None:
+        assert inputs.config.online is not None
+        self._config, self._mixture, self._ledger = inputs.config.online, inputs.mixture, ledger
+        self._past = updates([held.entry for held in ledger.held()])
+        since = self._past[-1].decided if self._past else 0
+        self._steps: list[dict[str, float]] = []
+        for line in read_history(run):
+            if line["step"] >= since:
+                self.saw(line)
+
+    def saw(self, line: Mapping[str, Any]) -> None:
+        """Take in a line of the history."""
+        self._steps.append({name: loss for name, loss in line["loss_by_task"].items() if loss is not None})
+
+    def decide(self, done: int) -> Update:
+        """Decide after `done` updates, and write the decision down."""
+        update = decide(self._config, self._mixture, self._past, self._steps, done)
+        self._ledger.append(update)
+        self._past.append(update)
+        self._steps = []
+        return update
