@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture
-from omnimill.mixtures.resolve import Fault
+from omnimill.mixtures.faults import Fault
 
 # A cap that is met to within this share of an epoch is kept: the draws of a step are an average.
 _SLACK = 1e-9

@@ -131,6 +131,14 @@ class Members(Config):
     tasks: tuple[TaskSpec, ...] = ()
     groups: tuple[GroupSpec, ...] = ()
 
+    @model_validator(mode="after")
+    def _total_of_rates(self) -> Self:
+        if self.total is not None and self.alpha is not None:
+            raise ValueError("total is of rates, and with an alpha rates are factors: leave one of them out")
+        if self.gap and self.total is None:
+            raise ValueError("gap is what rates are off a total: say which")
+        return self
+
 
 class GroupSpec(Members, Rated, Shared):
     """A group of tasks and groups, which share its rate.

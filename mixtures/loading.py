@@ -9,9 +9,10 @@ from pathlib import Path
 from omnimill.config import Location, Places
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.faults import Fault, MixtureFaults
 from omnimill.mixtures.inheritance import read_spec
 from omnimill.mixtures.language import MixtureSpec
-from omnimill.mixtures.resolve import Fault, MixtureFaults, resolve
+from omnimill.mixtures.resolve import resolve
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture
-from omnimill.mixtures.resolve import Fault
+from omnimill.mixtures.faults import Fault
 from omnimill.tokens import TokenLayout
 from omnimill.training.config import TrainConfig
 from omnimill.training.inputs import with_latents

@@ -113,6 +113,8 @@ def test_alpha_over_groups_takes_their_sizes(write: Write) -> None:
             ":2: total: the mixture: rates add up to 100, allowed: 99; text 60,",
         ),
         ("    rate: 60\n", "    rate: 60\n    total: 4\n", ":5: groups.0.total: text: rates add up to 3, allowed: 4"),
+        ("datasets: [web-tokens]", "total: 9\nalpha: 0\ndatasets: [web-tokens]", "leave one of them out"),
+        ("datasets: [web-tokens]", "gap: 1\ndatasets: [web-tokens]", "gap is what rates are off a total"),
         ("rate: 2, ", "", ":6: groups.0.tasks.0: task 'books': give it a rate, or its group an alpha"),
         ("    rate: 60\n", "    alpha: 0\n", ":3: groups.0: group 'text': a group with an alpha needs a rate"),
         (
@@ -152,6 +154,14 @@ def test_faults_say_where_and_what(write: Write, old: str, new: str, says: str |
 def test_a_published_gap_is_stated_not_hidden(write: Write) -> None:
     assert "add up to 100, allowed: 100.06" in fault(write("total: 100.06\n" + BASE))
     assert sum(load_mixture(write("total: 100.06\ngap: 0.06\n" + BASE)).rates) == pytest.approx(1)
+
+
+def test_a_total_is_of_the_rates_before_their_schedules(write: Write) -> None:
+    text = BASE.replace("rate: 60", "rate: 60\n    schedule: [{step: 9, rate: 90}]").replace(
+        "rate: 30,", "rate: 30, warm_in: 9,"
+    )
+    assert sum(load_mixture(write("total: 100\n" + text)).rates) == pytest.approx(1)
+    assert "rates add up to 100, allowed: 130" in fault(write("total: 130\n" + text))
 
 
 def test_rates_change_over_steps(write: Write) -> None:
