@@ -38,7 +38,7 @@ class RowContent(RowLengths):
 
     text_ids: int32 arrays without EOS. image_data: JPEG or PNG, audio_data: FLAC. image_codes, audio_codes,
     target_codes: uint16 arrays, empty where a medium was not encoded. target_heights, target_widths: pixels of the
-    target canvas that a target picture covers.
+    target canvas that a target picture covers. target_known: bits, see `omnimill.tokenizers.dense.unpack_known`.
     """
 
     id: str
@@ -51,6 +51,7 @@ class RowContent(RowLengths):
     audio_codes: list[npt.NDArray[np.uint16]]
     target_heights: list[int]
     target_widths: list[int]
+    target_known: list[bytes | None]
     target_codes: list[npt.NDArray[np.uint16]]
 
 

@@ -69,6 +69,8 @@ _TARGET_COLUMNS = [
     # `omnimill.tokenizers.image.covered_patches`.
     pa.field("target_heights", pa.list_(pa.int32()), nullable=False),
     pa.field("target_widths", pa.list_(pa.int32()), nullable=False),
+    # Of a map with holes, a bit for each code, first code first: whether what it stands for is known; null: all is.
+    pa.field("target_known", pa.list_(pa.binary()), nullable=False),
     # Codes of the target canvas, as of any picture: number, and the codes.
     pa.field("target_codes_lengths", pa.list_(pa.int32()), nullable=False),
     pa.field("target_codes", pa.list_(pa.list_(pa.uint16())), nullable=False),
@@ -104,6 +106,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "target_items",
         "target_heights",
         "target_widths",
+        "target_known",
         "target_codes_lengths",
         "target_codes",
     ),

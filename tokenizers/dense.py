@@ -186,6 +186,18 @@ def known_codes(known: BoolArray, height: int, width: int, layout: ImageLayout) 
     return decode_mask(canvas[step // 2 :: step, step // 2 :: step]).reshape(-1)
 
 
+def pack_known(known: BoolArray) -> bytes | None:
+    """Which codes are known, a bit for each, as token rows hold it; None when all are."""
+    return None if known.all() else np.packbits(known).tobytes()
+
+
+def unpack_known(packed: bytes | None, codes: int) -> BoolArray:
+    """Inverse of :func:`pack_known`: bool [codes]."""
+    if packed is None:
+        return np.ones(codes, np.bool_)
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=codes).astype(np.bool_)
+
+
 def _grey(levels: NDArray[Any]) -> ByteArray:
     return np.repeat(levels.astype(np.uint8)[..., None], 3, axis=-1)
 

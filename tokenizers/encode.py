@@ -10,6 +10,7 @@ from omnimill.errors import BadRecord
 from omnimill.schema import Example
 from omnimill.tokenizers import image, media
 from omnimill.tokenizers.audio import FloatArray
+from omnimill.tokenizers.dense import pack_known
 from omnimill.tokenizers.image import ByteArray
 from omnimill.tokenizers.segment import Segment
 from omnimill.tokenizers.segments import segments
@@ -117,4 +118,5 @@ def _add_targets(prepared: Prepared, example: Example, layout: ImageLayout) -> N
     prepared.columns["target_items"] = [target.item for target in found]
     prepared.columns["target_heights"] = [target.height for target in found]
     prepared.columns["target_widths"] = [target.width for target in found]
+    prepared.columns["target_known"] = [None if one.known is None else pack_known(one.known) for one in found]
     prepared.inputs["target_codes"] = [target.canvas for target in found]

@@ -18,12 +18,21 @@ from numpy.typing import NDArray
 from omnimill.errors import BadRecord
 from omnimill.schema import Target
 from omnimill.tokenizers import image
-from omnimill.tokenizers.dense import check_shape, decode_normals, encode_depth, encode_normals, onto_canvas
-from omnimill.tokenizers.image import ByteArray, decode_rgb, opened, scaled_size
+from omnimill.tokenizers.dense import (
+    check_shape,
+    decode_normals,
+    encode_depth,
+    encode_normals,
+    known_codes,
+    onto_canvas,
+)
+from omnimill.tokenizers.image import BoolArray, ByteArray, decode_rgb, opened, scaled_size
 from omnimill.tokenizers.image_geometry import nearest
 from omnimill.tokenizers.optical_flow import encode_flow, largest_flow
+from omnimill.tokens import ImageLayout
 
 Values = NDArray[Any]
+Rendered = tuple[ByteArray, BoolArray]
 
 # Axes of an array in an NPY file, by kind of map; None: as many as there are pixels.
 SHAPES: dict[str, tuple[int | None, ...]] = {
@@ -35,40 +44,46 @@ SHAPES: dict[str, tuple[int | None, ...]] = {
 _HEADER_CHARACTERS = 1000
 
 
-def render_map(target: Target, height: int, width: int, size: int) -> ByteArray:
-    """A target that is a map, where its picture of `height` x `width` pixels would lie on a canvas of `size` pixels.
+def render_map(target: Target, height: int, width: int, layout: ImageLayout) -> tuple[ByteArray, BoolArray]:
+    """A target that is a map, where its picture of `height` x `width` pixels would lie on the target canvas.
 
     Returns:
-        uint8 [size, size, 3], black around the picture and where nothing is known.
+        uint8 [target_size, target_size, 3], black around the picture and where nothing is known; bool [codes], which
+        codes stand for what is known, as :func:`omnimill.tokenizers.dense.known_codes`.
 
     Raises:
-        BadRecord: the file is not a map of its kind, or not of its picture's shape; a scale is missing or no positive
-            number.
+        BadRecord: the file is not a map of its kind, not of its picture's shape, or nothing in it is known
+            (``<kind>_unknown``); a scale is missing or no positive number.
     """
     values, render = _read(target)
     if not values.size:
         raise BadRecord("dense_empty", f"a map of {values.shape[1]} x {values.shape[0]} pixels")
     check_shape(target.kind, values.shape, height, width)
-    return onto_canvas(render(nearest(values, *scaled_size(height, width, size))), height, width, size)
+    size = layout.target_size
+    colours, known = render(nearest(values, *scaled_size(height, width, size)))
+    codes = known_codes(known, height, width, layout)
+    if not codes.any():
+        raise BadRecord(f"{target.kind}_unknown", f"a map of {values.shape[1]} x {values.shape[0]} pixels, none known")
+    return onto_canvas(colours, height, width, size), codes
 
 
-def _read(target: Target) -> tuple[Values, Callable[[Values], ByteArray]]:
+def _read(target: Target) -> tuple[Values, Callable[[Values], Rendered]]:
     """The numbers or levels of a map's file, and what makes colours of any part of them."""
     array = decode_npy(target.data, target.kind) if target.format == "npy" else None
     if target.kind == "depth":
         if array is not None:
-            return array, lambda values: encode_depth(values)[0]
+            return array, encode_depth
         metres = _scale(target.scale, "depth")
-        return decode_levels(target.data), lambda levels: encode_depth(levels.astype(np.float64) * metres)[0]
+        return decode_levels(target.data), lambda levels: encode_depth(levels.astype(np.float64) * metres)
     if target.kind == "normals":
         if array is not None:
-            return array, lambda values: encode_normals(values)[0]
-        return decode_rgb(target.data), lambda colours: encode_normals(decode_normals(colours))[0]
+            return array, encode_normals
+        return decode_rgb(target.data), lambda colours: encode_normals(decode_normals(colours))
     if array is not None:
         fastest = largest_flow(array) if target.scale is None else _scale(target.scale, "flow")
-        return array, lambda values: encode_flow(values, fastest)[0]
-    # Colours of the wheel already.
-    return decode_rgb(target.data), lambda colours: colours
+        return array, lambda values: encode_flow(values, fastest)
+    # Colours of the wheel already, all of which are brighter than half.
+    return decode_rgb(target.data), lambda colours: (colours, np.asarray(colours.max(axis=-1) >= 128, np.bool_))
 
 
 def decode_levels(data: bytes) -> Values:

@@ -10,7 +10,7 @@ from omnimill.schema import Example, Target
 from omnimill.tokenizers import image, media
 from omnimill.tokenizers.annotations import placed
 from omnimill.tokenizers.dense import render_mask
-from omnimill.tokenizers.image import ByteArray
+from omnimill.tokenizers.image import BoolArray, ByteArray
 from omnimill.tokenizers.map_files import SHAPES, render_map
 from omnimill.tokenizers.segment import only_picture, picture
 from omnimill.tokens import SEGMENTATION, ImageLayout
@@ -23,7 +23,8 @@ PICTURE = "picture"
 class TargetPicture:
     """role, image, item: as in a token row. canvas: uint8 [target_size, target_size, 3], what is to be encoded.
 
-    height, width: of the part in its middle that is no padding, in pixels.
+    height, width: of the part in its middle that is no padding, in pixels. known: bool [codes], which codes stand for
+    what is known; None: all.
     """
 
     role: str
@@ -32,6 +33,7 @@ class TargetPicture:
     canvas: ByteArray
     height: int
     width: int
+    known: BoolArray | None = None
 
 
 def target_pictures(example: Example, layout: ImageLayout) -> Iterator[TargetPicture]:
@@ -64,5 +66,7 @@ def _target(example: Example, target: Target, layout: ImageLayout) -> TargetPict
         raise BadRecord("target_kind_unknown", f"found {target.kind!r}; allowed: {', '.join((PICTURE, *SHAPES))}")
     index = only_picture(example, target.image, f"{target.kind}")
     shown = example.images[index]
-    canvas = render_map(target, shown.height, shown.width, size)
-    return TargetPicture(role, index, target.item, canvas, *image.scaled_size(shown.height, shown.width, size))
+    canvas, known = render_map(target, shown.height, shown.width, layout)
+    sides = image.scaled_size(shown.height, shown.width, size)
+    covered = image.covered_patches(*sides, size, layout.code_stride)
+    return TargetPicture(role, index, target.item, canvas, *sides, known | ~covered)

@@ -118,6 +118,7 @@ def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: R
         audio_codes=audio_codes,
         target_heights=[],
         target_widths=[],
+        target_known=[],
         target_codes=[],
     )
 

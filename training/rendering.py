@@ -20,6 +20,7 @@ from omnimill.errors import IntegrityError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.row_columns import RowContent, RowLengths
 from omnimill.rng import subkey
+from omnimill.tokenizers.dense import unpack_known
 from omnimill.tokenizers.image import covered_patches
 from omnimill.tokenizers.sampling import shuffled_patches
 from omnimill.tokenizers.text import TextTokenizer
@@ -180,6 +181,7 @@ class _Filling:
             codes = self.content.target_codes[number]
             size = self.content.target_heights[number], self.content.target_widths[number]
             valid = covered_patches(*size, self.image.target_size, self.image.code_stride)
+            valid &= unpack_known(self.content.target_known[number], len(valid))
         elif self.recipe.task.target == "image":
             codes = self.content.image_codes[-1]
             valid = self._picture(len(self.content.image_data) - 1).target_valid()

@@ -57,6 +57,7 @@ def token_row(
         "target_items": [item for _, _, item in targets],
         "target_heights": [16 for _ in targets],
         "target_widths": [16 for _ in targets],
+        "target_known": [None for _ in targets],
         "target_codes_lengths": [4 for _ in targets],
         "target_codes": [[i] * 4 for i in range(len(targets))],
     }

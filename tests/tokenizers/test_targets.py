@@ -83,13 +83,22 @@ def test_depth_reads_back_in_metres(
     assert np.abs(dense.decode_depth(shown(found)) - told).max() <= error + 1e-5
 
 
-def test_what_is_not_measured_is_black(samples: SimpleNamespace) -> None:
+def test_what_is_not_measured_is_black_and_its_codes_are_told(samples: SimpleNamespace) -> None:
     holes = DEPTH.copy()
     holes[:5] = 0
     holes[5:9] = np.nan
-    found = shown(only(of(samples, Target(kind="depth", data=npy(holes), format="npy"))))
+    target = only(of(samples, Target(kind="depth", data=npy(holes), format="npy")))
+    found = shown(target)
     assert not found[:9].any()
     assert found[9:].all()
+    # 38 rows of the canvas from row 13 on, of which the first 14 (of 24: 9) are not known; codes of 8 rows each.
+    assert target.known is not None
+    known = target.known.reshape(8, 8)
+    np.testing.assert_array_equal(known.all(axis=1), [True, True, False, True, True, True, True, True])
+    packed = dense.pack_known(target.known)
+    np.testing.assert_array_equal(dense.unpack_known(packed, 64), target.known)
+    assert dense.pack_known(np.ones(64, bool)) is None
+    assert dense.unpack_known(None, 64).all()
 
 
 @pytest.mark.parametrize(
@@ -116,8 +125,8 @@ def test_flow_without_motion_and_flow_in_colours(samples: SimpleNamespace) -> No
     still = npy(np.zeros_like(FLOW))
     found = shown(only(of(samples, Target(kind="flow", data=still, format="npy"))))
     assert (found == 255).all()
-    colours = picture(found // 2)
-    assert (shown(only(of(samples, Target(kind="flow", data=colours, format="png")))) == 127).all()
+    colours = picture(found - 100)
+    assert (shown(only(of(samples, Target(kind="flow", data=colours, format="png")))) == 155).all()
 
 
 def test_a_map_may_be_of_another_size_than_its_picture(samples: SimpleNamespace) -> None:
@@ -160,6 +169,7 @@ BAD: dict[str, tuple[Target, str]] = {
     "integers": (depth(npy(DEPTH.astype(np.int64))), "npy_malformed"),
     "other axes": (depth(npy(NORMALS)), "depth_shape"),
     "flow of three": (Target(kind="flow", data=npy(NORMALS), format="npy"), "flow_shape"),
+    "nothing known": (depth(npy(np.zeros_like(DEPTH))), "depth_unknown"),
     "no pixel": (depth(npy(DEPTH[:0])), "dense_empty"),
     "another shape": (depth(npy(DEPTH[:, :20])), "depth_shape_mismatch"),
     "no scale": (depth(picture(DEPTH.astype(np.uint8)), "png"), "depth_scale"),
@@ -215,7 +225,13 @@ def test_damaged_arrays_are_bad_records_and_nothing_else(kind: str, place: int, 
 def test_any_numbers_make_a_picture(values: list[float], kind: str) -> None:
     array = np.array(values, np.float32).reshape((2, 4) if kind == "depth" else (2, 2, 2))
     target = Target(kind=kind, data=npy(array), format="npy")
-    assert render_map(target, *array.shape[:2], 8).shape == (8, 8, 3)
+    try:
+        canvas, known = render_map(target, *array.shape[:2], ImageLayout(target_size=16, code_stride=2))
+    except BadRecord as bad:
+        assert bad.reason == f"{kind}_unknown"
+        return
+    assert canvas.shape == (16, 16, 3)
+    assert canvas[1::2, 1::2].any(axis=-1).ravel()[~known].sum() == 0
 
 
 def test_a_row_holds_masks_then_targets(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:
@@ -234,3 +250,4 @@ def test_a_row_holds_masks_then_targets(samples: SimpleNamespace, tokenizers: To
     canvases = np.stack([found.canvas for found in target_pictures(made, tokenizers.layout.image)])
     np.testing.assert_array_equal(row["target_codes"], tokenizers.image.encode(canvases))
     assert row["target_codes_lengths"] == [16] * 3
+    assert row["target_known"] == [None, None, None]

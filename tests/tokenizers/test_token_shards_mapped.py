@@ -12,6 +12,7 @@ from omnimill.infra import arrow_files
 from omnimill.infra.dataset import Commit, Dataset, FileRef
 from omnimill.mixtures.config import Task
 from omnimill.mixtures.rows import TaskRows
+from omnimill.mixtures.versions import TokenData
 from omnimill.rng import generator
 from omnimill.tokens import TOKEN_SCHEMA
 
@@ -78,7 +79,7 @@ def test_codes_that_training_fetches_are_a_view_of_the_file(shard: tuple[Dataset
     commit = Commit(unit="s-0", source="s", recipe="r", inputs=(), shards=(ref,))
     _, manifest = dataset.publish_manifest("tokens", [commit])
     task = Task(name="t", rate=1, sources=["s"], inputs=["image"], target="text:caption")
-    rows = TaskRows.open(dataset.root, manifest, task)
+    rows = TaskRows.open(TokenData(dataset.root, (manifest,)), task)
     before = pa.total_allocated_bytes()
     row = rows.fetch(290)
     path = Path(dataset.shard_url(ref))
