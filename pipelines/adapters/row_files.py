@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import accumulate, islice
 from typing import Any, ClassVar
@@ -115,15 +116,12 @@ class RowFiles(Source):
                     named |= dict.fromkeys(self._media(row.values))
         except BadRecord:
             return super().inputs(unit)
-        beside = [url for url in named if storage.exists(url)]
-        rows = InputRef(uri=unit.files[0], digest=hasher.hexdigest(), bytes=size)
-        return [
-            rows,
-            *(
-                InputRef(uri=url, digest=digest, bytes=int(storage.stat(url)["bytes"]))
-                for url, digest in zip(beside, storage.digest_files(beside), strict=True)
-            ),
-        ]
+        refs = [InputRef(uri=unit.files[0], digest=hasher.hexdigest(), bytes=size)]
+        marks = storage.stats(named)
+        there = [url for url in named if marks[url] is not None]
+        for url, digest in zip(there, storage.digest_files(there), strict=True):
+            refs.append(InputRef(uri=url, digest=digest, bytes=int((marks[url] or {})["bytes"])))
+        return refs
 
     def rows(self, unit: Unit) -> Iterator[Row]:
         """The rows of a unit; raises BadRecord when they cannot be read (any further)."""
@@ -146,9 +144,17 @@ class RowFiles(Source):
                 yield Record(key, Provenance(uri=uri, digest=""), refusal(row.values))
                 continue
             line = canonical_json(plain(row.values))
-            provenance = Provenance(uri=uri, digest=blake3(line).hexdigest())
+            provenance = Provenance(uri=uri, digest=self._digest(line, row.values))
             small = line if len(line) <= files.SMALL_BYTES else None
             yield Record(key, provenance, partial(self.example, unit, key, provenance, row.values), small)
+
+    def _digest(self, line: bytes, row: Mapping[str, Any]) -> str:
+        """The digest of a row and of the files that it refers to, as far as they are there."""
+        hasher = blake3(line)
+        for url in self._media(row):
+            with suppress(FileNotFoundError):  # decoding the row will say so
+                hasher.update(storage.digest_file(url).encode())
+        return hasher.hexdigest()
 
     def tags(self, row: Mapping[str, Any]) -> dict[str, str]:
         """The tags of a row; raises BadRecord ``wrong_type``."""
@@ -159,8 +165,9 @@ class RowFiles(Source):
         index = open_index({"rows_field": self.rows_field}, [url], lambda _: _children(url, self.rows_field))
         for entry in index.entries(part, parts):
             row = entry.said()["row"][0]
-            wrong = BadRecord("wrong_type", f"a row is {type(row).__name__}, not an object")
-            yield Row(entry.key, row if isinstance(row, dict) else wrong)
+            if not isinstance(row, dict):
+                row = BadRecord("wrong_type", f"a row is {type(row).__name__}, not an object")
+            yield Row(entry.key, row)
 
     def _media(self, row: Mapping[str, Any]) -> Sequence[str]:
         try:

@@ -67,9 +67,10 @@ def row_bytes(
     if match is not None or spelling == "base64":
         return _decoded(text[match.end() if match else 0 :], field, max_bytes), None
     url = media_url(folder, text)
-    if not storage.exists(url):
-        raise BadRecord("missing_file", f"no picture {text!r}")
-    return files.read_file(url, max_bytes), url
+    try:
+        return files.read_file(url, max_bytes), url
+    except FileNotFoundError:
+        raise BadRecord("missing_file", f"no picture {text!r}") from None
 
 
 def _decoded(text: str, field: str, max_bytes: int) -> bytes:

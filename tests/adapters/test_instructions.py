@@ -305,12 +305,14 @@ def test_a_picture_that_changes_is_an_input_that_changes(tmp_path: Path) -> None
     settings = FORMATS["llava"](tmp_path / "set")
     source = Dag.model_validate({"dataset": "made", "sources": [settings]}).sources[0].source
     (unit,) = source.units()
-    before = source.inputs(unit)
+    before, ids = source.inputs(unit), [example.id for record in source.read(unit) for example in record.decode()]
     put_picture(tmp_path / "set/train2017/000000033471.jpg", 7)
     after = source.inputs(unit)
     assert [old.uri for old, new in zip(before, after, strict=True) if old != new] == [
         str(tmp_path / "set/train2017/000000033471.jpg")
     ]
+    again = [example.id for record in source.read(unit) for example in record.decode()]
+    assert [old == new for old, new in zip(ids, again, strict=True)] == [False, False, True]
 
 
 @given(
