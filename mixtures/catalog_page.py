@@ -23,7 +23,8 @@ UNNAMED = {
 _HEAD = """# Catalog
 
 `omnimill catalog list --markdown` writes this page. [mixtures.md](mixtures.md) shows how to use a dataset and how to
-add one. Each entry is a file of [mixtures/catalog](../mixtures/catalog).
+add one. Each entry is a file of [mixtures/catalog](../mixtures/catalog), which says where its figures are from. Licences
+are what publishers say, as far as it could be found out; the home page, which each name leads to, has the last word.
 """
 
 
