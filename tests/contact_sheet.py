@@ -27,7 +27,7 @@ from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, AudioLayout, ImageLayo
 from omnimill.training.lengths import Budgets
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Renderer
-from omnimill.training.show import Shower, ShownExample
+from omnimill.training.show import ShownExample, Viewer
 
 IMAGE = ImageLayout(input_size=192, history_size=96, target_size=96, patch=16, code_stride=4, codes=1 << 14)
 AUDIO = AudioLayout(segment_seconds=1.0, frames=64, mels=32, patch=8, code_patch=(4, 4), codes=256)
@@ -138,9 +138,9 @@ class Sheet:
         tasks = [task_of(name, example.source) for name, example in self.examples.items()]
         mixture = Mixture(datasets=("sheet-tokens",), seed=3, tasks=tuple(tasks))
         renderer = Renderer(mixture, self.tokenizers.layout, self.tokenizers.text, SETTINGS, Budgets())
-        shower = Shower(renderer, self.tokenizers)
+        viewer = Viewer(renderer, self.tokenizers)
         return {
-            name: shower.show(number, content(token_row(example, self.tokenizers)), 0)
+            name: viewer.show(number, content(token_row(example, self.tokenizers)), 0)
             for number, (name, example) in enumerate(self.examples.items())
         }
 

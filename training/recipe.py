@@ -209,15 +209,23 @@ class Recipes:
             *(self.vocabulary.audio_history(k + 1) for k in range(len(clips))),
         ]
 
+    def prompt_number(self, task_index: int, key: int) -> int | None:
+        """Which of a task's prompts an example has; None when it has none, or the uninformative one in its place."""
+        task = self.mixture.tasks[task_index]
+        if not task.prompts or self._drops_prompt(task, key):
+            return None
+        return choose(subkey(key, Purpose.PROMPT), len(task.prompts))
+
     def _prompt(self, task_index: int, choices: Choices, key: int) -> list[Piece]:
         """One of the task's templates with its slots resolved to text segments."""
-        task, templates = self.mixture.tasks[task_index], self.templates[task_index]
-        if may_drop_prompt(task) and unit(subkey(key, Purpose.PROMPT_DROP)) < self.settings.prompt_drop:
-            return [self.uninformative]
-        if not templates:
-            return []
-        template = templates[choose(subkey(key, Purpose.PROMPT), len(templates))]
+        number = self.prompt_number(task_index, key)
+        if number is None:
+            return [self.uninformative] if self._drops_prompt(self.mixture.tasks[task_index], key) else []
+        template = self.templates[task_index][number]
         return [choices.text(part) if isinstance(part, str) else part for part in template]
+
+    def _drops_prompt(self, task: Task, key: int) -> bool:
+        return may_drop_prompt(task) and unit(subkey(key, Purpose.PROMPT_DROP)) < self.settings.prompt_drop
 
 
 def may_drop_prompt(task: Task) -> bool:

@@ -14,16 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from omnimill.mixtures.row_columns import RowContent
-from omnimill.rng import choose, subkey, unit
 from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.audio import FloatArray
 from omnimill.tokenizers.image import BoolArray, ByteArray
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.tokenizers.vocabulary import CODE_OFFSET
 from omnimill.training.batch import DecoderModality, EncoderModality
-from omnimill.training.draws import Purpose
 from omnimill.training.marks import Mark, Side, segment_marks
-from omnimill.training.recipe import Recipe, may_drop_prompt
+from omnimill.training.recipe import Recipe
 from omnimill.training.rendering import Patches, Rendered, Renderer
 
 # What is left of the brightness of patches that the encoder does not get.
@@ -106,8 +104,8 @@ class ShownExample:
         return {**plain, **media}
 
 
-class Shower:
-    """Shows examples of a mixture.
+class Viewer:
+    """Makes examples of a mixture visible.
 
     Args:
         renderer: of the mixture.
@@ -130,6 +128,7 @@ class Shower:
         rendered = self.renderer.render(task_index, content, epoch)
         marks = tuple(self._marks(recipe, content))
         task, target = recipe.task, rendered.target
+        number = recipes.prompt_number(task_index, recipe.key)
         text_target = target.modality == DecoderModality.TEXT
         pictures, clips = self._target_media(recipe, rendered, content)
         return ShownExample(
@@ -142,7 +141,7 @@ class Shower:
             source=content.source,
             key=content.key,
             epoch=epoch,
-            prompt=self._prompt(recipe),
+            prompt=None if number is None else task.prompts[number],
             reads=tuple(self._runs(rendered.text.tolist())),
             pictures=tuple(self._pictures(recipe, rendered, content, marks)),
             clips=tuple(self._clips(recipe, rendered, content)),
@@ -151,15 +150,6 @@ class Shower:
             target_clips=tuple(clips),
             lengths={name: count for name, count in asdict(recipe.lengths).items() if count},
         )
-
-    def _prompt(self, recipe: Recipe) -> str | None:
-        """The template behind a recipe, by the recipe's own draws."""
-        task, settings = recipe.task, self.renderer.settings
-        if may_drop_prompt(task) and unit(subkey(recipe.key, Purpose.PROMPT_DROP)) < settings.prompt_drop:
-            return None
-        if not task.prompts:
-            return None
-        return task.prompts[choose(subkey(recipe.key, Purpose.PROMPT), len(task.prompts))]
 
     def _runs(self, ids: Sequence[int]) -> Iterator[Run]:
         vocabulary, text = self.renderer.vocabulary, self.tokenizers.text

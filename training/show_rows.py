@@ -19,7 +19,7 @@ from omnimill.training.inputs import with_latents
 from omnimill.training.lengths import Budgets
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Renderer
-from omnimill.training.show import Shower, ShownExample
+from omnimill.training.show import ShownExample, Viewer
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ def show_tasks(
         settings = with_latents(training.render, training.backbone.resolve(data.layout))
         budgets = training.packing.budgets
     renderer = Renderer(shown, data.layout, tokenizers.text, settings, budgets)
-    shower = Shower(renderer, tokenizers)
+    viewer = Viewer(renderer, tokenizers)
     examples, missing = [], []
     for number, rows in enumerate(scan(data, tasks)):
         if not len(rows):
             missing.append(rows.describe_empty())
         for row in _drawn(rows, count):
-            examples.append(shower.show(number, rows.fetch(row), epoch))
+            examples.append(viewer.show(number, rows.fetch(row), epoch))
     return ShownTasks(examples, missing)
 
 

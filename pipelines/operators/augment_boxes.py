@@ -87,13 +87,16 @@ class AugmentBoxes(Operator):
 
 
 def single_boxes(example: Example) -> dict[str, Box]:
-    """Words that single out one thing in the current picture, and its box."""
-    found = {name: boxes[0] for name, boxes in boxes_by_class(example).items() if len(boxes) == 1}
+    """Words that single out one thing in the current picture, and its box; words that are said of two are left out."""
+    meant: dict[str, set[Box]] = {
+        name: set(boxes) for name, boxes in boxes_by_class(example).items() if len(boxes) == 1
+    }
     for item in items(example):
         boxes = item.boxes("boxes")
         if len(boxes) == 1:
-            found |= dict.fromkeys(item.texts.get("expression", []), corners(boxes[0]))
-    return found
+            for words in item.texts.get("expression", []):
+                meant.setdefault(words, set()).add(corners(boxes[0]))
+    return {words: next(iter(boxes)) for words, boxes in meant.items() if len(boxes) == 1}
 
 
 def add_box(
