@@ -16,6 +16,7 @@ from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.rows import RowContent, RowLengths
 from omnimill.tokenizers import image
 from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokenizers.vocabulary import CODE_OFFSET
 from omnimill.tokenizers.vocabulary import TextVocabulary
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, TokenLayout
 from omnimill.training.batch import DecoderModality, EncoderModality
@@ -31,7 +32,7 @@ BUDGETS = Budgets(encoder=160, decoder=128, images=3, image_history=6, audio=6)
 
 def content_of(row: dict[str, Any]) -> RowContent:
     values = {field.name: row[field.name] for field in fields(RowContent)}
-    for name in ("image_codes", "audio_codes"):
+    for name in ("image_codes", "audio_codes", "target_codes"):
         values[name] = [np.array(codes, np.uint16) for codes in values[name]]
     return RowContent(**{**values, "text_ids": [np.array(ids, np.int32) for ids in values["text_ids"]]})
 
@@ -233,6 +234,45 @@ def test_denoising_reads_all_texts_of_the_role_in_order(
         *(text.vocabulary.image_history(k + 1) for k in range(len(example.frames[EncoderModality.IMAGE_HISTORY]))),
         1,
     ]
+
+
+def test_a_target_picture_is_that_of_the_prompts_item_and_what_is_not_known_does_not_count(
+    mixture: Mixture, layout: TokenLayout, text: TextTokenizer, token_data: Any
+) -> None:
+    task = Task(name="mask", rate=1, sources=("photos",), inputs=("image",), target="image:depth", prompts=("{label}",))
+    renderer = Renderer(Mixture(datasets=("tokens",), tasks=(task,)), layout, text, SETTINGS, BUDGETS)
+    _, row = row_for(mixture, "caption", token_data)
+    labels = [text.encode(word) for word in ("near", "far")]
+    known = np.ones(64, bool)
+    known[[20, 21]] = False
+    row = row | {
+        "text_roles": ["label", "label"],
+        "text_images": [0, 0],
+        "text_audio": [None, None],
+        "text_items": [4, 7],
+        "text_lengths": [len(ids) for ids in labels],
+        "text_ids": labels,
+        "target_roles": ["depth", "depth"],
+        "target_images": [0, 0],
+        "target_items": [7, 4],
+        "target_heights": [64, 32],
+        "target_widths": [64, 64],
+        "target_known": [np.packbits(known).tobytes(), None],
+        "target_codes_lengths": [64, 64],
+        "target_codes": [[1] * 64, [2] * 64],
+    }
+    seen = set()
+    for epoch in range(20):
+        example = renderer.render(0, content_of(row), epoch)
+        number = int(example.target.targets[0]) - CODE_OFFSET - 1
+        ids = labels[1 - number]
+        assert example.text[1 : 1 + len(ids)].tolist() == ids
+        counted = example.target.loss.reshape(8, 8)
+        # The first is known but for two codes, the second covers the middle half of the canvas.
+        assert counted.sum() == (62 if number == 0 else 32)
+        assert not (counted.ravel()[[20, 21]].any() if number == 0 else counted[[0, 1, 6, 7]].any())
+        seen.add(number)
+    assert seen == {0, 1}
 
 
 def test_long_text_is_cut_and_counted(mixture: Mixture, layout: TokenLayout, text: TextTokenizer) -> None:
