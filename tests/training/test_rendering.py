@@ -16,8 +16,7 @@ from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.rows import RowContent, RowLengths
 from omnimill.tokenizers import image
 from omnimill.tokenizers.text import TextTokenizer
-from omnimill.tokenizers.vocabulary import CODE_OFFSET
-from omnimill.tokenizers.vocabulary import TextVocabulary
+from omnimill.tokenizers.vocabulary import CODE_OFFSET, TextVocabulary
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, TokenLayout
 from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.lengths import Budgets
