@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import floor
 
 import numpy as np
 
@@ -26,15 +27,17 @@ def next_block(
     Args:
         streams: different ones. counts: how many draws each makes.
     """
-    if any(len(layout.stretches) > 1 or layout.max_epochs is not None for layout in sampler.layouts):
-        # Caps and additions make shares that have to be read pass by pass.
-        found = [sampler.next_many(*one) for one in zip(streams, states, counts, strict=True)]
-        return [draws for draws, _ in found], [state for _, state in found]
+    if any(len(layout.stretches) > 1 for layout in sampler.layouts):
+        # Additions make shares that have to be read pass by pass.
+        return _one_by_one(sampler, streams, states, counts)
     parts = [sampler.tasks(*one) for one in zip(streams, (state.draws for state in states), counts, strict=True)]
     tasks, which = np.concatenate(parts), np.repeat(np.arange(len(parts)), counts)
     rows, epochs = np.empty_like(tasks), np.empty_like(tasks)
     taken, numbers = np.array([state.taken for state in states]), np.array(streams)
     after = taken.copy()
+    if _near_a_cap(sampler.layouts, numbers, taken, np.bincount(which * taken.shape[1] + tasks, minlength=taken.size)):
+        # From its cap on a stream draws its other tasks at other rates.
+        return _one_by_one(sampler, streams, states, counts)
     # Sixteen bits are sorted by counting.
     order, ends = np.argsort(tasks.astype(np.uint16), kind="stable"), np.cumsum(np.bincount(tasks, minlength=1))
     begin = 0
@@ -44,7 +47,9 @@ def next_block(
             stream = which[drawn]
             count = np.bincount(stream, minlength=len(parts))
             k = np.arange(end - begin) + (taken[:, task] - (np.cumsum(count) - count))[stream]
-            rows[drawn], epochs[drawn] = _shares(sampler.layouts[task]).read(numbers[stream], k)
+            rows[drawn], epochs[drawn] = _shares(sampler.layouts[task]._replace(max_epochs=None)).read(
+                numbers[stream], k
+            )
             after[:, task] += count
             begin = end
     cuts = np.cumsum([0, *counts]).tolist()
@@ -57,6 +62,28 @@ def next_block(
         for state, count, made in zip(states, counts, after.tolist(), strict=True)
     ]
     return draws, left
+
+
+def _near_a_cap(layouts: Sequence[Layout], streams: Int64s, taken: Int64s, made: Int64s) -> bool:
+    """Whether a stream is at the cap of a task, or gets there with as many draws as it makes now.
+
+    Args:
+        taken: int64 [V, tasks]. made: as many numbers.
+    """
+    after = taken + made.reshape(taken.shape)
+    for task, layout in enumerate(layouts):
+        if layout.max_epochs is not None:
+            whole = _shares(layout._replace(max_epochs=None)).whole(streams, floor(layout.max_epochs))
+            if (taken[:, task] >= whole).any() or (after[:, task] > whole).any():
+                return True
+    return False
+
+
+def _one_by_one(
+    sampler: Sampler, streams: Sequence[int], states: Sequence[StreamState], counts: Sequence[int]
+) -> tuple[list[Draws], list[StreamState]]:
+    found = [sampler.next_many(*one) for one in zip(streams, states, counts, strict=True)]
+    return [draws for draws, _ in found], [state for _, state in found]
 
 
 class _Shares:
@@ -75,6 +102,11 @@ class _Shares:
             self._owners = -(-(self._first + 1) * streams // size) - first_owner
             self._rank = place - first_owner
         self._orders = {one: WindowedOrder(one, layout.window) for one in np.unique(self._size).tolist()}
+
+    def whole(self, streams: Int64s, epochs: int) -> Int64s:
+        """Reads of some streams that a cap of so many whole epochs leaves as they are, int64."""
+        shared = np.maximum(-(-(epochs - self._rank[streams]) // self._owners[streams]), 0)
+        return np.where(self._owners[streams] > 1, shared, self._size[streams] * epochs)
 
     def read(self, streams: Int64s, k: Int64s) -> tuple[Int64s, Int64s]:
         """Row and epoch of the k-th reads of some streams, int64 each."""

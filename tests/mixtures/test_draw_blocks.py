@@ -16,7 +16,10 @@ SIZES = st.integers(1, 5000) | st.integers(1, 20) | st.just(8_500_000_000) | st.
 @given(data=st.data(), sizes=st.lists(SIZES, min_size=1, max_size=6), streams=st.integers(1, 40))
 def test_a_block_is_the_draws_of_each_stream(data: st.DataObject, sizes: list[int], streams: int) -> None:
     rates = data.draw(st.lists(st.floats(0.01, 9), min_size=len(sizes), max_size=len(sizes)))
-    caps = data.draw(st.sampled_from([None, [1000.0, *[None] * (len(sizes) - 1)]]))
+    cap = st.sampled_from([None, 1000.0, 1.0, 2.5])
+    caps = data.draw(
+        st.none() | st.lists(cap, min_size=len(sizes) - 1, max_size=len(sizes) - 1).map(lambda c: [*c, None])
+    )
     sampler = Sampler(rates, sizes, streams, 3, window=data.draw(st.integers(1, 300)), max_epochs=caps)
     chosen = data.draw(st.lists(st.integers(0, streams - 1), min_size=1, max_size=5, unique=True))
     states = [sampler.start(stream, data.draw(st.integers(0, 10**6))) for stream in chosen]
