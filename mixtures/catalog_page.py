@@ -23,8 +23,9 @@ UNNAMED = {
 _HEAD = """# Catalog
 
 `omnimill catalog list --markdown` writes this page. [mixtures.md](mixtures.md) shows how to use a dataset and how to
-add one. Each entry is a file of [mixtures/catalog](../mixtures/catalog), which says where its figures are from. Licences
-are what publishers say, as far as it could be found out; the home page, which each name leads to, has the last word.
+add one. Each entry is a file of [mixtures/catalog](../mixtures/catalog), which says where its figures are from. What
+stands here of licences is what publishers say, as far as it could be found out; the home page, to which each name
+leads, has the last word.
 """
 
 
