@@ -24,7 +24,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 SPARSE_ROLES = frozenset(
     {"action", "boxes", "camera", "cuboids", "keypoints", "object", "points", "region", "state", "subject", "track"}
     # Of task augmentation.
-    | {"boxes_in_order", "focus", "measure", "orientation", "point", "within", "written"}
+    | {"boxes_in_order", "focus", "measure", "orientation", "person", "place", "point", "within", "written"}
 )
 # Roles of target pictures that are a map of the input picture, not a picture of the world.
 DENSE_ROLES = frozenset({"channels", "depth", "flow", "normals", "segmentation"})

@@ -184,6 +184,12 @@ RELATIONS: dict[str, Any] = photo(
 )
 POSE = [v for number in range(17) for v in (0.3 + 0.03 * number, 0.5 + 0.02 * (number % 4), 2 if number % 5 else 0)]
 CUBOID = [0.4, 0.1, 2.0, 0.6, 0.5, 0.5, *np.eye(3).reshape(-1).tolist(), 160.0, WIDTH / 2, HEIGHT / 2]
+PERSON: dict[str, Any] = photo(
+    annotations=(
+        Annotation(kind="region", image=0, box=[0.2, 0.4, 0.95, 0.7], item=0),
+        Annotation(kind="keypoints", image=0, values=POSE, item=0),
+    )
+)
 NORMALS: dict[str, Any] = photo(targets=[Target(kind="normals", data=npy(rounded()), format="npy", image=0)])
 
 # What each family's example holds.
@@ -236,12 +242,7 @@ COLUMNS: dict[str, Callable[[], dict[str, Any]]] = {
     ),
     "camera-pose": turned,
     "text-detection": lambda: photo(annotations=(spot("crate", label="FRAGILE"),)),
-    "keypoint-detection": lambda: photo(
-        annotations=(
-            Annotation(kind="region", image=0, box=[0.2, 0.4, 0.95, 0.7], item=0),
-            Annotation(kind="keypoints", image=0, values=POSE, item=0),
-        )
-    ),
+    "keypoint-detection": lambda: PERSON,
     "semantic-segmentation": lambda: photo(*CLASS_TEXTS, annotations=CLASS_MASKS),
     "localized-segmentation": lambda: photo(
         annotations=(Annotation(kind="region", image=0, box=box("ball"), label="ball", mask=mask("ball"), item=0),)
@@ -315,6 +316,7 @@ AUGMENTED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "caption-shorter": ("augment_captions", {"variants": ["shorter"]}, _SEGMENTED),
     "caption-with-words": ("augment_captions", {"variants": ["words"]}, _SEGMENTED),
     "caption-with-start": ("augment_captions", {"variants": ["start"]}, _SEGMENTED),
+    "keypoint-of-part": ("augment_keypoints", {}, PERSON),
     "normals-channels": ("augment_normals", {"variants": ["channels"]}, NORMALS),
     "normals-at-point": ("augment_normals", {"variants": ["point"]}, NORMALS),
     "normals-facing": ("augment_normals", {"variants": ["facing"]}, NORMALS),

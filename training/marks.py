@@ -101,8 +101,8 @@ def _track(ids: Sequence[int], side: Side, numbers: NumberFormat, vocabulary: Te
 
 
 _READERS: dict[str, Callable[[Sequence[int], NumberFormat], _Places]] = {
-    **dict.fromkeys(("boxes", "boxes_in_order", "focus", "object", "subject", "within"), _boxes),
-    **dict.fromkeys(("point", "points"), _points),
+    **dict.fromkeys(("boxes", "boxes_in_order", "focus", "object", "person", "subject", "within"), _boxes),
+    **dict.fromkeys(("place", "point", "points"), _points),
     "cuboids": _cuboids,
     "keypoints": _keypoints,
     "region": _region,

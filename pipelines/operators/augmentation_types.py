@@ -7,6 +7,7 @@ from omnimill.pipelines.operators.augment_boxes import AugmentBoxes
 from omnimill.pipelines.operators.augment_captions import AugmentCaptions
 from omnimill.pipelines.operators.augment_detection import AugmentDetection
 from omnimill.pipelines.operators.augment_episodes import AugmentEpisodes, AugmentGoals
+from omnimill.pipelines.operators.augment_keypoints import AugmentKeypoints
 from omnimill.pipelines.operators.augment_normals import AugmentNormals
 from omnimill.pipelines.operators.augment_pictures import AugmentControl, AugmentInpainting
 from omnimill.pipelines.operators.augment_relations import AugmentRelations
@@ -20,6 +21,7 @@ AUGMENTATION_TYPES: tuple[type[Operator], ...] = (
     AugmentEpisodes,
     AugmentGoals,
     AugmentInpainting,
+    AugmentKeypoints,
     AugmentNormals,
     AugmentRelations,
     AugmentSegmentation,

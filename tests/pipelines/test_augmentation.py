@@ -21,8 +21,10 @@ from omnimill.mixtures.row_columns import RowLengths
 from omnimill.mixtures.task_families import families
 from omnimill.pipelines.operators.augment_boxes import FORMATS, PROPERTIES
 from omnimill.pipelines.operators.augment_detection import JOINT
+from omnimill.pipelines.operators.augment_keypoints import PARTS
 from omnimill.pipelines.operators.augmentation_types import AUGMENTATION_TYPES
 from omnimill.schema import Annotation, Example, Text, to_table
+from omnimill.tokenizers import keypoints
 from omnimill.tokenizers.box_variants import BOX_FORMATS, BOX_PROPERTIES
 
 MANY = 40
@@ -220,6 +222,20 @@ def test_captions_meet_what_is_demanded_of_them(caption: str, number: int) -> No
             assert given_caption.split()[: len(demand.split())] == demand.split()
 
 
+def test_a_part_of_a_person_is_where_it_is_or_missing() -> None:
+    seen = set()
+    for texts, found in added("augment_keypoints", scene.PERSON):
+        part = PARTS.index(texts["part"])
+        y, x, visibility = scene.POSE[3 * part : 3 * part + 3]
+        assert found[0].role == "person"
+        assert found[0].box == scene.PERSON["annotations"][0].box
+        assert [one.points for one in found[1:]] == ([[y, x]] if visibility else [])
+        assert texts.get("place") == (None if visibility else "MISSING")
+        seen.add(bool(visibility))
+    assert seen == {True, False}
+    assert PARTS == keypoints.PARTS
+
+
 def normals() -> np.ndarray:
     return scene.rounded() / np.maximum(np.linalg.norm(scene.rounded(), axis=-1, keepdims=True), 1e-12)
 
@@ -345,7 +361,8 @@ def test_a_segmentation_steers_its_picture_with_a_colour_per_class() -> None:
     assert shown[~np.logical_or.reduce(list(MASKS.values()))].mean() < 8
 
 
-ADDING = {name: entry for name, entry in scene.AUGMENTED.items() if families()[name].kind == "augmentation"}
+# Operators that make another picture of an example leave none of its other tasks.
+REPLACING = {"augment_control", "augment_goals", "augment_inpainting"}
 
 
 @pytest.mark.parametrize("name", scene.AUGMENTED)
@@ -360,12 +377,12 @@ def test_the_same_example_is_augmented_alike_in_any_company(name: str) -> None:
     assert kind.per_example
 
 
-@pytest.mark.parametrize("name", [name for name in ADDING if ADDING[name][0] != "augment_goals"])
+@pytest.mark.parametrize("name", [name for name, entry in scene.AUGMENTED.items() if entry[0] not in REPLACING])
 def test_tasks_of_the_table_find_what_they_found_before(name: str) -> None:
-    operator, settings, columns = ADDING[name]
+    operator, settings, columns = scene.AUGMENTED[name]
     before, after = scene.example("s", columns), grown(operator, columns, **settings)
     for family in families().values():
-        if family.kind != "augmentation":
+        if family.kind != "augmentation" and family.name != name:
             task = Task.model_validate({**family.defaults(), "name": family.name, "rate": 1, "sources": ["s"]})
             assert complete_items(lengths(after), needs(task)) == complete_items(lengths(before), needs(task)), (
                 family.name
