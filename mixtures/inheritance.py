@@ -100,7 +100,7 @@ def _groups(node: _Node) -> Iterator[_Node]:
 def _override(base: _Node, settings: dict[str, _Node]) -> None:
     """Set what `settings` sets; lists of tasks and groups come on top; null takes away."""
     for key, node in settings.items():
-        if key in _LISTS and key in base.value:
+        if key in _LISTS and key in base.value and node.value is not None:
             base.value[key].value.extend(node.value)
         elif node.value is None:
             base.value.pop(key, None)

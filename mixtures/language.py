@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from omnimill.config import Config
 from omnimill.mixtures.config import Kind, Objective, RateUnit, Stream
@@ -169,6 +169,16 @@ class MixtureSpec(Members):
     ramp_levels: PositiveInt = 64
 
 
+class Settings(Config):
+    """What a change sets: anything that its task or group has. Only what it adds can be checked by itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    tasks: tuple[TaskSpec, ...] | None = None
+    groups: tuple[GroupSpec, ...] | None = None
+    catalog: CatalogTasks | None = None
+
+
 class MixtureFile(MixtureSpec):
     """A mixture as it is written.
 
@@ -179,5 +189,5 @@ class MixtureFile(MixtureSpec):
     """
 
     extends: str | None = None
-    change: Mapping[str, dict[str, Any]] = {}
+    change: Mapping[str, Settings] = {}
     remove: tuple[str, ...] = ()

@@ -95,6 +95,8 @@ def _members(spec: Members, where: Location, path: tuple[GroupSpec, ...], work: 
         found.append(Member(place, task.name, one, levels(one, work.ramp_levels), task, [], None, task.size))
     for number, group in enumerate(spec.groups):
         place = (*where, "groups", number)
+        if not group.tasks and not group.groups:
+            work.faults.append(Fault(place, f"group {group.name!r} has nothing in it: remove it, or add a task"))
         if members := _members(group, place, (*path, group), work):
             sizes = [member.size for member in members]
             size = group.size or (None if None in sizes else sum(size or 0 for size in sizes))

@@ -183,6 +183,7 @@ def test_a_task_warms_in_by_a_staircase(write: Write) -> None:
     )
 
 
+@settings(deadline=None)
 @given(
     rate=st.floats(0, 1000),
     warm_in=st.none() | st.integers(1, 500),
@@ -244,6 +245,11 @@ tasks:
         ("change:\n  draw:\n    rat: 1", "top.yaml:4: groups.1.tasks.0.rat: unknown key"),
         ("change:\n  draw:\n    name: x", "top.yaml:4: change.draw.name: a name stays"),
         ("change:\n  draw:\n    rate: -1", "top.yaml:4: groups.1.tasks.0.rate: Input should be greater than or equal"),
+        ("change:\n  text:\n    tasks: 3", "top.yaml:4: change.text.tasks: Input should be a valid tuple"),
+        ("change:\n  text:\n    tasks:\n      - {rate: 1}", "top.yaml:5: change.text.tasks.0.name: required key"),
+        ("change:\n  text:\n    tasks: null\n    groups: null", "group 'text' has nothing in it"),
+        ("change:\n  draw: 3", "top.yaml:3: change.draw: "),
+        ("change:\n  draw:\n    tasks: [{name: x}]", "top.yaml:4: groups.1.tasks.0.tasks: unknown key"),
         ("total: 5", "top.yaml:2: total: the mixture: rates add up to 100"),
         ("tasks: [{name: books, rate: 1}]", "group and task names must be unique; doubled: books"),
     ],
@@ -372,7 +378,7 @@ def trees(draw: st.DrawFn, depth: int = 2) -> tuple[dict[str, Any], list[float]]
     return members, [float(weight / whole) for one in weights for weight in one]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(tree=trees(), factor=st.sampled_from([0.5, 2.0, 1024.0]))
 def test_shares_are_those_of_the_rates_whatever_their_unit(
     tree: tuple[dict[str, Any], list[float]], factor: float
@@ -393,7 +399,7 @@ def test_shares_are_those_of_the_rates_whatever_their_unit(
     assert again.content_digest() == mixture.content_digest()
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(tree=trees(), data=st.data())
 def test_removing_a_task_leaves_the_others_in_their_proportions(
     tmp_path_factory: pytest.TempPathFactory, tree: tuple[dict[str, Any], list[float]], data: st.DataObject
