@@ -105,8 +105,10 @@ class _Shares:
 
     def whole(self, streams: Int64s, epochs: int) -> Int64s:
         """Reads of some streams that a cap of so many whole epochs leaves as they are, int64."""
-        shared = np.maximum(-(-(epochs - self._rank[streams]) // self._owners[streams]), 0)
-        return np.where(self._owners[streams] > 1, shared, self._size[streams] * epochs)
+        owners = self._owners[streams]
+        shared = np.maximum(-(-(epochs - self._rank[streams]) // owners), 0)
+        whole: Int64s = np.where(owners > 1, shared, self._size[streams] * epochs)
+        return whole
 
     def read(self, streams: Int64s, k: Int64s) -> tuple[Int64s, Int64s]:
         """Row and epoch of the k-th reads of some streams, int64 each."""

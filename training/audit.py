@@ -56,6 +56,12 @@ def impact(root: str, query: str) -> dict[str, Any]:
         if version.manifest.kind == "tokens"
         for place in find_rows(version, ids)
     ]
+    # A run may have drawn from several versions that hold the same row.
+    runs = {
+        run.info.run_id: run
+        for digest in _unique(place.version.digest for place in tokens)
+        for run in catalog.training_runs(digest)
+    }
     return {
         "query": query,
         "examples": [{"id": id_} for id_ in ids],
@@ -70,11 +76,7 @@ def impact(root: str, query: str) -> dict[str, Any]:
             }
             for one in rejected
         ],
-        "runs": [
-            _run_impact(run, set(ids))
-            for digest in _unique(place.version.digest for place in tokens)
-            for run in catalog.training_runs(digest)
-        ],
+        "runs": [_run_impact(run, set(ids)) for run in runs.values()],
     }
 
 
@@ -145,12 +147,9 @@ def trace(root: str, artefact: str) -> dict[str, Any]:
 
 
 def _trace_checkpoint(catalog: Catalog, path: str, record: CheckpointRecord) -> dict[str, Any]:
+    held = changes(ledger_entries(path, catalog.root))
     # Every version that the run drew from on its way, not the last one alone.
-    drawn = {
-        version.manifest: None
-        for change in changes(ledger_entries(path, catalog.root))
-        for version in change.versions.datasets
-    }
+    drawn = {version.manifest: None for change in held for version in change.versions.datasets}
     tokens = [catalog.version(digest) for digest in drawn]
     parents = {parent.digest: parent for version in tokens for parent in _parents(catalog, version)}
     commits = [
@@ -164,6 +163,15 @@ def _trace_checkpoint(catalog: Catalog, path: str, record: CheckpointRecord) -> 
         "run": record.mlflow_run,
         "config": record.config.content_digest(),
         "mixture": record.mixture.content_digest(),
+        "changes": [
+            {
+                "step": change.step,
+                "mixture": change.mixture.content_digest(),
+                "datasets": [one.manifest for one in change.versions.datasets],
+                "selections": [one.digest for one in change.versions.selections],
+            }
+            for change in held
+        ],
         "examples_consumed": record.examples,
         "tokenizers": {"name": record.layout.tokenizers, **record.layout.digests},
         "datasets": [_version(version) for version in (*tokens, *_ancestors(catalog, tokens))],
