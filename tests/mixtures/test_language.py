@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from fractions import Fraction
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -415,3 +419,37 @@ def test_removing_a_task_leaves_the_others_in_their_proportions(
     before = {name: share for name, share in zip((t.name for t in base.tasks), base.rates, strict=True) if name != gone}
     assert [one.name for one in left.tasks] == list(before)
     assert left.rates == pytest.approx([share / sum(before.values()) for share in before.values()])
+
+
+VARIANT: dict[str, Any] = {
+    "extends": "base.yaml",
+    "change": {
+        "text": {"rate": 3, "tasks": [{"name": "news", "rate": 1, "sources": ["news"], "family": "language-modeling"}]},
+        "draw": {"schedule": [{"step": 4, "until": 9, "rate": 2}], "warm_in": 3},
+    },
+    "remove": ["tell"],
+    "groups": [{"name": "flow", "rate": 2, "alpha": 0.5, "catalog": {"family": "optical-flow", "unknown_size": "10k"}}],
+    "tasks": [{"name": "held", "rate": 1, "dataset": "coco", "family": "image-captioning", "held_out": True}],
+}
+JUNK: list[Any] = [None, 3, -1, "x", "text", [], {}, [1], [None], {"name": None}, 1.5, True, 10**30, float("nan"), ""]
+
+
+def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, inner in items for place in places_in(inner, (*path, key)))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_whatever_is_written_is_a_mixture_or_a_fault(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("mixtures")
+    (folder / "base.yaml").write_text(BASE)
+    written = deepcopy(VARIANT)
+    *above, last = data.draw(st.sampled_from(places_in(VARIANT)[1:]))
+    around = reduce(getitem, above, written)
+    around[last] = data.draw(st.sampled_from(JUNK))
+    (folder / "top.yaml").write_text(yaml.safe_dump(written))
+    with suppress(ConfigError):
+        assert sum(load_mixture(folder / "top.yaml").rates) == pytest.approx(1)
