@@ -48,11 +48,13 @@ def picture_marker(example: Example, index: int, vocabulary: TextVocabulary) -> 
         BadRecord: ``image_index_invalid``; ``picture_without_marker`` when there are more pictures than markers.
     """
     picture(example, index)
-    if index == len(example.images) - 1:
+    last, layout = len(example.images) - 1, vocabulary.layout
+    if index == last and "image" in layout.inputs:
         return vocabulary.image_input
-    if index >= vocabulary.layout.history:
+    if index == last or index >= layout.history:
         raise BadRecord(
             "picture_without_marker",
-            f"picture {index + 1} of {len(example.images)}; markers: {vocabulary.layout.history}",
+            f"picture {index + 1} of {last + 1}; the vocabulary has {layout.history} history markers and "
+            f"{'one' if 'image' in layout.inputs else 'none'} for the current picture",
         )
     return vocabulary.image_history(index + 1)

@@ -20,8 +20,9 @@ from omnimill.tokenizers.segment import Segment
 from omnimill.tokenizers.segments import segments
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokenizers.vocabulary import TextVocabulary
 from omnimill.tokens import TokenLayout
-from omnimill.vocabulary_layout import NumberLayout
+from omnimill.vocabulary_layout import NumberLayout, VocabularyLayout
 
 HEIGHT, WIDTH = 40, 60
 FRAME = Frame(HEIGHT, WIDTH, 384)
@@ -295,7 +296,7 @@ def test_texts_and_tracks_name_pictures_that_are_there(samples: SimpleNamespace,
     with pytest.raises(BadRecord) as caught:
         segments(of(samples, pictures=11, text=[Text(role="question", text=PICTURE_MARK * 9)]), words)
     assert caught.value.reason == "picture_without_marker"
-    assert caught.value.message == "picture 9 of 11; markers: 8"
+    assert caught.value.message.startswith("picture 9 of 11; the vocabulary has 8 history markers")
 
 
 any_number = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, -1.0, 1e308, 5e-324]))
@@ -331,3 +332,16 @@ def test_annotations_of_any_numbers_are_written_or_bad_records(
     except BadRecord:
         return
     assert all(0 <= token < words.text.vocabulary.size for one in found for token in one.ids)
+
+
+def test_a_vocabulary_without_markers_cannot_name_pictures(samples: SimpleNamespace, text: TextTokenizer) -> None:
+    bare = VocabularyLayout(history=0, inputs=())
+    made = Tokenizers(
+        TokenLayout(tokenizers="bare", digests={}, vocabulary=bare),
+        TextTokenizer.of(text.model, "bare", TextVocabulary(0, bare)),
+        {},
+    )
+    for pictures in (1, 2):
+        with pytest.raises(BadRecord) as caught:
+            segments(of(samples, pictures=pictures, text=[Text(role="question", text=PICTURE_MARK)]), made)
+        assert caught.value.reason == "picture_without_marker"
