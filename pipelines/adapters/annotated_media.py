@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from blake3 import blake3
@@ -22,6 +24,8 @@ from omnimill.schema import Example, Provenance
 
 # Media of a remote store that are read before they are asked for.
 _AHEAD = 8
+# What the system says of a name that leads to no file.
+_NO_FILE = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 # Settings that have no influence on what annotation files say; limits (``max_…``) have none either.
 _NOT_ROWS = {"name", "licence", "path", "pictures", "images", "media_per_unit", "missing", "objects"}
 
@@ -107,7 +111,7 @@ class AnnotatedMedia(Source):
         ]
         urls = dict.fromkeys(url for entry in entries for url in self._media(entry, index))
         marks = storage.stats(urls)
-        there = [url for url in urls if marks[url] is not None]
+        there = [url for url in urls if marks[url] is not None and not _is_folder(url)]
         for url, digest in zip(there, storage.digest_files(there), strict=True):
             refs.append(InputRef(uri=url, digest=digest, bytes=int((marks[url] or {})["bytes"])))
         return refs
@@ -163,11 +167,18 @@ class AnnotatedMedia(Source):
     def _loaded(self, url: str) -> tuple[Any, str]:
         try:
             return self.loaded(url)
-        except FileNotFoundError:
-            raise BadRecord("missing_file", f"no file {url}") from None
+        except OSError as fault:
+            if fault.errno not in _NO_FILE:
+                raise
+            raise BadRecord("missing_file", f"no file {url[:300]}") from None
 
     def _media(self, entry: Entry, index: AnnotationIndex) -> Sequence[str]:
         try:
             return self.media(entry.key, entry.said(), index.common)
         except (BadRecord, RecordDropped):
             return ()
+
+
+def _is_folder(url: str) -> bool:
+    """Whether the name of a medium leads to a local folder; object stores have none."""
+    return storage.is_local(url) and Path(storage.filesystem(url)[1]).is_dir()

@@ -54,23 +54,25 @@ def json_lines(uri: str) -> Iterator[tuple[int, Any]]:
 
 
 def csv_rows(uri: str, delimiter: str = ",") -> Iterator[tuple[int, dict[str, str] | BadRecord]]:
-    """The number of every row of a CSV file and its fields by the names in the first row.
+    """The number of every row of a CSV file and its fields by the names in the first row; raises as `csv_lines`."""
+    rows = csv_lines(uri, delimiter)
+    names = next(rows, [])
+    for number, values in enumerate(rows):
+        if len(values) == len(names):
+            yield number, dict(zip(names, values, strict=True))
+        else:
+            yield number, BadRecord("list_row_malformed", f"{len(values)} fields; there are {len(names)} columns")
+
+
+def csv_lines(uri: str, delimiter: str = ",") -> Iterator[list[str]]:
+    """The fields of every row of a CSV file.
 
     Raises:
         BadRecord: ``invalid_utf8``, ``list_row_malformed``: the file cannot be read (any further).
     """
     with files.open_expanded(uri) as stream:
-        reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), delimiter=delimiter)
         try:
-            names = next(reader, [])
-            for number, values in enumerate(reader):
-                if len(values) == len(names):
-                    yield number, dict(zip(names, values, strict=True))
-                else:
-                    yield (
-                        number,
-                        BadRecord("list_row_malformed", f"{len(values)} fields; there are {len(names)} columns"),
-                    )
+            yield from csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), delimiter=delimiter)
         except UnicodeDecodeError as fault:
             raise BadRecord("invalid_utf8", f"{uri}: {fault.reason}") from None
         except csv.Error as fault:

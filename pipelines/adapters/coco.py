@@ -11,7 +11,7 @@ from omnimill.infra import storage
 from omnimill.pipelines.adapters.annotated_pictures import AnnotatedPictures, Described, PictureRecord
 from omnimill.pipelines.adapters.annotation_index import Row, Said
 from omnimill.pipelines.adapters.annotation_rows import annotation_paths, json_rows
-from omnimill.pipelines.adapters.fields import first, keyed, whole_number
+from omnimill.pipelines.adapters.fields import first, keyed, objects, whole_number
 from omnimill.pipelines.adapters.picture_objects import (
     ObjectSettings,
     Thing,
@@ -114,12 +114,16 @@ def category_names(categories: Sequence[Any]) -> dict[Any, str]:
 
 def coco_thing(told: Mapping[str, Any], names: Mapping[Any, str], size: tuple[int, int]) -> Thing:
     """An object of ``annotations``; `size`: height and width of its picture. Raises BadRecord."""
-    label = names.get(told.get("category_id"))
-    if label is None:
-        raise BadRecord("category_unknown", f"category {told.get('category_id')!r} is not among the categories")
     segmentation = told.get("segmentation")
     mask = partial(decode_segmentation, segmentation, *size) if segmentation else None
-    return Thing(label, pixel_box(told.get("bbox"), *size), mask, single=not told.get("iscrowd"))
+    return Thing(_category(told, names), pixel_box(told.get("bbox"), *size), mask, single=not told.get("iscrowd"))
+
+
+def _category(told: Mapping[str, Any], names: Mapping[Any, str]) -> str:
+    number = whole_number(told.get("category_id"), "category_id")
+    if number not in names:
+        raise BadRecord("category_unknown", f"category {number} is not among the categories")
+    return names[number]
 
 
 def _segments(told: Mapping[str, Any], record: PictureRecord, size: tuple[int, int]) -> Iterator[Thing]:
@@ -127,14 +131,9 @@ def _segments(told: Mapping[str, Any], record: PictureRecord, size: tuple[int, i
     names = category_names(record.common.get("panoptic categories", ()))
     url = next(url for url in record.files if url.endswith(str(told.get("file_name"))))
     ids = segment_ids(record.files[url], size)
-    segments = told.get("segments_info")
-    if not isinstance(segments, list):
-        raise BadRecord("wrong_type", f"'segments_info' is {type(segments).__name__}, not a list")
-    for segment in segments:
-        label = names.get(segment.get("category_id"))
-        if label is None:
-            raise BadRecord("category_unknown", f"category {segment.get('category_id')!r} is not among the categories")
-        yield Thing(label, mask=partial(class_pixels, ids, whole_number(segment.get("id"), "id")))
+    for segment in objects(told.get("segments_info"), "segments_info"):
+        number = whole_number(segment.get("id"), "id")
+        yield Thing(_category(segment, names), mask=partial(class_pixels, ids, number))
 
 
 def _person(told: Mapping[str, Any], size: tuple[int, int]) -> tuple[list[float], list[float]] | None:

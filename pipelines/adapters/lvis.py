@@ -65,7 +65,7 @@ class LvisSource(AnnotatedPictures):
     def described(self, record: PictureRecord) -> Described:
         image = first(record.said, "image")
         size = annotated_size(record.image, image)
-        names = category_names(record.common["category"])
+        names = category_names(record.common.get("category", ()))
         partial_ids = sequence(image.get("not_exhaustive_category_ids", []), "not_exhaustive_category_ids")
         absent_ids = sequence(image.get("neg_category_ids", []), "neg_category_ids")
         things = [

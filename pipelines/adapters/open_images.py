@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -14,10 +12,9 @@ from pydantic import Field
 
 from omnimill.errors import BadRecord, RecordDropped
 from omnimill.infra import storage
-from omnimill.pipelines import files
 from omnimill.pipelines.adapters.annotated_pictures import AnnotatedPictures, Described, PictureRecord
 from omnimill.pipelines.adapters.annotation_index import Row, Said
-from omnimill.pipelines.adapters.annotation_rows import annotation_paths, csv_rows, json_lines
+from omnimill.pipelines.adapters.annotation_rows import annotation_paths, csv_lines, csv_rows, json_lines
 from omnimill.pipelines.adapters.fields import keyed
 from omnimill.pipelines.adapters.picture_objects import ObjectSettings, Thing, describe_objects, drawn, edges
 from omnimill.pipelines.adapters.row_pictures import media_url
@@ -26,6 +23,13 @@ from omnimill.pipelines.decoders.masks import Mask
 from omnimill.pipelines.decoders.text import text_value
 from omnimill.schema import Annotation
 
+# Columns of codes that have names.
+_COLUMNS = {
+    "labels": ["LabelName"],
+    "boxes": ["LabelName"],
+    "masks": ["LabelName"],
+    "relationships": ["LabelName1", "LabelName2"],
+}
 Kind = Literal["labels", "boxes", "masks", "narratives", "relationships"]
 
 
@@ -80,7 +84,7 @@ class OpenImagesSource(AnnotatedPictures):
             return
         names = dict(row for url in annotation_paths(self.path, self._name_files()) for row in _names(url))
         for _, value in csv_rows(uri):
-            yield keyed(_named(value, names), "ImageID", kind)
+            yield keyed(_named(value, names, _COLUMNS[kind]), "ImageID", kind)
 
     def media(self, key: str, said: Said, common: Said) -> Sequence[str]:  # noqa: ARG002
         if not said:
@@ -128,17 +132,15 @@ class OpenImagesSource(AnnotatedPictures):
 
 def _names(uri: str) -> Iterator[tuple[str, str]]:
     """Codes and names of a table of two columns, with or without a header."""
-    with files.open_expanded(uri) as stream:
-        for row in csv.reader(io.TextIOWrapper(stream, encoding="utf-8", newline="")):
-            if len(row) == 2 and row[0] != "LabelName":
-                yield row[0], row[1]
+    return ((row[0], row[1]) for row in csv_lines(uri) if len(row) == 2 and row[0] != "LabelName")
 
 
-def _named(value: Any, names: Mapping[str, str]) -> Any:
-    """A row with names instead of codes, in small letters."""
+def _named(value: Any, names: Mapping[str, str], codes: Sequence[str]) -> Any:
+    """A row with names instead of codes, in small letters; raises BadRecord for a table without these columns."""
     if isinstance(value, BadRecord):
         return value
-    codes = [name for name in ("LabelName", "LabelName1", "LabelName2") if name in value]
+    if missing := [name for name in codes if name not in value]:
+        raise BadRecord("missing_field", f"no column {', '.join(missing)}; there are {', '.join(value)}"[:300])
     return value | {name: names.get(value[name], value[name]).lower() for name in codes}
 
 

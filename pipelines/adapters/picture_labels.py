@@ -9,7 +9,7 @@ from omnimill.errors import BadRecord, RecordDropped
 from omnimill.pipelines.adapters.annotated_pictures import AnnotatedPictures, Described, PictureRecord
 from omnimill.pipelines.adapters.annotation_index import Row, Said
 from omnimill.pipelines.adapters.annotation_rows import annotation_paths, json_rows, text_lines
-from omnimill.pipelines.adapters.fields import keyed
+from omnimill.pipelines.adapters.fields import keyed, objects
 from omnimill.pipelines.adapters.row_pictures import media_url
 from omnimill.pipelines.decoders.text import text_value
 
@@ -77,7 +77,8 @@ class PictureLabelsSource(AnnotatedPictures):
     def media(self, key: str, said: Said, common: Said) -> Sequence[str]:  # noqa: ARG002
         layout = _FORMATS[self.layout]
         split = self.split or layout.split
-        if self.layout == "cub_200" and said.get("training") != [split == "train"]:
+        training = split == "train"
+        if said.get("training", [training]) != [training]:
             raise RecordDropped("other_split")
         if "label" not in said:
             raise RecordDropped("no_label")
@@ -122,7 +123,7 @@ def _inaturalist_rows(uri: str) -> Iterator[Row]:
 
 
 def _inaturalist_names(uri: str, common: bool) -> Named:
-    for _, _, value in json_rows(uri, "categories"):
+    for value in objects([value for _, _, value in json_rows(uri, "categories")], "categories"):
         name = (common and value.get("common_name")) or value.get("name")
         yield str(value.get("id")), text_value(name, "name")
 

@@ -77,6 +77,12 @@ def _items(uri: str, *paths: str) -> Iterator[Any]:
     return (value for _, _, value in json_rows(uri, *paths))
 
 
+def _members(uri: str) -> Iterator[Any]:
+    """Members of an object, each with its name as ``number``."""
+    for _, name, value in json_rows(uri, ""):
+        yield value | {"number": name} if isinstance(value, dict) else value
+
+
 def _lines(uri: str) -> Iterator[Any]:
     return (value for _, value in json_lines(uri))
 
@@ -126,13 +132,11 @@ def _a_okvqa(uri: str, split: str) -> Iterator[Row]:  # noqa: ARG001
 
 
 def _gqa(uri: str, split: str) -> Iterator[Row]:  # noqa: ARG001
-    values = (value | {"number": key} if isinstance(value, dict) else value for _, key, value in json_rows(uri, ""))
-
     def make(value: Values) -> Iterator[Row]:
         answers = [value["answer"]] if "answer" in value else []
         yield _question(f"{value.get('imageId')}.jpg", value["number"], value.get("question"), answers)
 
-    yield from _rows(values, make)
+    yield from _rows(_members(uri), make)
 
 
 def _answers_in_row(path: str, picture: str, number: str, ending: str = "", answers: str = "answers") -> Read:
@@ -153,8 +157,6 @@ def _answers_in_row(path: str, picture: str, number: str, ending: str = "", answ
 
 
 def _ocr_vqa(uri: str, split: str) -> Iterator[Row]:
-    values = (value | {"number": key} if isinstance(value, dict) else value for _, key, value in json_rows(uri, ""))
-
     def make(value: Values) -> Iterator[Row]:
         if value.get("split") != _OCR_VQA_SPLITS.get(split):
             return
@@ -163,22 +165,20 @@ def _ocr_vqa(uri: str, split: str) -> Iterator[Row]:
         for place, (question, answer) in enumerate(zip(asked, answered, strict=False)):
             yield _question(f"{value['number']}.{ending}", f"{value['number']}-{place}", question, [answer])
 
-    yield from _rows(values, make)
+    yield from _rows(_members(uri), make)
 
 
 def _science_qa(uri: str, split: str) -> Iterator[Row]:
-    values = (value | {"number": key} if isinstance(value, dict) else value for _, key, value in json_rows(uri, ""))
-
     def make(value: Values) -> Iterator[Row]:
         if value.get("split") != split or not value.get("image"):
             return
         options = sequence(value.get("choices"), "choices")
-        text = " ".join(filter(None, (value.get("hint"), text_value(value.get("question"), "question"))))
+        text = f"{text_value(value.get('hint') or '', 'hint')} {text_value(value.get('question'), 'question')}".strip()
         right, why = _chosen(options, value.get("answer")), [value["solution"]] if value.get("solution") else []
         picture = f"{value['number']}/{text_value(value['image'], 'image')}"
         yield _question(picture, value["number"], choices(text, options), [right], why)
 
-    yield from _rows(values, make)
+    yield from _rows(_members(uri), make)
 
 
 def _vcr(uri: str, split: str) -> Iterator[Row]:  # noqa: ARG001

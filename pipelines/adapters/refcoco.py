@@ -73,11 +73,11 @@ class RefCocoSource(AnnotatedPictures):
 
     def described(self, record: PictureRecord) -> Described:
         size = annotated_size(record.image, first(record.said, "image"))
-        names = category_names(record.common["category"])
-        things = {told.get("id"): told for told in record.said.get("object", ())}
+        names = category_names(record.common.get("category", ()))
+        things = {str(told.get("id")): told for told in record.said.get("object", ())}
         found = Described()
         for ref in drawn(record.said["ref"], self.max_items, "refs", record.key):
-            told = things.get(ref.get("ann_id"))
+            told = things.get(str(ref.get("ann_id")))
             if told is None:
                 raise BadRecord("missing_field", f"expressions for object {ref.get('ann_id')!r}, which is not there")
             thing, item = coco_thing(told, names, size), found.item()
