@@ -14,7 +14,10 @@ from adapters import fixtures_clip, fixtures_map, fixtures_picture
 from adapters.round_trip import read
 from contact_sheet import Page, Sheet
 
+from omnimill.infra.dataset import Dataset
 from omnimill.mixtures.task_families import families
+from omnimill.pipelines.dag import Dag
+from omnimill.pipelines.process import process_unit
 from omnimill.schema import Example
 from omnimill.training.show_page import write_page
 
@@ -116,3 +119,35 @@ def test_families_render_from_published_files(sheet: Sheet, tmp_path: Path, requ
     page = Page(path.read_text())
     assert set(sheet.examples) <= page.ids
     assert (page.outside, page.unnamed) == ([], [])
+
+
+def test_an_ingestion_with_augmentation_is_the_same_whatever_the_number_of_threads(tmp_path: Path) -> None:
+    adding = [{"op": "augment_captions"}, {"op": "augment_detection"}, {"op": "augment_segmentation"}]
+    adding += [{"op": "augment_boxes"}, {"op": "augment_keypoints"}]
+    coco = FORMATS["coco"](tmp_path / "coco")
+    dag = Dag.model_validate(
+        {
+            "dataset": "made",
+            "sources": [
+                {"name": "coco", **coco, "operators": adding},
+                {"name": "coco_inpainting", **coco, "operators": [{"op": "augment_inpainting", "min_share": 0.5}]},
+            ],
+        }
+    )
+    written = []
+    for pipeline in dag.sources:
+        (unit,) = pipeline.source.units()
+        roots = [str(tmp_path / f"{pipeline.source.name}-{threads}") for threads in (1, 4)]
+        commits = [
+            process_unit(pipeline.source, pipeline.operators, unit, Dataset(root, "made"), threads=threads)
+            for root, threads in zip(roots, (1, 4), strict=True)
+        ]
+        assert commits[0] == commits[1]
+        rows = [row for ref in commits[0].shards for row in Dataset(roots[0], "made").read(ref).to_pylist()]
+        written.append((commits[0].counts.as_json()["examples"], rows))
+    (added, augmented), (cut, holed) = written
+    assert added == {"written": 2, "dropped": {}}
+    roles = {text["role"] for row in augmented for text in row["text"]}
+    assert {"more_than", "fitting_caption", "any_of", "none_of", "wanted", "several", "part"} <= roles
+    assert cut == {"written": 1, "dropped": {"no_large_object": 1}}
+    assert [target["role"] for target in holed[0]["targets"]] == ["picture"]
