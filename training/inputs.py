@@ -47,9 +47,12 @@ class TrainInputs(Config):
 
     def decisive(self) -> dict[str, Any]:
         """What decides what is learnt, as JSON: not the run's name, nor what may change between two launches of it."""
-        # The mixture counts by what it says, wherever its file lies.
+        # The mixture counts by what it says, wherever its file lies and in whatever order.
         excluded = {"config": {*FREE_TO_CHANGE, "name", "mixture"}}
-        return self.model_dump(mode="json", include=set(TrainInputs.model_fields), exclude=excluded)
+        found = self.model_dump(mode="json", include=set(TrainInputs.model_fields), exclude=excluded)
+        for tasks in ("tasks", "held_out"):
+            found["mixture"][tasks] = {task["name"]: task for task in found["mixture"][tasks]}
+        return found
 
     def changes(self, now: TrainInputs) -> list[str]:
         """What is different in `now` of that, one line for each key."""

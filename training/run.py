@@ -76,7 +76,7 @@ def train(config: TrainConfig, root: str, *, restart: bool = False, cpus: int | 
         with lineage.command_run(
             root, "train", inputs.model_dump(mode="json"), config.name, resume=record.mlflow_run if record else None
         ) as told:
-            _record_inputs(inputs, root, run, told)
+            _record_inputs(inputs, root, run, told, started_at)
             _launch(inputs, root, run, told, cpus, started_at)
     else:
         console.print(f"run {config.name} has done {started_at} of {config.steps} steps: nothing to do", style="dim")
@@ -127,7 +127,7 @@ def _check_changes(record: CheckpointRecord, inputs: TrainInputs, run: Path, roo
         console.print(f"run {inputs.config.name} goes on from step {record.step} with\n{listed}", style="dim")
 
 
-def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun) -> None:
+def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun, started_at: int) -> None:
     for version in inputs.versions.datasets:
         told.input(version.name, version.manifest, Dataset(root, version.name).url)
     for one in inputs.versions.selections:
@@ -136,7 +136,7 @@ def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun) 
     told.json(inputs.mixture.model_dump(mode="json"), "mixture.json")
     told.tags({"omnimill.run_folder": str(run), "omnimill.mixture": inputs.mixture.content_digest()})
     rates = zip(inputs.mixture.tasks, inputs.mixture.rates, strict=True)
-    told.metrics({f"planned_rate/{task.name}": rate for task, rate in rates})
+    told.metrics({f"planned_rate/{task.name}": rate for task, rate in rates}, started_at)
 
 
 def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: int | None, started_at: int) -> None:

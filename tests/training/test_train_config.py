@@ -87,7 +87,7 @@ def test_only_what_decides_the_learning_counts_as_a_change(inputs: TrainInputs) 
     task = inputs.mixture.tasks[0].model_copy(update={"rate": 9.5})
     mixture = inputs.mixture.model_copy(update={"tasks": (task, *inputs.mixture.tasks[1:])})
     (line,) = inputs.changes(inputs.model_copy(update={"mixture": mixture}))
-    assert line == f"mixture.tasks.0.rate: was {inputs.mixture.tasks[0].rate}, is 9.5"
+    assert line == f"mixture.tasks.caption.rate: was {inputs.mixture.tasks[0].rate}, is 9.5"
     (tokens,) = inputs.versions.datasets
     newer = Versions(datasets=(tokens.model_copy(update={"manifest": "1" * 64}),))
     (line,) = inputs.changes(inputs.model_copy(update={"versions": newer}))
