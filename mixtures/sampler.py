@@ -1,7 +1,7 @@
 """Which example each virtual stream draws at its n-th draw: a pure function of the mixture and the seed.
 
 There are V virtual streams; the number of workers that serve them does not enter. Nothing is stored per row, so memory
-does not depend on the size of the corpus, and every step can be inverted, from an example back to its draw.
+does not depend on the size of the corpus, and every step can be inverted (`omnimill.mixtures.inversion`).
 
 **Which task?** The point of stream v at draw n is ``frac(place(v) / V + n * phi + offset)``, phi the golden ratio's
 fraction, `place` a keyed permutation of the streams, and the task is the one whose stretch of the rates' cumulative sum
@@ -33,7 +33,7 @@ from omnimill.errors import ConfigError, OmnimillError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.permutation import LARGEST
 from omnimill.mixtures.points import ONE, PHI, Circle, deviation_bound
-from omnimill.mixtures.shares import Layout, Share, owner, place_of, share_of
+from omnimill.mixtures.shares import Layout, Share, place_of, share_of
 from omnimill.rng import digest64
 
 __all__ = ["Draw", "Draws", "Sampler", "StreamState", "deviation_bound"]
@@ -147,9 +147,9 @@ class Sampler:
 
     def next(self, stream: int, state: StreamState) -> tuple[Draw, StreamState]:
         """The draw that follows `state`, and the state after it."""
-        task = self._circle(stream, state).task(self._point(stream, state.draws))
+        task = self._circle(stream, state).task(self.point(stream, state.draws))
         taken = state.taken
-        row, epoch = self._share(stream, task, state).read(taken[task])
+        row, epoch = self.share(stream, task, state).read(taken[task])
         after = StreamState(state.draws + 1, (*taken[:task], taken[task] + 1, *taken[task + 1 :]), state.joined)
         return Draw(stream, state.draws, task, row, epoch), after
 
@@ -162,13 +162,13 @@ class Sampler:
         for task in np.flatnonzero(numbers).tolist():
             begin, end = end, end + int(numbers[task])
             drawn = order[begin:end]
-            rows[drawn], epochs[drawn] = self._share(stream, task, state).read_many(state.taken[task], end - begin)
+            rows[drawn], epochs[drawn] = self.share(stream, task, state).read_many(state.taken[task], end - begin)
         taken = tuple(before + number for before, number in zip(state.taken, numbers.tolist(), strict=True))
         return Draws(stream, first.draws, tasks, rows, epochs), StreamState(state.draws + count, taken, state.joined)
 
     def advance(self, stream: int, state: StreamState, draws: int) -> StreamState:
         """The state `draws` draws after `state`, computed without making them."""
-        for begin, circle, length in self._spans(stream, state, draws):
+        for begin, circle, length in self.spans(stream, state, draws):
             state = self._skip(stream, begin, circle, length)
         return state
 
@@ -190,54 +190,7 @@ class Sampler:
 
     def tasks(self, stream: int, first: int, count: int) -> Int64s:
         """The tasks of a stream's draws `first` … `first + count - 1`, as long as no task has reached its cap."""
-        return self.circle.tasks(self._point(stream, first), count)
-
-    def index_of(self, stream: int, task: int, k: int, state: StreamState | None = None) -> int | None:
-        """Which of a stream's draws is its k-th (from 0) of a task.
-
-        Args:
-            state: to look from; that of the first draw when not given. The draw must not be before it.
-
-        Returns:
-            The draw's number; None when the task's cap or rate lets it never come.
-        """
-        for begin, circle, length in self._spans(stream, self.start(stream) if state is None else state, None):
-            if not circle.width(task):
-                if length is None:
-                    return None
-                continue
-            point, wanted = self._point(stream, begin.draws), k - begin.taken[task]
-            if length is None or circle.count(point, task, length) > wanted:
-                return begin.draws + circle.index_of(point, task, wanted)
-        return None
-
-    def locate(self, task: int, row: int, epoch: int) -> tuple[int, int]:
-        """Who draws a row of a task for the `epoch`-th time (from 0), had all rows been there from the start.
-
-        Returns:
-            The stream, and k: it is the stream's k-th draw (from 0) of that task.
-        """
-        if not 0 <= row < self.sizes[task]:
-            raise IndexError(f"task {task} has {self.sizes[task]} rows, asked for row {row}")
-        stream, _ = owner(self.layouts[task], row, epoch)
-        return stream, self._share(stream, task, self.start(stream)).position(row, epoch)
-
-    def draws_of(self, task: int, row: int, draws: Sequence[int]) -> Iterator[Draw]:
-        """Every draw of a row while stream v makes its first ``draws[v]`` draws, by epoch."""
-        epoch, out = 0, 0
-        _, owners = owner(self.layouts[task], row, 0)
-        # Owners of a shared row need not be equally far: stop when each of them has run out.
-        while out < owners:
-            try:
-                stream, k = self.locate(task, row, epoch)
-            except IndexError:
-                return  # beyond the cap
-            index = self.index_of(stream, task, k)
-            out = out + 1 if index is None or index >= draws[stream] else 0
-            if not out:
-                assert index is not None
-                yield Draw(stream, index, task, row, epoch)
-            epoch += 1
+        return self.circle.tasks(self.point(stream, first), count)
 
     def _set_rates(self, rates: Sequence[float]) -> None:
         self.circle = Circle(rates)
@@ -245,14 +198,15 @@ class Sampler:
         # Circles by the tasks that have reached their cap.
         self._left: dict[frozenset[int], Circle] = {frozenset(): self.circle}
 
-    def _point(self, stream: int, draw: int) -> int:
+    def point(self, stream: int, draw: int) -> int:
         """The stream's point at a draw, in units of 2^-64."""
         if not 0 <= stream < self.streams:
             raise IndexError(f"there are {self.streams} streams, asked for stream {stream}")
         offset, key = self._origin
         return (place_of(self.streams, stream, key) * ONE // self.streams + offset + draw * PHI) % ONE
 
-    def _share(self, stream: int, task: int, state: StreamState) -> Share:
+    def share(self, stream: int, task: int, state: StreamState) -> Share:
+        """A stream's rows of a task, with the additions that it has met."""
         return share_of(self.layouts[task], stream, state.joined[task] if state.joined else ())
 
     def _circle(self, stream: int, state: StreamState) -> Circle:
@@ -260,7 +214,7 @@ class Sampler:
         if not self._capped:
             return self.circle
         through = frozenset(
-            task for task in self._capped if state.taken[task] >= (self._share(stream, task, state).limit or 0)
+            task for task in self._capped if state.taken[task] >= (self.share(stream, task, state).limit or 0)
         )
         if through not in self._left:
             rates = [0 if task in through else rate for task, rate in enumerate(self._rates)]
@@ -272,7 +226,7 @@ class Sampler:
             self._left[through] = Circle(rates)
         return self._left[through]
 
-    def _spans(
+    def spans(
         self, stream: int, state: StreamState, draws: int | None
     ) -> Iterator[tuple[StreamState, Circle, int | None]]:
         """The next `draws` draws (None: all), cut where a task reaches its cap: (state before, circle, length)."""
@@ -289,11 +243,11 @@ class Sampler:
     def _until_cap(self, stream: int, state: StreamState, circle: Circle) -> int | None:
         """Draws after which another task has reached its cap; None when none ever does."""
         left = {
-            task: (self._share(stream, task, state).limit or 0) - state.taken[task]
+            task: (self.share(stream, task, state).limit or 0) - state.taken[task]
             for task in self._capped
             if circle.width(task)
         }
-        nearest, point = None, self._point(stream, state.draws)
+        nearest, point = None, self.point(stream, state.draws)
         for task in sorted(left, key=lambda task: circle.earliest(task, left[task] - 1)):
             if nearest is not None and circle.earliest(task, left[task] - 1) >= nearest:
                 break
@@ -304,17 +258,17 @@ class Sampler:
     def _skip(self, stream: int, state: StreamState, circle: Circle, length: int | None) -> StreamState:
         """The state after `length` draws on one circle."""
         assert length is not None
-        point = self._point(stream, state.draws)
+        point = self.point(stream, state.draws)
         taken = tuple(before + circle.count(point, task, length) for task, before in enumerate(state.taken))
         return StreamState(state.draws + length, taken, state.joined)
 
     def _tasks(self, stream: int, state: StreamState, count: int) -> Int64s:
         """The tasks of the next `count` draws."""
         if not self._capped:
-            return self.circle.tasks(self._point(stream, state.draws), count)
+            return self.circle.tasks(self.point(stream, state.draws), count)
         found = [
-            circle.tasks(self._point(stream, begin.draws), length or 0)
-            for begin, circle, length in self._spans(stream, state, count)
+            circle.tasks(self.point(stream, begin.draws), length or 0)
+            for begin, circle, length in self.spans(stream, state, count)
         ]
         return np.concatenate(found) if found else np.empty(0, np.int64)
 

@@ -24,7 +24,6 @@ import numpy.typing as npt
 from omnimill.errors import OmnimillError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.sampler import Sampler, StreamState
-from omnimill.mixtures.shares import Layout
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -76,9 +75,9 @@ class Timeline:
         return cls([Era(0, Sampler.of(mixture, sizes, streams), phases)])
 
     @property
-    def layouts(self) -> list[Layout]:
-        """How the rows of every task are shared out at last; rows that were there before were shared out so, too."""
-        return self._eras[-1].sampler.layouts
+    def last(self) -> Sampler:
+        """The sampler of the last era, in which all rows are, at its first rates."""
+        return self._eras[-1].sampler
 
     def sampler(self, step: int) -> Sampler:
         """What the draws are that are made while packing a step.

@@ -14,7 +14,6 @@ from omnimill.mixtures.course import Course
 from omnimill.mixtures.ledger import Change, Entry, Held, Ledger, Update, changes
 from omnimill.mixtures.online import weights_of
 from omnimill.mixtures.sampler import Draws, Sampler, StreamState
-from omnimill.mixtures.shares import share_of
 from omnimill.training.checkpoint import newest, read_record
 from omnimill.training.inputs import open_streams
 from omnimill.training.planner import Planner
@@ -143,7 +142,7 @@ class _Stream:
         """The first and last draw of every task are where the share says, counted from before."""
         for task in np.unique(draws.task).tolist():
             own = np.flatnonzero(draws.task == task)
-            share = share_of(sampler.layouts[task], self._stream, before.joined[task] if before.joined else ())
+            share = sampler.share(self._stream, task, before)
             for place, k in ((own[0], before.taken[task]), (own[-1], before.taken[task] + len(own) - 1)):
                 if share.position(int(draws.row[place]), int(draws.epoch[place])) != k:
                     self._proof.fault(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from omnimill.config import digest_json
 from omnimill.errors import IntegrityError
 from omnimill.mixtures.course import Course
+from omnimill.mixtures.inversion import locate
 from omnimill.mixtures.ledger import Entry, Ledger, task_names
+from omnimill.mixtures.sampler import StreamState
 from omnimill.mixtures.shares import owner
 from omnimill.training.checkpoint import read_record, run_folder
 from omnimill.training.inputs import open_streams
@@ -41,12 +44,12 @@ def replay(
     Args:
         checkpoint: its folder or its ``checkpoint.json``; nothing else of it is read, but the ledger of its run.
         root: where the token datasets lie; the root that the checkpoint lies under when None.
-        example_ids: only streams that can have drawn one of these.
+        example_ids: only streams that have drawn one of these.
     """
     record = read_record(checkpoint)
     root = root or root_of(checkpoint)
     streams = open_streams(record, root, ledger_entries(checkpoint, root))
-    wanted = range(record.config.streams) if example_ids is None else readers(streams.course, example_ids)
+    wanted = range(record.config.streams) if example_ids is None else readers(streams.course, example_ids, record.plan)
     if wanted:
         for sequences in islice(streams.planner(wanted), record.step):
             yield from sequences
@@ -64,13 +67,22 @@ def consumed(
                 yield Consumed(sequence.step, sequence.stream, tasks[item.task], item.example_id, item.row, item.epoch)
 
 
-def readers(course: Course, example_ids: Set[str]) -> list[int]:
-    """The streams whose shares hold rows of these examples."""
+def readers(course: Course, example_ids: Set[str], plan: Mapping[str, Any]) -> list[int]:
+    """The streams that have drawn one of these examples.
+
+    Args:
+        plan: the state of all streams, as a checkpoint holds it.
+    """
+    sampler = course.timeline.last
+    states = {int(stream): StreamState.from_json(state) for stream, state in plan["streams"].items()}
     found: set[int] = set()
-    for rows, layout in zip(course.rows, course.timeline.layouts, strict=True):
+    for task, rows in enumerate(course.rows):
         for row in rows.locate_ids(example_ids):
-            owners = owner(layout, row, 0)[1]
-            found.update(owner(layout, row, epoch)[0] for epoch in range(owners))
+            for epoch in range(owner(sampler.layouts[task], row, 0)[1]):
+                with suppress(IndexError):
+                    stream, k = locate(sampler, task, row, epoch, states.__getitem__)
+                    if k < states[stream].taken[task]:
+                        found.add(stream)
     return sorted(found)
 
 

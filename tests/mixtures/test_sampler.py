@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.inversion import draws_of, index_of, locate
 from omnimill.mixtures.points import PHI
 from omnimill.mixtures.sampler import Draw, Sampler, StreamState, deviation_bound
 from omnimill.mixtures.shares import share_of
@@ -141,8 +142,8 @@ def test_a_draw_can_be_found_from_its_row(sampler: Sampler, data: st.DataObject)
     taken = list(sampler.start(stream, first).taken)
     for draw in drawn(sampler, stream, 25, sampler.start(stream, first)):
         k = taken[draw.task]
-        assert sampler.locate(draw.task, draw.row, draw.epoch) == (stream, k)
-        assert sampler.index_of(stream, draw.task, k) == draw.index
+        assert locate(sampler, draw.task, draw.row, draw.epoch) == (stream, k)
+        assert index_of(sampler, stream, draw.task, k) == draw.index
         taken[draw.task] += 1
     assert sampler.start(stream, first + 25).taken == tuple(taken)
 
@@ -155,7 +156,7 @@ def test_all_draws_of_a_row_are_found(sampler: Sampler, data: st.DataObject) -> 
     task = data.draw(st.integers(0, len(sampler.sizes) - 1))
     for row in range(sampler.sizes[task]):
         expected = {draw for draw in everything if (draw.task, draw.row) == (task, row)}
-        found = list(sampler.draws_of(task, row, made))
+        found = list(draws_of(sampler, task, row, made))
         assert set(found) == expected
         assert len(found) == len(expected)
 
@@ -220,7 +221,7 @@ def test_memory_does_not_depend_on_the_number_of_rows() -> None:
         sampler = Sampler([1.0, 2.0], [rows, rows // 2], 512, 0)
         for stream in range(0, 512, 37):
             drawn(sampler, stream, 20)
-            sampler.index_of(*sampler.locate(0, rows - 1, 3)[:1], 0, 10**7)
+            index_of(sampler, *locate(sampler, 0, rows - 1, 3)[:1], 0, 10**7)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -231,12 +232,12 @@ def test_memory_does_not_depend_on_the_number_of_rows() -> None:
 
 def test_the_far_future_is_as_near_as_the_start() -> None:
     sampler = Sampler([0.1, 1e-6, 0.9], [10, 8_500_000_000, 2**63], 64, 1)
-    index = sampler.index_of(9, 1, 123_456)
+    index = index_of(sampler, 9, 1, 123_456)
     state = sampler.start(9, index)
     draw, after = sampler.next(9, state)
     assert (draw.task, draw.index, state.taken[1]) == (1, index, 123_456)
     assert after == sampler.start(9, index + 1)
-    assert sampler.locate(1, draw.row, draw.epoch) == (9, 123_456)
+    assert locate(sampler, 1, draw.row, draw.epoch) == (9, 123_456)
 
 
 def test_with_fewer_rows_than_streams_rows_are_shared_and_their_epochs_dealt_out() -> None:
@@ -271,4 +272,4 @@ def test_streams_and_rows_outside_are_refused() -> None:
     with pytest.raises(IndexError, match="asked for stream 2"):
         sampler.next(2, StreamState(0, (0,)))
     with pytest.raises(IndexError, match="asked for row 5"):
-        sampler.locate(0, 5, 0)
+        locate(sampler, 0, 5, 0)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnimill.errors import OmnimillError
+from omnimill.mixtures.inversion import index_of, locate
 from omnimill.mixtures.points import deviation_bound
 from omnimill.mixtures.sampler import Draw, Sampler, StreamState
 from omnimill.mixtures.shares import Layout, owner, share_of
@@ -122,13 +123,13 @@ def test_a_task_that_reached_its_cap_leaves_its_draws_to_the_others_in_proportio
     assert after == states[150] == sampler.start(stream, 150) == sampler.advance(stream, states[cut], 150 - cut)
     for draw in single[::7]:
         k = states[draw.index].taken[draw.task]
-        assert sampler.index_of(stream, draw.task, k) == draw.index
-        assert sampler.locate(draw.task, draw.row, draw.epoch) == (stream, k)
+        assert index_of(sampler, stream, draw.task, k) == draw.index
+        assert locate(sampler, draw.task, draw.row, draw.epoch) == (stream, k)
     limits = [share_of(layout, stream).limit for layout in sampler.layouts]
     for task, limit in enumerate(limits):
         if limit is not None:
             assert state.taken[task] <= limit
-            assert sampler.index_of(stream, task, limit) is None
+            assert index_of(sampler, stream, task, limit) is None
     # Between two moments at which tasks drop out, the others are drawn in proportion.
     open_before = [tuple(t for t, limit in enumerate(limits) if limit is None or s.taken[t] < limit) for s in states]
     begin = max(i for i in range(151) if open_before[i] != open_before[0] or i == 0)
