@@ -27,6 +27,8 @@ from omnimill.training.lengths import Budgets
 
 # Weighs tokens above the number of a candidate; there are fewer candidates than this.
 _TOKEN = 1 << 32
+# Kinds of what is kept of a candidate, behind its costs.
+_WEIGHT, _NUMBER = -2, -1
 
 
 class PackingSettings(Config):
@@ -90,55 +92,48 @@ class _Pools:
     """
 
     def __init__(self, costs: Int64s, available: Int64s, settings: PackingSettings) -> None:
-        self._costs = costs
-        self._weights = (costs[0] + costs[1]) * _TOKEN - np.arange(costs.shape[2])
         self._available = available
         self._limits = np.array(settings.budgets.limits)[:, None]
+        _check(costs, self._limits)
+        # Of every candidate: its costs, what it weighs (tokens, the oldest on ties), its number.
+        number = np.broadcast_to(np.arange(costs.shape[2]), costs.shape[1:])
+        self._candidates = np.concatenate([costs, ((costs[0] + costs[1]) * _TOKEN - number)[None], number[None]])
         self.stream: Int64s = np.flatnonzero(available >= settings.pool)
         streams = len(self.stream)
         self.sequence = np.zeros(streams, np.int64)
         self.placed = np.zeros(streams, np.int64)
         self._head = np.full(streams, settings.pool)
-        self._number = np.tile(np.arange(settings.pool), (streams, 1))
-        self._cost = costs[:, self.stream, : settings.pool]
-        self._weight = self._weights[self.stream, : settings.pool]
+        self._pool = self._candidates[:, self.stream, : settings.pool]
         # Nothing fits before the first sequence is opened.
         self._left = np.full((len(costs), streams), -1)
         self._row = np.arange(streams)
 
     def choose(self) -> tuple[Int64s, Int64s]:
         """Places in the pools of the largest that fit (of all streams), and the streams in which none does."""
-        fits = (self._cost <= self._left[:, :, None]).all(axis=0)
-        weight = np.where(fits, self._weight, -1)
+        fits = (self._pool[:_WEIGHT] <= self._left[:, :, None]).all(axis=0)
+        weight = np.where(fits, self._pool[_WEIGHT], -1)
         slot = weight.argmax(axis=1)
-        return slot, np.flatnonzero(weight[self._row, slot] < 0)
+        return slot, (weight[self._row, slot] < 0).nonzero()[0]
 
     def open_next(self, through: Int64s, slot: Int64s) -> None:
         """Begin the next sequence of some streams; its first example is the oldest."""
         self.sequence[through] += 1
         self._left[:, through] = self._limits
-        slot[through] = oldest = self._number[through].argmin(axis=1)
-        first = self._cost[:, through, oldest]
-        if (first > self._limits).any():
-            wrong = first[:, (first > self._limits).any(axis=0)][:, 0]
-            budgets = tuple(self._limits[:, 0].tolist())
-            raise OmnimillError(
-                f"an example takes {tuple(wrong.tolist())} of the budgets {budgets}: it cannot be packed even alone"
-            )
+        slot[through] = self._pool[_NUMBER, through].argmin(axis=1)
 
     def place(self, slot: Int64s) -> Int64s:
         """Take an example out of every pool; which candidates they are."""
-        self._left -= self._cost[:, self._row, slot]
+        taken = self._pool[:, self._row, slot]
+        self._left -= taken[:_WEIGHT]
         self.placed += 1
-        return self._number[self._row, slot]
+        number: Int64s = taken[_NUMBER]
+        return number
 
     def refill(self, slot: Int64s) -> npt.NDArray[np.bool_]:
         """Put the next candidate in every pool's freed place; where there is none."""
         empty: npt.NDArray[np.bool_] = self._head >= self._available[self.stream]
-        following = np.minimum(self._head, self._costs.shape[2] - 1)
-        self._number[self._row, slot] = following
-        self._cost[:, self._row, slot] = self._costs[:, self.stream, following]
-        self._weight[self._row, slot] = self._weights[self.stream, following]
+        following = np.minimum(self._head, self._candidates.shape[2] - 1)
+        self._pool[:, self._row, slot] = self._candidates[:, self.stream, following]
         self._head += 1
         return empty
 
@@ -146,7 +141,14 @@ class _Pools:
         """Go on without some streams; `slot` of the others."""
         kept = ~done
         self.stream, self.sequence, self.placed = self.stream[kept], self.sequence[kept], self.placed[kept]
-        self._head, self._number, self._weight = self._head[kept], self._number[kept], self._weight[kept]
-        self._cost, self._left = self._cost[:, kept], self._left[:, kept]
+        self._head, self._pool, self._left = self._head[kept], self._pool[:, kept], self._left[:, kept]
         self._row = np.arange(len(self.stream))
         return slot[kept]
+
+
+def _check(costs: Int64s, limits: Int64s) -> None:
+    """Raise OmnimillError when a candidate does not fit an empty sequence."""
+    too_large = (costs > limits[:, :, None]).any(axis=0)
+    if too_large.any():
+        found, budgets = tuple(costs[:, too_large][:, 0].tolist()), tuple(limits[:, 0].tolist())
+        raise OmnimillError(f"an example takes {found} of the budgets {budgets}: it cannot be packed even alone")

@@ -23,7 +23,9 @@ class Benchmark(StrEnum):
 
     INGEST = "ingest"
     LOADER = "loader"
+    MIX = "mix"
     PACKING = "packing"
+    PLANNER = "planner"
     SAMPLER = "sampler"
     SCALE = "scale"
     TOKENIZE = "tokenize"
@@ -44,13 +46,15 @@ def bench(
 
     Example: omnimill bench packing --json
     """
-    from omnimill.bench import ingest, loader, packing, sampler, scale, tokenize
+    from omnimill.bench import ingest, loader, mix, packing, planner, sampler, scale, tokenize
     from omnimill.bench import page as pages
 
     runs: dict[Benchmark, Callable[[], list[Metric]]] = {
         Benchmark.INGEST: partial(ingest.run, section or ingest.SECTIONS),
         Benchmark.LOADER: loader.run,
+        Benchmark.MIX: mix.run,
         Benchmark.PACKING: packing.run,
+        Benchmark.PLANNER: planner.run,
         Benchmark.SAMPLER: sampler.run,
         Benchmark.SCALE: scale.run,
         Benchmark.TOKENIZE: tokenize.run,
