@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from omnimill.pipelines.operators.augment_items import (
     boxes_by_class,
     draws,
     free_item,
+    incomplete_classes,
     listed_boxes,
     sample,
 )
@@ -50,7 +51,7 @@ class AugmentDetection(Operator):
     """
 
     per_example: ClassVar[bool] = True
-    reads: ClassVar[tuple[str, ...]] = ("images", "text", "annotations")
+    reads: ClassVar[tuple[str, ...]] = ("images", "text", "annotations", "meta")
     writes: ClassVar[tuple[str, ...]] = ("text", "annotations")
 
     op: Literal["augment_detection"]
@@ -66,7 +67,8 @@ class AugmentDetection(Operator):
     def _augment(self, example: Example) -> None:
         classes, singles = boxes_by_class(example), single_boxes(example)
         listed = listed_boxes(example)
-        absent = [name for name in self.vocabulary if listed and name not in listed]
+        known = {*listed, *incomplete_classes(example)}
+        absent = [name for name in self.vocabulary if listed and name not in known]
         rng = draws(example, self.op)
         for variant in self.variants:
             for _ in range(self.items):
@@ -100,27 +102,26 @@ def _add_joint(example: Example, singles: dict[str, Box], rng: np.random.Generat
     joint = list(JOINT)[int(rng.integers(len(JOINT)))]
     names = sample(rng, list(singles), 2 if joint == "overlap" else int(rng.integers(2, 5)))
     boxes = [singles[name] for name in names]
-    if joint in ("smallest", "largest"):
-        ordered = sorted(boxes, key=_area, reverse=joint == "largest")
-        small, large = sorted((_area(ordered[0]), _area(ordered[1])))
-        if large < _CLEARLY * small:
-            joint = "union"
-        answer = ordered[0]
-    if joint == "overlap":
-        answer = _overlap(*boxes)
-    if joint == "union":
-        answer = _union(boxes)
+    if joint in ("smallest", "largest") and not _stands_out(boxes, joint):
+        joint = "union"
     item = free_item(example)
     add_texts(example, item, several="; ".join(names), joint=JOINT[joint])
-    add_box(example, item, "measure", answer, form="area" if joint == "overlap" else None)
+    add_box(example, item, "measure", _ANSWERS[joint](boxes), form="area" if joint == "overlap" else None)
+
+
+def _stands_out(boxes: Sequence[Box], joint: str) -> bool:
+    """Whether the smallest or the largest box is clearly that."""
+    first, second = sorted(map(_area, boxes), reverse=joint == "largest")[:2]
+    return max(first, second) >= _CLEARLY * min(first, second)
 
 
 def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _overlap(first: Box, second: Box) -> Box:
+def _overlap(boxes: Sequence[Box]) -> Box:
     """What two boxes have in common; a box without area where they do not meet."""
+    first, second = boxes
     y1, x1 = max(first[0], second[0]), max(first[1], second[1])
     y2, x2 = min(first[2], second[2]), min(first[3], second[3])
     return (y1, x1, y2, x2) if y1 < y2 and x1 < x2 else (y1, x1, y1, x1)
@@ -129,3 +130,11 @@ def _overlap(first: Box, second: Box) -> Box:
 def _union(boxes: Sequence[Box]) -> Box:
     y1, x1, y2, x2 = (list(edge) for edge in zip(*boxes, strict=True))
     return min(y1), min(x1), max(y2), max(x2)
+
+
+_ANSWERS: dict[str, Callable[[Sequence[Box]], Box]] = {
+    "smallest": lambda boxes: min(boxes, key=_area),
+    "largest": lambda boxes: max(boxes, key=_area),
+    "overlap": _overlap,
+    "union": _union,
+}

@@ -83,7 +83,7 @@ def texts(example: Example, role: str) -> list[str]:
 
 
 def listed_boxes(example: Example) -> dict[str, list[Box]]:
-    """All labelled boxes of the current picture by class, of a list that is complete; empty where there is none."""
+    """All labelled boxes of the current picture by class, of the list of all; empty where there is none."""
     found: dict[str, list[Box]] = {}
     for one in example.annotations:
         whole = one.item is None and one.form is None and role_of(one) == "boxes"
@@ -92,10 +92,16 @@ def listed_boxes(example: Example) -> dict[str, list[Box]]:
     return found
 
 
+def incomplete_classes(example: Example) -> set[str]:
+    """Classes of which that list lacks objects, as its source noted (``meta.tags['incomplete']``): crowds, mostly."""
+    return set(filter(None, example.meta.tags.get("incomplete", "").split("; ")))
+
+
 def boxes_by_class(example: Example) -> dict[str, list[Box]]:
     """Boxes of all objects of each class that is known completely: of the list of all boxes, else of classes' items."""
     if listed := listed_boxes(example):
-        return listed
+        incomplete = incomplete_classes(example)
+        return {name: boxes for name, boxes in listed.items() if name not in incomplete}
     found = {}
     for item in items(example):
         labels, boxes = item.texts.get("label", []), item.boxes("boxes")

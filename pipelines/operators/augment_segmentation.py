@@ -17,6 +17,7 @@ from omnimill.pipelines.operators.augment_items import (
     current,
     draws,
     free_item,
+    incomplete_classes,
     items,
     listed_boxes,
     read_mask,
@@ -43,7 +44,7 @@ class AugmentSegmentation(Operator):
     """
 
     per_example: ClassVar[bool] = True
-    reads: ClassVar[tuple[str, ...]] = ("images", "text", "annotations")
+    reads: ClassVar[tuple[str, ...]] = ("images", "text", "annotations", "meta")
     writes: ClassVar[tuple[str, ...]] = ("text", "annotations")
 
     op: Literal["augment_segmentation"]
@@ -67,7 +68,8 @@ class AugmentSegmentation(Operator):
         if not present:
             return
         listed = listed_boxes(example)
-        unseen = [name for name in self.vocabulary if listed and name not in listed and name not in masks]
+        known = {*listed, *incomplete_classes(example), *masks}
+        unseen = [name for name in self.vocabulary if listed and name not in known]
         absent = [*(name for name, mask in masks.items() if not mask.any()), *unseen]
         rng = draws(example, self.op)
         for variant in self.variants:
