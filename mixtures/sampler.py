@@ -155,7 +155,7 @@ class Sampler:
 
     def next_many(self, stream: int, state: StreamState, count: int) -> tuple[Draws, StreamState]:
         """The next `count` draws at once, the same as :meth:`next` gives one by one."""
-        first, tasks = state, self._tasks(stream, state, count)
+        tasks = self._tasks(stream, state, count)
         rows, epochs = np.empty_like(tasks), np.empty_like(tasks)
         numbers = np.bincount(tasks, minlength=len(self.layouts))
         order, end = np.argsort(tasks, kind="stable"), 0
@@ -164,12 +164,12 @@ class Sampler:
             drawn = order[begin:end]
             rows[drawn], epochs[drawn] = self.share(stream, task, state).read_many(state.taken[task], end - begin)
         taken = tuple(before + number for before, number in zip(state.taken, numbers.tolist(), strict=True))
-        return Draws(stream, first.draws, tasks, rows, epochs), StreamState(state.draws + count, taken, state.joined)
+        return Draws(stream, state.draws, tasks, rows, epochs), StreamState(state.draws + count, taken, state.joined)
 
     def advance(self, stream: int, state: StreamState, draws: int) -> StreamState:
         """The state `draws` draws after `state`, computed without making them."""
         for begin, circle, length in self.spans(stream, state, draws):
-            state = self._skip(stream, begin, circle, length)
+            state = self._skip(stream, begin, circle, length or 0)
         return state
 
     def carry(self, stream: int, state: StreamState) -> StreamState:
@@ -192,12 +192,6 @@ class Sampler:
         """The tasks of a stream's draws `first` … `first + count - 1`, as long as no task has reached its cap."""
         return self.circle.tasks(self.point(stream, first), count)
 
-    def _set_rates(self, rates: Sequence[float]) -> None:
-        self.circle = Circle(rates)
-        self._rates = tuple(rates)
-        # Circles by the tasks that have reached their cap.
-        self._left: dict[frozenset[int], Circle] = {frozenset(): self.circle}
-
     def point(self, stream: int, draw: int) -> int:
         """The stream's point at a draw, in units of 2^-64."""
         if not 0 <= stream < self.streams:
@@ -208,6 +202,26 @@ class Sampler:
     def share(self, stream: int, task: int, state: StreamState) -> Share:
         """A stream's rows of a task, with the additions that it has met."""
         return share_of(self.layouts[task], stream, state.joined[task] if state.joined else ())
+
+    def spans(
+        self, stream: int, state: StreamState, draws: int | None
+    ) -> Iterator[tuple[StreamState, Circle, int | None]]:
+        """The next `draws` draws (None: all), cut where a task reaches its cap: (state before, circle, length)."""
+        while draws is None or draws:
+            circle = self._circle(stream, state)
+            length = self._until_cap(stream, state, circle)
+            length = draws if length is None else length if draws is None else min(length, draws)
+            yield state, circle, length
+            if length is None:
+                return
+            state = self._skip(stream, state, circle, length)
+            draws = None if draws is None else draws - length
+
+    def _set_rates(self, rates: Sequence[float]) -> None:
+        self.circle = Circle(rates)
+        self._rates = tuple(rates)
+        # Circles by the tasks that have reached their cap.
+        self._left: dict[frozenset[int], Circle] = {frozenset(): self.circle}
 
     def _circle(self, stream: int, state: StreamState) -> Circle:
         """The circle of the tasks that have not reached their cap."""
@@ -226,20 +240,6 @@ class Sampler:
             self._left[through] = Circle(rates)
         return self._left[through]
 
-    def spans(
-        self, stream: int, state: StreamState, draws: int | None
-    ) -> Iterator[tuple[StreamState, Circle, int | None]]:
-        """The next `draws` draws (None: all), cut where a task reaches its cap: (state before, circle, length)."""
-        while draws is None or draws:
-            circle = self._circle(stream, state)
-            length = self._until_cap(stream, state, circle)
-            length = draws if length is None else length if draws is None else min(length, draws)
-            yield state, circle, length
-            if length is None:
-                return
-            state = self._skip(stream, state, circle, length)
-            draws = None if draws is None else draws - length
-
     def _until_cap(self, stream: int, state: StreamState, circle: Circle) -> int | None:
         """Draws after which another task has reached its cap; None when none ever does."""
         left = {
@@ -255,9 +255,8 @@ class Sampler:
             nearest = reached if nearest is None else min(nearest, reached)
         return nearest
 
-    def _skip(self, stream: int, state: StreamState, circle: Circle, length: int | None) -> StreamState:
+    def _skip(self, stream: int, state: StreamState, circle: Circle, length: int) -> StreamState:
         """The state after `length` draws on one circle."""
-        assert length is not None
         point = self.point(stream, state.draws)
         taken = tuple(before + circle.count(point, task, length) for task, before in enumerate(state.taken))
         return StreamState(state.draws + length, taken, state.joined)

@@ -11,7 +11,7 @@ where the stream left it, and nothing is skipped or repeated.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,7 +66,7 @@ class Timeline:
         self._begins = [era.step for era in eras]
         self._weights: list[tuple[int, tuple[float, ...]]] = []
         self.horizon: int | None = None
-        self._sampler = lru_cache(maxsize=_SAMPLERS)(self._sampler_of)
+        self._sampler = lru_cache(maxsize=_SAMPLERS)(lambda era, rates: self._eras[era].sampler.at_rates(rates))
 
     @classmethod
     def of(cls, mixture: Mixture, sizes: Sequence[int], streams: int) -> Self:
@@ -87,9 +87,14 @@ class Timeline:
         """
         if self.horizon is not None and step >= self.horizon:
             raise OmnimillError(f"the rates of step {step} are not decided yet: known are those before {self.horizon}")
-        era = self._era(step)
-        phase = bisect_right(self._eras[era].phases, step, key=_first) - 1
-        return self._sampler(era, phase, bisect_right(self._weights, step, key=_first) - 1)
+        number = self._era(step)
+        era, weights = self._eras[number], self._weights
+        rates = era.phases[bisect_right(era.phases, step, key=_first) - 1][1]
+        decided = bisect_right(weights, step, key=_first) - 1
+        if decided >= 0 and era.weighed:
+            # An era before the last one may have fewer tasks than there are weights.
+            rates = tuple(rate * factor for rate, factor in zip(rates, weights[decided][1], strict=False))
+        return self._sampler(number, rates)
 
     def start(self, stream: int) -> StreamState:
         """The state of a stream before its first draw."""
@@ -137,22 +142,16 @@ class Timeline:
         return place < len(void[task]) and int(void[task][place]) == row
 
     def weigh(self, step: int, weights: Sequence[float]) -> None:
-        """From `step` on, rates are multiplied by these weights, instead of by those set before.
+        """From `step` on, rates are multiplied by these weights, instead of by those set before, for whatever steps.
 
         Args:
             weights: of all tasks of the timeline.
         """
-        insort(self._weights, (step, tuple(weights)), key=_first)
+        # Another list, for other threads may be reading this one.
+        self._weights = [*(earlier for earlier in self._weights if earlier[0] < step), (step, tuple(weights))]
 
     def _era(self, step: int) -> int:
         return bisect_right(self._begins, step) - 1
-
-    def _sampler_of(self, era: int, phase: int, weight: int) -> Sampler:
-        rates = self._eras[era].phases[phase][1]
-        if weight >= 0 and self._eras[era].weighed:
-            # An era before the last one may have fewer tasks than there are weights.
-            rates = tuple(rate * factor for rate, factor in zip(rates, self._weights[weight][1], strict=False))
-        return self._eras[era].sampler.at_rates(rates)
 
 
 def _first(entry: tuple[int, tuple[float, ...]]) -> int:

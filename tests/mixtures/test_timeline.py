@@ -171,7 +171,7 @@ def timelines(draw: st.DrawFn) -> Timeline:
         eras.append(Era(step, sampler, tuple(phases), weighed=True))
         step += draw(st.integers(1, 12))
     timeline = Timeline(eras)
-    for at in draw(st.lists(st.integers(1, 40), max_size=3, unique=True)):
+    for at in draw(st.lists(st.integers(1, 40), max_size=3)):
         timeline.weigh(at, [draw(st.floats(0.1, 10)) for _ in stretches])
     return timeline
 
@@ -261,6 +261,10 @@ def test_rates_that_are_not_decided_yet_are_not_guessed() -> None:
     assert [timeline.holds_until(step) for step in (0, 4, 9)] == [4, 10, 10]
     timeline.weigh(10, [3.0, 1.0])
     timeline.horizon = None
+    # What was to hold later gives way to what is decided later.
+    timeline.weigh(30, [1.0, 7.0])
+    timeline.weigh(20, [3.0, 1.0])
+    assert timeline.sampler(40) is timeline.sampler(12)
     assert timeline.sampler(12).circle.width(0) == timeline.sampler(12).circle.width(1)
     assert timeline.sampler(9).circle.width(1) == 3 * timeline.sampler(9).circle.width(0)
 
