@@ -16,15 +16,19 @@ from omnimill.pipelines.adapters.annotated_media import AnnotatedMedia
 from omnimill.pipelines.adapters.annotation_index import Said
 from omnimill.pipelines.decoders.images import ImageSettings, decode_image
 from omnimill.pipelines.sources.examples import make_example
-from omnimill.schema import Annotation, Example, Image, Provenance, Text
+from omnimill.schema import Annotation, Example, Image, Meta, Provenance, Text
 
 
 @dataclass
 class Described:
-    """What an example says of its pictures, and the next item that is free."""
+    """What an example says of its pictures, and the next item that is free.
+
+    incomplete: classes of which the list of all boxes lacks some objects.
+    """
 
     text: list[Text] = field(default_factory=list)
     annotations: list[Annotation] = field(default_factory=list)
+    incomplete: set[str] = field(default_factory=set)
     items: int = 0
 
     def item(self) -> int:
@@ -94,5 +98,6 @@ class AnnotatedPictures(AnnotatedMedia):
         found = self.described(PictureRecord(key, pictures, said, common, dict(media[len(pictures) :])))
         if not found.text and not found.annotations:
             raise RecordDropped("no_annotations")
-        columns = {"text": found.text, "annotations": found.annotations}
+        tags = {"incomplete": "; ".join(sorted(found.incomplete))} if found.incomplete else {}
+        columns = {"text": found.text, "annotations": found.annotations, "meta": Meta(tags=tags)}
         return [make_example(self, unit, key, provenance, images=pictures, **columns)]

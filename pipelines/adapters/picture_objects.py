@@ -63,12 +63,19 @@ class Thing:
 
 
 def describe_objects(found: Described, things: Sequence[Thing], settings: ObjectSettings, key: str) -> None:
-    """Add what objects become, within the limits of `settings`; `key`, of the record, decides what is drawn."""
+    """Add what objects become, within the limits of `settings`; `key`, of the record, decides what is drawn.
+
+    Classes of which the list of all boxes lacks objects (of crowds, beyond the limit) are noted as incomplete, so that
+    nobody takes them for absent, or their boxes for all.
+    """
     boxed = [thing for thing in things if thing.box is not None and thing.single]
     largest = sorted(boxed, key=lambda thing: -area(thing.box or []))[: settings.boxes]
     found.annotations += [box_annotation(thing) for thing in boxed if any(thing is one for one in largest)]
     crowds = {thing.label for thing in things if not thing.single}
     counted = [label for label in labels_of(boxed) if label not in crowds]
+    if largest:
+        left_out = {thing.label for thing in boxed if not any(thing is one for one in largest)}
+        found.incomplete |= left_out | crowds | {thing.label for thing in things if not thing.complete}
     for label in drawn(counted, settings.classes, "classes", key):
         item = found.item()
         found.say("label", label, item)

@@ -499,6 +499,7 @@ def test_of_many_objects_the_same_ones_are_drawn_every_time(tmp_path: Path) -> N
     example = next(one for one in first if one.key == "9")
     listed = [box.label for box in example.annotations if box.kind == "box" and box.item is None]
     assert listed == ["dog", "person"]
+    assert example.meta.tags == {"incomplete": "person; sports ball"}
     assert len(texts(example, "label")) == 3
     assert len(texts(example, "classes")) == 1
 

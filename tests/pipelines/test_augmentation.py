@@ -23,7 +23,7 @@ from omnimill.pipelines.operators.augment_boxes import FORMATS, PROPERTIES
 from omnimill.pipelines.operators.augment_detection import JOINT
 from omnimill.pipelines.operators.augment_keypoints import PARTS
 from omnimill.pipelines.operators.augmentation_types import AUGMENTATION_TYPES
-from omnimill.schema import Annotation, Example, Text, to_table
+from omnimill.schema import Annotation, Example, Meta, Text, to_table
 from omnimill.tokenizers import keypoints
 from omnimill.tokenizers.box_variants import BOX_FORMATS, BOX_PROPERTIES
 
@@ -107,6 +107,14 @@ def test_classes_of_the_vocabulary_are_absent_only_where_all_boxes_are_listed() 
     for columns, asked_for in ((SEGMENTED, False), (listed, True)):
         found = added("augment_segmentation", columns, variants=["any_of"], vocabulary=VOCABULARY)
         assert any("sofa" in texts["any_of"] for texts, _ in found) == asked_for
+
+
+def test_a_class_with_a_crowd_is_neither_absent_nor_known() -> None:
+    name = next(one.label for one in scene.LISTED if one.label)
+    listed = {**scene.photo(annotations=scene.LISTED), "meta": Meta(tags={"incomplete": f"{name}; sofa"})}
+    found = list(added("augment_detection", listed, variants=["any_of"], vocabulary=VOCABULARY))
+    assert found
+    assert not any(word in texts["any_of"] for texts, _ in found for word in ("sofa", str(name)))
 
 
 def test_every_property_and_format_of_the_tokenizers_is_asked_for() -> None:
