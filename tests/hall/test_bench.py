@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import omnimill
+from omnimill.bench import mix
 from omnimill.bench.packing import lower_bound, next_fit, reference_pairs
 from omnimill.bench.page import update
 from omnimill.cli.main import main
@@ -47,3 +49,21 @@ def test_baselines_of_the_packing_benchmark() -> None:
     assert reference_pairs([(6, 1), (3, 1), (4, 1)], limits) == 2  # the larger partner wins, one is left alone
     assert lower_bound([(6, 1), (6, 1), (4, 1)], limits) == 2
     assert lower_bound([(5, 5)] * 4, limits) == 2
+
+
+def test_fidelity_of_our_own_mixer() -> None:
+    rates = [0.7, 0.2, 0.1]
+    counts = mix.part_counts(rates)
+    numbers, sums = mix.ours(rates, counts)
+    batches, tokens, several = mix.compare("made", rates, counts, {"omnimill": (numbers, sums)})
+    assert batches.ours < 1
+    assert tokens.ours < 0.1
+    assert several.ours == 1
+
+
+def test_a_window_that_is_off_is_found() -> None:
+    sums = np.tile(np.array([[70, 30]]), (1500, 1))
+    wanted = np.array([0.7, 0.3])
+    assert mix.token_error(sums, wanted) < 1e-12
+    sums[1400:, 0] = 80
+    assert mix.token_error(sums, wanted) == pytest.approx(71 / 101 - 0.7)
