@@ -59,7 +59,7 @@ def show_tasks(
     ]
     if not there:
         listed = ", ".join(mixture.datasets)
-        raise OmnimillError(f"nothing to show: none of the token datasets {listed} is under {root}; omnimill tokenize")
+        raise OmnimillError(f"none of the token datasets {listed} is under {root}; omnimill tokenize makes them")
     shown = mixture.model_copy(update={"tasks": tuple(tasks), "datasets": tuple(there), "schedule": (), "held_out": ()})
     data = open_versions(root, current_versions(root, shown))
     tokenizers = load_tokenizers(root, data.layout.tokenizers, data.layout.digests.get(SET), batch=1)
@@ -69,13 +69,18 @@ def show_tasks(
         budgets = training.packing.budgets
     renderer = Renderer(shown, data.layout, tokenizers.text, settings, budgets)
     viewer = Viewer(renderer, tokenizers)
-    examples, missing = [], []
-    for number, rows in enumerate(scan(data, tasks)):
-        if not len(rows):
-            missing.append(rows.describe_empty())
-        for row in _drawn(rows, count):
-            examples.append(viewer.show(number, rows.fetch(row), epoch))
-    return ShownTasks(examples, missing)
+    found = scan(data, tasks)
+    examples = [
+        viewer.show(number, rows.fetch(row), epoch) for number, rows in enumerate(found) for row in _drawn(rows, count)
+    ]
+    return ShownTasks(examples, _missing([rows for rows in found if not len(rows)], root))
+
+
+def _missing(empty: Sequence[TaskRows], root: str) -> list[str]:
+    """Why tasks have no rows; those without any data, of which there may be hundreds, in one line."""
+    without = [rows.task.name for rows in empty if not any(rows.reasons.values())]
+    why = [rows.describe_empty() for rows in empty if any(rows.reasons.values())]
+    return [*why, *([f"no data under {root}: {', '.join(without)}"] if without else [])]
 
 
 def _chosen(mixture: Mixture, names: Sequence[str]) -> list[Task]:

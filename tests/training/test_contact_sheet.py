@@ -138,6 +138,7 @@ def mixture(tmp_path: Path) -> Path:
         "  - {name: ask, family: vqa, sources: [vqa], rate: 1}\n"
         "  - {name: box, family: object-detection, sources: [object-detection], rate: 1}\n"
         "  - {name: none, family: vqa, sources: [image-tagging], rate: 1}\n"
+        "  - {name: later, family: vqa, sources: [not-made-yet], rate: 1}\n"
     )
     return path
 
@@ -167,6 +168,7 @@ def test_the_command_writes_a_page_of_all_tasks_and_says_what_is_missing(root: s
     told = show(root, mixture, "--html", path)
     assert "2 examples" in told
     assert "'none': no eligible row" in told
+    assert f"no data under {root}: later" in told
     assert {"ask", "box"} <= Page(path.read_text()).ids
 
 
@@ -180,7 +182,7 @@ def test_the_command_renders_as_a_training_does(root: str, mixture: Path, tmp_pa
 def test_a_task_that_is_not_there_is_named_with_those_that_are(root: str, mixture: Path) -> None:
     done = CliRunner().invoke(app, ["mixture", "show", str(mixture), "asc", "--root", root])
     assert isinstance(done.exception, ConfigError)
-    assert "found 'asc'; allowed: ask, box, none; did you mean 'ask'?" in str(done.exception)
+    assert "found 'asc'; allowed: ask, box, later, none; did you mean 'ask'?" in str(done.exception)
 
 
 def test_a_mixture_without_data_says_what_to_do(mixture: Path, tmp_path: Path) -> None:
