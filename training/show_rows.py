@@ -21,6 +21,9 @@ from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Renderer
 from omnimill.training.show import ShownExample, Viewer
 
+# Datasets that a message names.
+_MOST_NAMED = 5
+
 
 @dataclass(frozen=True)
 class ShownTasks:
@@ -58,7 +61,8 @@ def show_tasks(
         name for name in mixture.datasets if storage.exists(storage.join(Dataset(root, name).url, "manifest.json"))
     ]
     if not there:
-        listed = ", ".join(mixture.datasets)
+        more = len(mixture.datasets) - _MOST_NAMED
+        listed = ", ".join(mixture.datasets[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
         raise OmnimillError(f"none of the token datasets {listed} is under {root}; omnimill tokenize makes them")
     shown = mixture.model_copy(update={"tasks": tuple(tasks), "datasets": tuple(there), "schedule": (), "held_out": ()})
     data = open_versions(root, current_versions(root, shown))
