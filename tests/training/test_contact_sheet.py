@@ -66,6 +66,54 @@ def test_targets_say_what_the_example_says(sheet: Sheet) -> None:
     assert before[blue].mean() < 60 < edited[blue].mean()
 
 
+def test_properties_and_formats_of_boxes_are_measured_on_the_canvas() -> None:
+    columns = family_examples.photo(*family_examples.EXPRESSIONS, annotations=family_examples.EXPRESSION_BOXES)
+    things = dict(
+        zip([text.text for text in family_examples.EXPRESSIONS], family_examples.OBJECTS.values(), strict=True)
+    )
+    seen = set()
+    for family, operator in (("box-property", "property"), ("box-format", "format")):
+        for number in range(40):
+            one = family_examples.example(f"s{number}", columns)
+            family_examples.augmented("augment_boxes", {"variants": [operator]}, one)
+            shown = Sheet({family: one}).shown[family]
+            said = {text.role: text.text for text in one.text if text.role in ("query", operator)}
+            # In a canvas of 192 pixels the picture of 144 rows begins at row 24.
+            left, top, right, bottom = (edge + 24 * (i % 2) for i, edge in enumerate(things[said["query"]]))
+            wanted = _measured(said[operator], top, left, bottom, right)
+            found = [int(run) for run in shown.writes[0].text.split()]
+            assert np.abs(np.array(found) - 999 * np.array(wanted)).max() <= 1
+            seen.add(said[operator])
+    assert len(seen) >= 15
+
+
+def _measured(what: str, top: float, left: float, bottom: float, right: float) -> list[float]:
+    """Shares of the canvas of 192 pixels."""
+    middle = ((top + bottom) / 2, (left + right) / 2)
+    values = {
+        "height": [bottom - top],
+        "width": [right - left],
+        "area": [(bottom - top) * (right - left) / 192],
+        "centre": [*middle],
+        "top left corner": [top, left],
+        "top right corner": [top, right],
+        "bottom left corner": [bottom, left],
+        "bottom right corner": [bottom, right],
+        "distance to the top edge": [top],
+        "distance to the left edge": [left],
+        "distance to the bottom edge": [192 - bottom],
+        "distance to the right edge": [192 - right],
+        "top half": [top, left, middle[0], right],
+        "bottom half": [middle[0], left, bottom, right],
+        "left half": [top, left, bottom, middle[1]],
+        "right half": [top, middle[1], bottom, right],
+        "x1 y1 x2 y2": [left, top, right, bottom],
+        "x1 y1 width height": [left, top, right - left, bottom - top],
+        "centre x, centre y, width, height": [*middle[::-1], right - left, bottom - top],
+    }
+    return [value / 192 for value in values[what]]
+
+
 def test_patches_that_the_encoder_does_not_get_are_dark(sheet: Sheet) -> None:
     (shown,) = sheet.shown["image-captioning"].pictures
     kept, valid = shown.patches or (0, 0)
