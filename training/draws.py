@@ -18,6 +18,7 @@ from omnimill.rng import Int64s, UInt64s, digest64, subkey, subkey_many
 
 # Hex digits of an id.
 _DIGITS = 32
+_ALL = (1 << 64) - 1
 
 
 class Purpose(IntEnum):
@@ -86,7 +87,8 @@ def id_words(ids: pa.StringArray) -> UInt64s:
 
 def id_of(words: Sequence[int]) -> str:
     """An id from its :func:`id_words`, also where these were taken for signed numbers."""
-    return "".join(f"{word % (1 << 64):016x}" for word in words)
+    high, low = words
+    return f"{high & _ALL:016x}{low & _ALL:016x}"
 
 
 # Value of every byte as a hex digit.

@@ -13,7 +13,7 @@ from typing import Any
 from omnimill.config import digest_json
 from omnimill.mixtures.course import Course
 from omnimill.tokenizers.text import TextTokenizer
-from omnimill.training.block_planner import DRAW, EPOCH, ID, LENGTHS, ROW, TASK, Block, BlockPlanner
+from omnimill.training.block_planner import ID, LENGTHS, Block, BlockPlanner
 from omnimill.training.bulk_lengths import FIELDS, BulkLengths
 from omnimill.training.draws import id_of
 from omnimill.training.lengths import Lengths
@@ -23,12 +23,13 @@ from omnimill.training.rendering import Renderer
 from omnimill.training.row_measure import RowMeasure
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class PlannedExample:
-    """A drawn example and what it costs.
+    """A drawn example and what it costs; not to be changed.
 
     draw: its number among the stream's draws. task: index of the course's tasks. row: of that task's rows.
     epoch: how often the stream has been through its share of the task before.
+    measured: its lengths, in the order of `omnimill.training.bulk_lengths.FIELDS`.
     """
 
     draw: int
@@ -36,7 +37,11 @@ class PlannedExample:
     row: int
     epoch: int
     example_id: str
-    lengths: Lengths
+    measured: tuple[int, ...]
+
+    @property
+    def lengths(self) -> Lengths:
+        return Lengths(**dict(zip(FIELDS, self.measured, strict=True)))
 
     @property
     def costs(self) -> tuple[int, ...]:
@@ -86,7 +91,7 @@ class Planner(Iterator[list[PackedSequence]]):
         block, step = self._block, self.step
         self.step += 1
         return [
-            PackedSequence(step, stream, tuple(map(_planned, block.sequence(place, step).T.tolist())))
+            PackedSequence(step, stream, tuple(map(_planned, zip(*block.sequence(place, step).tolist(), strict=True))))
             for place, stream in enumerate(self.streams)
         ]
 
@@ -104,16 +109,10 @@ class Planner(Iterator[list[PackedSequence]]):
         self._block, self.step = None, self._blocks.step
 
 
-def _planned(values: list[int]) -> PlannedExample:
+def _planned(values: tuple[int, ...]) -> PlannedExample:
     """A candidate of a block, in the order of its kinds."""
-    return PlannedExample(
-        values[DRAW],
-        values[TASK],
-        values[ROW],
-        values[EPOCH],
-        id_of(values[ID:LENGTHS]),
-        Lengths(**dict(zip(FIELDS, values[LENGTHS:], strict=True))),
-    )
+    draw, task, row, epoch = values[:ID]
+    return PlannedExample(draw, task, row, epoch, id_of(values[ID:LENGTHS]), values[LENGTHS:])
 
 
 class VirtualStreams:

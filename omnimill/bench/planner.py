@@ -33,6 +33,7 @@ from omnimill.training.bulk_lengths import FIELDS, BulkLengths, costs_of
 from omnimill.training.draws import id_of
 from omnimill.training.lengths import Budgets
 from omnimill.training.packing import PackingSettings, pack
+from omnimill.training.planner import Planner
 from omnimill.training.prompt_text import CountedText
 from omnimill.training.recipe import Recipes
 from omnimill.training.render_settings import RenderSettings
@@ -58,6 +59,7 @@ def run() -> list[Metric]:
     with tempfile.TemporaryDirectory(prefix="omnimill-bench-") as folder:
         timeline, measure = _stored(mixture, folder, _STREAMS[-1])
         rates["512 streams, token shards"] = _rate(timeline, measure, _STREAMS[-1])
+        rates["512 streams, token shards, handed to the loader one by one"] = _handed(timeline, measure, _STREAMS[-1])
     simulated = {name: run_alone(partial(_simulation, factor)) for name, factor in (("8.5e9", 1), ("8.5e6", _SMALLER))}
     large, small = simulated["8.5e9"], simulated["8.5e6"]
     return [
@@ -93,6 +95,15 @@ def _rate(timeline: Timeline, measure: Measure, streams: int) -> float:
     placed, started = 0, time.process_time()
     while placed < _EXAMPLES:
         placed += int(planner.next_block().ends[:, -1].sum())
+    return placed / (time.process_time() - started)
+
+
+def _handed(timeline: Timeline, measure: Measure, streams: int) -> float:
+    """As :func:`_rate`, with an object for every example, as rendering takes them."""
+    planner = Planner(BlockPlanner(timeline, measure, PackingSettings(), range(streams)))
+    placed, started = 0, time.process_time()
+    while placed < _EXAMPLES // 4:
+        placed += sum(len(sequence.items) for sequence in next(planner))
     return placed / (time.process_time() - started)
 
 
