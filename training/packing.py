@@ -67,20 +67,24 @@ def pack(costs: Int64s, available: Int64s, settings: PackingSettings, most: int)
     ends = np.zeros((streams, min(most, columns) + 1), np.int64)
     order = np.full((streams, columns), -1, np.int64)
     sequences = np.zeros(streams, np.int64)
-    state = _Pools(costs, available, settings)
-    while len(state.stream):
-        slot, through = state.choose()
+    pools = _Pools(costs, np.flatnonzero(available >= settings.pool), settings)
+    # Every stream that is left has placed as many examples as there were rounds.
+    for placed in range(columns):
+        slot, through = pools.choose()
         if len(through):
-            closed = state.stream[through]
-            ends[closed, state.sequence[through]] = state.placed[through]
-            sequences[closed] = state.sequence[through]
-            state.open_next(through, slot)
-            if (done := state.sequence > most).any():
-                slot = state.drop(done, slot)
-        at = state.placed.copy()
-        order[state.stream, at] = state.place(slot)
-        if (empty := state.refill(slot)).any():
-            state.drop(empty, slot)
+            closed, number = pools.stream[through], pools.sequence[through]
+            ends[closed, number] = placed
+            sequences[closed] = number
+            pools.open_next(through, slot)
+            if most < columns and (done := pools.sequence > most).any():
+                slot = pools.drop(done, slot)
+        order[pools.stream, placed] = pools.place(slot)
+        following = settings.pool + placed
+        if following >= pools.shortest(available):
+            slot = pools.drop(following >= available[pools.stream], slot)
+        if not len(pools.stream):
+            break
+        pools.refill(slot, following)
     # The first end is that of no sequence.
     return Packed(order, ends[:, 1:], sequences)
 
@@ -88,29 +92,26 @@ def pack(costs: Int64s, available: Int64s, settings: PackingSettings, most: int)
 class _Pools:
     """The streams that are still being packed, n of them; pools of P examples.
 
-    stream: int64 [n]; which they are. sequence, placed: int64 [n]; sequences begun and candidates placed.
+    stream, sequence: int64 [n]; which they are, and sequences begun.
     """
 
-    def __init__(self, costs: Int64s, available: Int64s, settings: PackingSettings) -> None:
-        self._available = available
+    def __init__(self, costs: Int64s, stream: Int64s, settings: PackingSettings) -> None:
         self._limits = np.array(settings.budgets.limits)[:, None]
         _check(costs, self._limits)
         # Of every candidate: its costs, what it weighs (tokens, the oldest on ties), its number.
         number = np.broadcast_to(np.arange(costs.shape[2]), costs.shape[1:])
         self._candidates = np.concatenate([costs, ((costs[0] + costs[1]) * _TOKEN - number)[None], number[None]])
-        self.stream: Int64s = np.flatnonzero(available >= settings.pool)
-        streams = len(self.stream)
-        self.sequence = np.zeros(streams, np.int64)
-        self.placed = np.zeros(streams, np.int64)
-        self._head = np.full(streams, settings.pool)
-        self._pool = self._candidates[:, self.stream, : settings.pool]
+        self.stream = stream
+        self.sequence = np.zeros(len(stream), np.int64)
+        self._pool = self._candidates[:, stream, : settings.pool]
         # Nothing fits before the first sequence is opened.
-        self._left = np.full((len(costs), streams), -1)
-        self._row = np.arange(streams)
+        self._left = np.full((len(costs), len(stream)), -1)
+        self._row = np.arange(len(stream))
+        self._shortest: int | None = None
 
     def choose(self) -> tuple[Int64s, Int64s]:
         """Places in the pools of the largest that fit (of all streams), and the streams in which none does."""
-        fits = (self._pool[:_WEIGHT] <= self._left[:, :, None]).all(axis=0)
+        fits = np.logical_and.reduce(self._pool[:_WEIGHT] <= self._left[:, :, None], axis=0)
         weight = np.where(fits, self._pool[_WEIGHT], -1)
         slot = weight.argmax(axis=1)
         return slot, (weight[self._row, slot] < 0).nonzero()[0]
@@ -125,24 +126,26 @@ class _Pools:
         """Take an example out of every pool; which candidates they are."""
         taken = self._pool[:, self._row, slot]
         self._left -= taken[:_WEIGHT]
-        self.placed += 1
         number: Int64s = taken[_NUMBER]
         return number
 
-    def refill(self, slot: Int64s) -> npt.NDArray[np.bool_]:
-        """Put the next candidate in every pool's freed place; where there is none."""
-        empty: npt.NDArray[np.bool_] = self._head >= self._available[self.stream]
-        following = np.minimum(self._head, self._candidates.shape[2] - 1)
+    def refill(self, slot: Int64s, following: int) -> None:
+        """Put the next candidate, which has the same number in all streams, in every pool's freed place."""
         self._pool[:, self._row, slot] = self._candidates[:, self.stream, following]
-        self._head += 1
-        return empty
+
+    def shortest(self, available: Int64s) -> int:
+        """Candidates of the stream that has fewest."""
+        if self._shortest is None:
+            self._shortest = int(available[self.stream].min(initial=available.max()))
+        return self._shortest
 
     def drop(self, done: npt.NDArray[np.bool_], slot: Int64s) -> Int64s:
         """Go on without some streams; `slot` of the others."""
         kept = ~done
-        self.stream, self.sequence, self.placed = self.stream[kept], self.sequence[kept], self.placed[kept]
-        self._head, self._pool, self._left = self._head[kept], self._pool[:, kept], self._left[:, kept]
+        self.stream, self.sequence = self.stream[kept], self.sequence[kept]
+        self._pool, self._left = self._pool[:, kept], self._left[:, kept]
         self._row = np.arange(len(self.stream))
+        self._shortest = None
         return slot[kept]
 
 
