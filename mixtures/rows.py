@@ -136,10 +136,10 @@ class TaskRows:
                 )
             void.append(start + np.flatnonzero(gone))
         voided = np.concatenate(void).astype(np.int64)
-        if len(voided) == len(self):
-            raise ConfigError(f"task {self.task.name!r}: selections leave out every row")
         known = {span.key for span in self._given}
         new = scan(data, [self.task], known)[0]
+        if len(voided) == len(self) and not len(new):
+            raise ConfigError(f"task {self.task.name!r}: selections leave out every row")
         stretches = (*self.stretches, len(new)) if len(new) else self.stretches
         return TaskRows(self.task, [*self._given, *new._given], self.reasons, stretches, voided)
 
