@@ -152,22 +152,29 @@ def test_a_stream_that_has_drawn_everything_says_so() -> None:
 
 @st.composite
 def timelines(draw: st.DrawFn) -> Timeline:
-    """Several eras: tasks come, rows are added, rates change with eras, phases and weights."""
+    """Several eras: tasks come, rows are added, caps rise, rates change with eras, phases and weights."""
     streams, seed, window = draw(st.integers(1, 6)), draw(SEEDS), draw(st.integers(1, 8))
     stretches: list[tuple[int, ...]] = []
+    caps: list[float | None] = []
     eras = []
     step = 0
     for number in range(draw(st.integers(1, 4))):
-        came = draw(st.integers(1 if not number else 0, 2))
-        stretches = [(*one, draw(st.integers(1, 30))) if draw(st.booleans()) else one for one in stretches] + [
-            (draw(st.integers(1, 30)),) for _ in range(came)
-        ]
+        for task in range(len(stretches)):
+            cap = caps[task]
+            if cap is not None:
+                caps[task] = draw(st.sampled_from([cap, cap, cap + 1, None]))
+            elif task % 2 == 0 and draw(st.booleans()):
+                stretches[task] = (*stretches[task], draw(st.integers(1, 30)))
+        for _ in range(draw(st.integers(0 if number else 1, 2))):
+            # Tasks of odd numbers have a cap at first, and are not added to.
+            caps.append(draw(st.integers(1, 2)) if len(stretches) % 2 else None)
+            stretches.append((draw(st.integers(1, 30)),))
         count = len(stretches)
         phases = []
         for first in sorted({0, *draw(st.lists(st.integers(1, 40), max_size=2))}):
             rates = draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=count, max_size=count))
-            phases.append((first, tuple(rates) if any(rates) else (1.0,) * count))
-        sampler = Sampler(phases[0][1], stretches, streams, seed, [f"t{i}" for i in range(count)], window)
+            phases.append((first, (rates[0] or 0.5, *rates[1:])))
+        sampler = Sampler(phases[0][1], stretches, streams, seed, [f"t{i}" for i in range(count)], window, caps)
         eras.append(Era(step, sampler, tuple(phases), weighed=True))
         step += draw(st.integers(1, 12))
     timeline = Timeline(eras)

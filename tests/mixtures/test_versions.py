@@ -15,10 +15,10 @@ from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.selections import Selection, publish_left_out, publish_selection
 from omnimill.mixtures.config import Mixture
-from omnimill.mixtures.course import new_course, open_course
+from omnimill.mixtures.course import check_change, new_course, open_course
 from omnimill.mixtures.ledger import Change
 from omnimill.mixtures.rows import TaskRows, scan
-from omnimill.mixtures.versions import TokenData, current_versions, open_versions
+from omnimill.mixtures.versions import TokenData, Versions, current_versions, open_versions
 
 Maker = Callable[..., Any]
 
@@ -157,3 +157,16 @@ def test_a_shard_that_goes_must_be_left_out_by_a_selection(tmp_path: Path, row: 
     assert keys(void) == keys(rows)
     with pytest.raises(ConfigError, match="selections leave out every row"):
         rows.at(TokenData(root, (manifest,), {s.digest: np.array([0, 1]) for c in manifest.commits for s in c.shards}))
+
+
+@pytest.mark.parametrize(("old", "new"), [(None, 3.0), (2.0, 1.0), (2.5, 4.0)])
+def test_caps_that_would_move_what_was_read_are_refused(old: float | None, new: float | None) -> None:
+    before, now = (
+        plain.model_copy(update={"tasks": (plain.tasks[0].model_copy(update={"max_epochs": cap}),)})
+        for plain, cap in zip([mixture("tokens")] * 2, (old, new), strict=True)
+    )
+    versions = Versions(datasets=())
+    first, later = (Change(step=step, mixture=one, versions=versions) for step, one in ((0, before), (5, now)))
+    with pytest.raises(ConfigError, match=r"max_epochs: was .* a whole number can be raised or removed"):
+        check_change(first, later, {"t": before.tasks[0]})
+    check_change(first, first, {"t": before.tasks[0]})
