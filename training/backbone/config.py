@@ -49,6 +49,11 @@ class BackboneConfig(Config):
     text_rows, image_rows, audio_rows: rows of the three tied tables.
     image_grid, history_grid, audio_grid: (rows, columns) of patches of a current picture, a history picture and a
         spectrogram (time, mel).
+    image_target_grid, audio_target_grid: (rows, columns) of codes of a target picture and of a target clip (time, mel).
+    sparse_decoder, dynamic_decoder: mask the self-attention over picture and sound targets as the paper says (sections
+        3.3 and B.1); off is what the released checkpoints compute, see `omnimill.training.backbone.masks`.
+    audio_target_positions: ``tokens``: a code's place on its grid. ``released``: the place that it would have if the
+        grid were the other way round, which is what the released checkpoints were trained with.
     frozen_encoders: no gradient enters the image and audio encoders.
     """
 
@@ -64,10 +69,15 @@ class BackboneConfig(Config):
     image_grid: tuple[int, int]
     history_grid: tuple[int, int]
     audio_grid: tuple[int, int]
+    image_target_grid: tuple[int, int]
+    audio_target_grid: tuple[int, int]
     image_encoder: PatchEncoderConfig
     audio_encoder: PatchEncoderConfig
     image_resampler: ResamplerConfig
     audio_resampler: ResamplerConfig
+    sparse_decoder: bool = False
+    dynamic_decoder: bool = False
+    audio_target_positions: Literal["tokens", "released"] = "tokens"
     frozen_encoders: bool = False
 
     @classmethod
@@ -76,7 +86,7 @@ class BackboneConfig(Config):
 
         Args:
             frozen_encoders: default: trained for ``tiny``, which has no pre-trained encoders to start from, frozen
-                for the others.
+                for the others. These also take the released positions of sound, so that they fit the released weights.
 
         Raises:
             ConfigError: the tokenizers keep codes in the text table.
@@ -99,6 +109,9 @@ class BackboneConfig(Config):
             image_grid=(grid, grid),
             history_grid=(layout.image.history_grid, layout.image.history_grid),
             audio_grid=(rows, columns),
+            image_target_grid=(layout.image.target_grid, layout.image.target_grid),
+            audio_target_grid=layout.audio.target_grid,
+            audio_target_positions="tokens" if size == "tiny" else "released",
             image_encoder=PatchEncoderConfig(
                 kind="vit", patch_values=layout.image.patch**2 * 3, positions=image_positions, **shape.patches
             ),

@@ -14,7 +14,15 @@ from omnimill.training.backbone.blocks import RMSNorm, Table
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.initialise import initialise
 from omnimill.training.backbone.inputs import Inputs
-from omnimill.training.backbone.masks import decoder_self_mask, same_segment
+from omnimill.training.backbone.masks import (
+    Pattern,
+    decoder_self_mask,
+    dynamic_mask,
+    layer_pattern,
+    pattern_mask,
+    same_segment,
+    target_index,
+)
 from omnimill.training.backbone.rotary import Rotation, rotation
 from omnimill.training.backbone.transformer import DecoderLayer, EncoderLayer
 from omnimill.training.batch import DecoderModality, EncoderModality, PackedBatch
@@ -85,14 +93,33 @@ class Backbone(nn.Module):
 
     def decode(self, encoded: Encoded, batch: PackedBatch) -> Tensor:
         """Run the decoder over the batch's shifted targets; hidden states float32 [B, D, d] for :meth:`logits`."""
-        flat = batch.decoder_modality == DecoderModality.TEXT
-        turns = rotation(batch.decoder_position, flat, self.config.head_width)
-        self_mask = decoder_self_mask(batch.decoder_segment, batch.decoder_modality)
+        turns = self.target_rotation(batch.decoder_position, batch.decoder_modality)
         cross_mask = same_segment(batch.decoder_segment, encoded.segment)
         x = self._embed_targets(batch)
-        for layer in self.decoder_layers:
+        for layer, self_mask in zip(self.decoder_layers, self._self_masks(batch), strict=True):
             x = layer(x, encoded.hidden, self_mask, cross_mask, turns, encoded.rotation)
         return self.decoder_norm(x)
+
+    def target_rotation(self, position: Tensor, modality: Tensor) -> Rotation:
+        """Rotation of decoder slots: position float32 [B, S, 2], modality int64 [B, S]."""
+        if self.config.audio_target_positions == "released":
+            # The released model's table is made for a grid of (mel, time), and read by the number of the code, which
+            # counts along mel first.
+            time, mel = self.config.audio_target_grid
+            index = position[..., 0] * mel + position[..., 1]
+            other = torch.stack([index // time, index % time], -1)
+            position = torch.where((modality == DecoderModality.AUDIO)[..., None], other, position)
+        return rotation(position, modality == DecoderModality.TEXT, self.config.head_width)
+
+    def layer_patterns(self) -> list[Pattern | None]:
+        """The sparse pattern of every decoder layer; None where it sees all that came before."""
+        count = self.config.decoder_layers
+        return [layer_pattern(layer, count) if self.config.sparse_decoder else None for layer in range(count)]
+
+    def target_columns(self, modality: Tensor) -> Tensor:
+        """Columns of the grid that each decoder slot's target lies on, int64 [B, S] as `modality`; 0 for text."""
+        columns = (0, self.config.image_target_grid[1], self.config.audio_target_grid[1])
+        return torch.tensor(columns, device=modality.device)[modality]
 
     def logits(self, hidden: Tensor, modality: DecoderModality) -> Tensor:
         """float32 [..., rows] over the table of `modality`, from hidden states [..., d]."""
@@ -107,6 +134,20 @@ class Backbone(nn.Module):
     def table(self, modality: DecoderModality) -> Table:
         """The tied table of a modality."""
         return (self.text_table, self.image_table, self.audio_table)[modality]
+
+    def _self_masks(self, batch: PackedBatch) -> list[Tensor]:
+        """Of every decoder layer, bool [B, 1, D, D]; layers of the same pattern share a tensor."""
+        base = decoder_self_mask(batch.decoder_segment, batch.decoder_modality)
+        index = target_index(base)
+        if self.config.dynamic_decoder:
+            base = base & dynamic_mask(batch.decoder_hidden, index)
+        columns = self.target_columns(batch.decoder_modality)[:, None, :, None]
+        queries, keys = index[:, None, :, None], index[:, None, None, :]
+        masks: dict[Pattern | None, Tensor] = {None: base}
+        for pattern in self.layer_patterns():
+            if pattern is not None and pattern not in masks:
+                masks[pattern] = base & pattern_mask(pattern, queries, keys, columns)
+        return [masks[pattern] for pattern in self.layer_patterns()]
 
     def _embed_targets(self, batch: PackedBatch) -> Tensor:
         ids = batch.decoder_ids.flatten()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from omnimill.training.backbone.masks import Pattern, pattern_mask
 from omnimill.training.backbone.model import Backbone, Encoded
-from omnimill.training.backbone.rotary import rotation
 from omnimill.training.backbone.transformer import LayerCache
 from omnimill.training.batch import DecoderModality
 
 
 class StepwiseDecoder:
-    """A growing target of one modality for each of B sequences; gives what :meth:`Backbone.decode` gives at once.
+    """A growing target of one modality for each of B sequences; gives what :meth:`Backbone.decode` gives at once when
+    nothing of the target is hidden in the encoder's input.
 
     Args:
         model: the backbone.
@@ -26,6 +27,8 @@ class StepwiseDecoder:
         self.modality = modality
         self._seen = (encoded.segment == 1)[:, None, None, :]
         self._caches = [LayerCache() for _ in model.decoder_layers]
+        self._patterns = model.layer_patterns()
+        self._decoded = 0
 
     @torch.inference_mode()
     def step(self, ids: Tensor, position: Tensor) -> Tensor:
@@ -38,9 +41,19 @@ class StepwiseDecoder:
         Returns:
             Logits float32 [B, rows].
         """
-        flat = torch.full((len(ids), 1), self.modality == DecoderModality.TEXT, device=ids.device)
-        turns = rotation(position[:, None], flat, self.model.config.head_width)
+        modality = torch.full((len(ids), 1), self.modality, device=ids.device)
+        turns = self.model.target_rotation(position[:, None], modality)
+        columns = self.model.target_columns(modality[:1, :1])[0, 0]
+        masks = {pattern: self._mask(pattern, columns) for pattern in dict.fromkeys(self._patterns)}
         x = self.model.embed_targets(ids[:, None], self.modality)
-        for layer, cache in zip(self.model.decoder_layers, self._caches, strict=True):
-            x = layer(x, self.encoded.hidden, None, self._seen, turns, self.encoded.rotation, cache)
+        for layer, pattern, cache in zip(self.model.decoder_layers, self._patterns, self._caches, strict=True):
+            x = layer(x, self.encoded.hidden, masks[pattern], self._seen, turns, self.encoded.rotation, cache)
+        self._decoded += 1
         return self.model.logits(self.model.decoder_norm(x)[:, 0], self.modality)
+
+    def _mask(self, pattern: Pattern | None, columns: Tensor) -> Tensor | None:
+        """Which of the positions so far the newest may see: bool [1, 1, 1, T]; None: all of them."""
+        if pattern is None:
+            return None
+        keys = torch.arange(self._decoded + 1, device=columns.device)
+        return pattern_mask(pattern, keys[-1:], keys, columns)[None, None, None]
