@@ -60,7 +60,7 @@ def count_reads(taken: Int64s, tasks: Sequence[Sequence[SourceSize]], window: in
     windows = dict.fromkeys(sizes, 0)
     read = dict.fromkeys(sizes, 0.0)
     distinct = {name: np.zeros(nodes) for name in sizes}
-    open_bytes = np.zeros(nodes)
+    opened_at_once = {name: np.zeros(nodes) for name in sizes}
     for number, sources in enumerate(tasks):
         rows = sum(source.rows for source in sources)
         share = max(rows / streams, 1)
@@ -74,14 +74,16 @@ def count_reads(taken: Int64s, tasks: Sequence[Sequence[SourceSize]], window: in
             windows[source.name] += round(float(opened.sum()) * part)
             read[source.name] += float(opened.sum()) * run * part * row_bytes
             distinct[source.name] += np.bincount(node, weights=seen, minlength=nodes) * run * part * row_bytes
-            open_bytes += np.bincount(node, weights=taken[:, number] > 0, minlength=nodes) * run * part * row_bytes
-    cache = sum(np.minimum(distinct[name], source.bytes) for name, source in sizes.items())
+            at_once = np.bincount(node, weights=taken[:, number] > 0, minlength=nodes)
+            opened_at_once[source.name] += at_once * run * part * row_bytes
+    kept = {name: np.minimum(distinct[name], source.bytes) for name, source in sizes.items()}
+    held = {name: np.minimum(opened_at_once[name], kept[name]) for name in sizes}
     return Reads(
         [
             SourceReads(name, windows[name], windows[name] / source.shards, round(read[name]))
             for name, source in sizes.items()
         ],
         nodes,
-        round(float(np.max(cache))),
-        round(float(open_bytes.max())),
+        round(float(np.max(sum(kept.values())))),
+        round(float(np.max(sum(held.values())))),
     )
