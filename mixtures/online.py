@@ -17,7 +17,8 @@ from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.registry import Registry
 
 Losses = Mapping[str, float]
-# From the losses of all decisions so far, the latest last, to the logarithm of each task's weight.
+# From the losses of the first decision and of the last `window` ones, the latest last, to the logarithm of each task's
+# weight.
 Rule = Callable[[OnlineConfig, Sequence[Losses]], dict[str, float]]
 
 RULES: Registry[Rule] = Registry("rule of online mixing")
@@ -92,10 +93,11 @@ def weights_of(config: OnlineConfig, mixture: Mixture, measured: Sequence[Losses
     A task that was not seen counts with its last known loss, or with the mean of the others before it has any.
     """
     known: dict[str, float] = {}
-    complete = []
-    for losses in measured:
+    complete: list[Losses] = []
+    for number, losses in enumerate(measured):
         known |= losses
-        if known:
+        # Rules look at the first measurement and at the last ones.
+        if known and (not complete or number >= len(measured) - config.window):
             mean = math.fsum(known.values()) / len(known)
             complete.append({task.name: known.get(task.name, mean) for task in mixture.tasks})
     if not complete:
