@@ -30,11 +30,11 @@ _WIDEST = math.log(1e6)
 @RULES.register("skill_it")
 def skill_it(config: OnlineConfig, losses: Sequence[Losses]) -> dict[str, float]:
     """Skill-It's update (Chen et al., "Skill-it! A Data-Driven Skills Framework for Understanding and Training Language
-    Models", 2023, arXiv 2307.14430, Algorithm 1): the weight of skill i is proportional to
-    ``exp(eta * sum over the last `window` decisions, sum over j, of A[i, j] * loss_j)``.
+    Models", 2023, arXiv 2307.14430, its online algorithm; `trainer/mw_trainer.py` of the released code): the weight of
+    skill i is proportional to ``exp(eta * sum over the last `window` decisions, sum over j, of A[i, j] * loss_j)``.
 
-    There, losses are measured on validation data, and the first weights are uniform. Here, they are the training losses
-    since the decision before, and the mixture's rates are the prior that is multiplied.
+    There, losses are measured on validation data. Here, they are the training losses since the decision before. The prior
+    that is multiplied, uniform in the paper, is the mixture's rates.
     """
     names = list(losses[-1])
     skills = config.skills or {name: {name: 1.0} for name in names}
@@ -49,7 +49,7 @@ def skill_it(config: OnlineConfig, losses: Sequence[Losses]) -> dict[str, float]
 def loss_ratio(config: OnlineConfig, losses: Sequence[Losses]) -> dict[str, float]:
     """The weight of a task is (its loss / its first loss)^eta: more of what has been learnt least.
 
-    The ratio is the inverse training rate of GradNorm (Chen et al., 2018, arXiv 1711.02257, section 3.1).
+    The ratio is the inverse training rate of GradNorm (Chen et al., 2018, arXiv 1711.02257).
     """
     first = losses[0]
     return {name: config.eta * math.log(max(loss, 1e-9) / max(first[name], 1e-9)) for name, loss in losses[-1].items()}
