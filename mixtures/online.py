@@ -33,8 +33,8 @@ def skill_it(config: OnlineConfig, losses: Sequence[Losses]) -> dict[str, float]
     Models", 2023, arXiv 2307.14430, its online algorithm; `trainer/mw_trainer.py` of the released code): the weight of
     skill i is proportional to ``exp(eta * sum over the last `window` decisions, sum over j, of A[i, j] * loss_j)``.
 
-    There, losses are measured on validation data. Here, they are the training losses since the decision before. The prior
-    that is multiplied, uniform in the paper, is the mixture's rates.
+    There, losses are measured on validation data. Here, they are the training losses since the decision before. The
+    prior that is multiplied, uniform in the paper, is the mixture's rates.
     """
     names = list(losses[-1])
     skills = config.skills or {name: {name: 1.0} for name in names}
