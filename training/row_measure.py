@@ -12,8 +12,9 @@ from omnimill.rng import Int64s, UInt64s
 from omnimill.training.bulk_lengths import BulkLengths
 from omnimill.training.row_batch import COLUMNS, RowBatch
 
-# Shards whose length columns are kept, some ten bytes for each text, picture and clip; reading one again is quick.
-_SHARDS = 256
+# Length columns are kept by runs of so many rows of a shard, and of so many runs: some ten bytes for each text, picture
+# and clip, a hundred megabytes or two. A stream reads a window of consecutive rows of each of its tasks at a time.
+_RUN, _RUNS = 1024, 2048
 
 
 class RowMeasure:
@@ -31,8 +32,11 @@ class RowMeasure:
         """Ids (uint64 [n, 2]) and lengths (int64 [fields, n]) of rows of a task at these epochs."""
         parts, places = [], []
         for url, place, shard_rows in self._rows[task].places(rows):
-            parts.append(_shard(url).take(shard_rows))
-            places.append(place)
+            runs = shard_rows // _RUN
+            order = np.argsort(runs, kind="stable")
+            for own in np.split(order, np.flatnonzero(np.diff(runs[order])) + 1):
+                parts.append(_run(url, int(runs[own[0]])).take(shard_rows[own] % _RUN))
+                places.append(place[own])
         batch, place = RowBatch.concatenate(parts), np.concatenate(places)
         found = self._lengths.of(task, batch, epochs[place])
         ids, lengths = np.empty_like(batch.ids), np.empty_like(found)
@@ -40,6 +44,7 @@ class RowMeasure:
         return ids, lengths
 
 
-@lru_cache(maxsize=_SHARDS)
-def _shard(url: str) -> RowBatch:
-    return RowBatch.of(shard_columns(url, COLUMNS))
+@lru_cache(maxsize=_RUNS)
+def _run(url: str, number: int) -> RowBatch:
+    """The `number`-th run of rows of a shard."""
+    return RowBatch.of(shard_columns(url, COLUMNS).slice(number * _RUN, _RUN))

@@ -49,7 +49,7 @@ _EXAMPLES = 400_000
 _SEQUENCES = 1_000_000
 # Corpora a thousand times as small and as large as the published one, by their rows.
 _SCALES = {"8.5e6": 1e-3, "8.5e9": 1.0, "8.5e12": 1e3}
-_SHARD_ROWS, _SHARDS, _SHARD_TASKS = 5000, 4, ("c4", "cc3m", "yt_temporal", "obelics")
+_SHARD_ROWS, _SHARDS, _SHARD_TASKS = 2000, 40, ("c4", "cc3m", "yt_temporal", "obelics")
 
 
 def run() -> list[Metric]:
