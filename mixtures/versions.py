@@ -82,9 +82,9 @@ def current_versions(root: str, mixture: Mixture) -> Versions:
     """The current versions of a mixture's datasets, and its selections as they judged those.
 
     Raises:
-        ConfigError: a selection is not known to the datasets, nor to the examples that they were made from.
+        ConfigError: neither the datasets at these versions nor the examples that they were made from have such a
+            selection.
         OmnimillError: there is no such dataset.
-        IntegrityError: a selection was made for another version.
     """
     found = [(name, *Dataset(root, name).manifest()) for name in mixture.datasets]
     selections = tuple(one for name in mixture.selections for one in _selection(root, name, found))
