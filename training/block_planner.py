@@ -31,7 +31,7 @@ _KINDS = LENGTHS + len(FIELDS)
 _MOST, _FIRST, _MOST_OF_STREAM = 1 << 18, 64, 4096
 # Drawn ahead for a block of a given number of steps, by what the block before it took.
 _SPARE = 1.2
-# So many blocks in a row may hold nothing but rows that are not to be used any more.
+# So many times in a row a stream may draw nothing but rows that are not to be used any more, dozens at a time.
 _MOST_VOID = 1000
 
 
@@ -161,23 +161,28 @@ class BlockPlanner:
         """
         limit = self._begin()
         most = limit if most is None else most if limit is None else min(most, limit)
-        columns, block, tries = self._wanted, None, 0
+        columns = self._wanted
         if most is not None:
-            columns = min(columns, self._packing.pool + round(_SPARE * self._pace * most) + self._packing.pool)
-        while block is None:
-            before = [front.candidates.shape[1] for front in self._fronts]
-            self._draw_ahead(columns)
-            block = self._pack(most)
-            if before == [front.candidates.shape[1] for front in self._fronts]:
-                tries += 1
-            if tries > _MOST_VOID:
-                raise OmnimillError(f"selections leave out everything that is drawn at step {self.step}")
-            columns = 2 * max(columns, *before)
+            columns = min(columns, 2 * self._packing.pool + round(_SPARE * self._pace * most))
+        block = self._try(columns, most)
         self._wanted = min(2 * self._wanted, self._most)
         self.step += block.steps
         self._pace = float(block.ends[:, -1].max() / block.steps)
         self._fronts = [block.front(place, self.step) for place in range(len(self.streams))]
         return block
+
+    def _try(self, columns: int, most: int | None) -> Block:
+        """Draw ahead, more than `columns` candidates of a stream where these are not enough for a step, and pack."""
+        fewest, in_vain = 0, 0
+        while in_vain < _MOST_VOID:
+            self._draw_ahead(columns)
+            if (block := self._pack(most)) is not None:
+                return block
+            before, fewest = fewest, min(front.candidates.shape[1] for front in self._fronts)
+            in_vain = 0 if fewest > before else in_vain + 1
+            # Streams that lack candidates, since draws were passed over, go on drawing before others draw more.
+            columns = 2 * columns if fewest >= columns else columns
+        raise OmnimillError(f"step {self.step}: selections leave out everything that a stream drew in {in_vain} tries")
 
     def _begin(self) -> int | None:
         """Get ready for the next step; for how many steps nothing changes then (None: ever)."""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from plain_packing import pack_plainly
 
-from omnimill.errors import ConfigError
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.mixtures.config import Mixture, Phase, Task
 from omnimill.mixtures.course import new_course
 from omnimill.mixtures.sampler import Draw, Sampler
@@ -115,6 +115,19 @@ def test_rows_that_come_and_go_are_planned_as_each_stream_draws_them() -> None:
         resumed = Planner(BlockPlanner(timeline, measure, packing, [1]))
         resumed.restore(json.loads(json.dumps(state)))
         assert [(item.task, item.row, item.epoch) for item in next(resumed)[0].items] == states[step + 1][1][1]
+
+
+def test_a_stream_that_has_nothing_left_to_draw_is_an_error() -> None:
+    """One stream's share of the rows is void; the others could go on for ever."""
+    sampler = Sampler([1], [40], 4, 3)
+    mine = sorted({sampler.next(2, sampler.advance(2, sampler.start(2), k))[0].row for k in range(10)})
+    timeline = Timeline([Era(0, sampler, ((0, (1.0,)),), (np.array(mine),))])
+
+    def measure(task: int, rows: Any, epochs: Any) -> tuple[Any, Any]:
+        return np.zeros((len(rows), 2), np.uint64), np.full((len(FIELDS), len(rows)), 1)
+
+    with pytest.raises(OmnimillError, match="step 0: selections leave out everything"):
+        next(Planner(BlockPlanner(timeline, measure, PackingSettings(pool=4), range(4))))
 
 
 def test_a_stream_goes_on_from_a_state_of_json(token_data: Any, mixture: Mixture) -> None:
