@@ -94,6 +94,18 @@ def newest(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def find(path: str | Path) -> Path:
+    """The checkpoint's folder that a path means: itself, or the newest of a run's folder.
+
+    Raises:
+        OmnimillError: it is neither, or the run has none.
+    """
+    folder = Path(path) if (Path(path) / RECORD).exists() else newest(Path(path))
+    if folder is None:
+        raise OmnimillError(f"{path}: neither a checkpoint's folder nor that of a run which has checkpoints")
+    return folder
+
+
 def save(run: Path, record: CheckpointRecord, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> Path:
     """Publish a checkpoint; `record.files` is filled in here.
 

@@ -59,6 +59,8 @@ class TrainConfig(Config):
     name: of the run, under ``<root>/runs``. mixture: path of the mixture file. seed: of the initial weights (the
     order of the data has the mixture's seed). steps: updates to do in all.
     streams: packed sequences in every global batch; a multiple of `workers`.
+    init_from: weights that the run starts from instead of random ones: a checkpoint's folder, a run's (its newest
+        checkpoint), or published weights, see docs/training.md.
     z_loss: weight of (log Z)², which keeps logits from drifting (fact sheet of the reference, §7.6).
     gradient_clip: most that the global norm of the gradient may be.
     online: rates that follow the losses, see `omnimill.mixtures.online`.
@@ -70,6 +72,7 @@ class TrainConfig(Config):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     mixture: str
     seed: int = 0
+    init_from: str | None = None
     steps: PositiveInt
     streams: PositiveInt
     online: OnlineConfig | None = None

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from omnimill.errors import OmnimillError
 from omnimill.progress import progress
 from omnimill.tokenizers import image
 from omnimill.tokenizers.store import SET, Tokenizers, load_tokenizers
@@ -103,9 +102,7 @@ def load_generator(root: str, path: str | Path) -> Generator:
         OmnimillError: there is no checkpoint, or the root does not have the tokenizers that it was trained with.
         IntegrityError: the checkpoint or the tokenizers are damaged.
     """
-    folder = Path(path) if (Path(path) / checkpoint.RECORD).exists() else checkpoint.newest(Path(path))
-    if folder is None:
-        raise OmnimillError(f"{path}: neither a checkpoint's folder nor that of a run which has checkpoints")
+    folder = checkpoint.find(path)
     record = checkpoint.read_record(folder)
     layout = record.layout
     tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), batch=1)

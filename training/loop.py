@@ -38,6 +38,7 @@ from omnimill.training.optim import build_optimizer, learning_rate
 from omnimill.training.planner import PackedSequence
 from omnimill.training.records import Decisions, go_on
 from omnimill.training.replay import combine_digests, sequence_digest
+from omnimill.training.starting_weights import fill
 from omnimill.training.step import StepMetrics, sum_over_workers, train_step
 
 T = TypeVar("T")
@@ -75,7 +76,10 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         record = read_record(folder) if folder else None
         start = record.step if record else 0
 
-        model = Backbone(inputs.backbone, seed=config.seed).to(worker.device)
+        model = Backbone(inputs.backbone, seed=config.seed)
+        if config.init_from and not folder:
+            fill(model, config.init_from)
+        model.to(worker.device)
         optimizer = build_optimizer(config.optimizer, (p for p in model.parameters() if p.requires_grad))
         if folder:
             model.load_state_dict(load_weights(folder, str(worker.device)))

@@ -80,22 +80,25 @@ def published_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(sorted(found.items()))
 
 
-def fill_from_published(model: nn.Module, url: str) -> str:
+def fill_from_published(model: nn.Module, url: str) -> None:
     """Give a backbone published weights, in its own precision; tensor by tensor, so that no second copy is held.
 
     Args:
         model: a `Backbone`, on the CPU.
         url: see `omnimill.tokenizers.checkpoints.Checkpoint`.
 
-    Returns:
-        A digest of the files that were read.
-
     Raises:
         OmnimillError: there are no such files, or tensors are missing, of other shapes, or left over; the message lists
             them.
     """
     with _explained(), open_checkpoint(url) as checkpoint:
-        return _fill(model.state_dict(), checkpoint)
+        _fill(model.state_dict(), checkpoint)
+
+
+def published_digest(url: str) -> str:
+    """A digest of published files; errors as for :func:`fill_from_published`."""
+    with _explained(), open_checkpoint(url) as checkpoint:
+        return checkpoint.digest(_of_backbone(checkpoint))
 
 
 def write_published(folder: str, tensors: Mapping[str, Tensor]) -> str:
@@ -107,9 +110,14 @@ def write_published(folder: str, tensors: Mapping[str, Tensor]) -> str:
     return url
 
 
-def _fill(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> str:
+def _of_backbone(checkpoint: Checkpoint) -> set[str]:
+    """Names of all but the code networks."""
+    return {name for name in checkpoint.names if not name.startswith(tuple(PREFIXES.values()))}
+
+
+def _fill(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
     wanted = published_names(state)
-    held = {name for name in checkpoint.names if not name.startswith(tuple(PREFIXES.values()))}
+    held = _of_backbone(checkpoint)
     again = {name: _TWICE.sub(r"input_embedders.\1.image_encoder.", name) for name in held if _TWICE.match(name)}
     needed = {name for names in wanted.values() for name in names}
     faults = {"missing": sorted(needed - held), "left over": sorted(held - needed - again.keys())}
@@ -130,7 +138,6 @@ def _fill(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> str:
         raise OmnimillError(
             f"{checkpoint.url}: not the weights of this backbone, which has {len(needed)} tensors; {told}"
         )
-    return checkpoint.digest(needed)
 
 
 def _unequal(again: Mapping[str, str], checkpoint: Checkpoint) -> Iterator[str]:

@@ -27,6 +27,7 @@ from omnimill.training.follow import Follower, checkpoint_name
 from omnimill.training.history import TIMING, read_history, run_lock
 from omnimill.training.inputs import TrainInputs, resolve, through_the_ledger
 from omnimill.training.ray_worker import on_worker
+from omnimill.training.starting_weights import source_digest
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun, 
     for one in inputs.versions.selections:
         url = selection_url(Dataset(root, one.dataset), one.digest)
         told.input(f"{one.dataset}-{one.name}", one.digest, url)
+    if (source := inputs.config.init_from) and not started_at:
+        told.input("init_from", source_digest(source), source)
     told.json(inputs.mixture.model_dump(mode="json"), "mixture.json")
     told.tags({"omnimill.run_folder": str(run), "omnimill.mixture": inputs.mixture.content_digest()})
     rates = zip(inputs.mixture.tasks, inputs.mixture.rates, strict=True)

@@ -11,6 +11,7 @@ import omnimill
 from omnimill.cli import (
     bench,
     catalog,
+    checkpoint,
     dedup,
     demo,
     generate,
@@ -52,6 +53,7 @@ for _module in (
     catalog,
     mixture,
     train,
+    checkpoint,
     generate,
     report,
     lineage,

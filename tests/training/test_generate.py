@@ -257,7 +257,7 @@ def learnt(stored_layout: tuple[Path, TokenLayout], inputs: TrainInputs, text: T
         total_loss(sums, sums.weight).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     changed = {"layout": layout, "backbone": config, "config": inputs.config.model_copy(update={"render": SETTINGS})}
-    facts = {**dict(inputs), **changed, "run": "r", "step": 50, "plan": {}, "examples": {}}
+    facts = {**dict(inputs), **changed, "run": "r", "step": 50, "plan": {}, "ledger": "0", "examples": {}}
     run = checkpoint.run_folder(str(root), "r")
     checkpoint.save(run, CheckpointRecord(**facts), model.state_dict(), {})
     return run
