@@ -132,8 +132,11 @@ class Simulation:
 
 @dataclass
 class _Tally:
-    """Sums over some streams. tokens: int64 [T, fields]. packed: sequences by number of examples. sources: examples by
-    task and source. taken: int64 [V, T], of the streams in their order; draws: int64 [V]."""
+    """Sums over some streams.
+
+    examples: int64 [T]; packed. tokens: int64 [T, fields]; lengths of these, in the order of `FIELDS`. sources: of each
+    task, examples by source. packed: sequences by their number of examples. taken: of each stream, draws by task.
+    """
 
     examples: Int64s
     tokens: Int64s
@@ -264,7 +267,7 @@ def _figures(setting: Setting, corpus: Corpus, tallies: Sequence[_Tally], worker
         lengths["earlier_images"],
         lengths["clips"] + lengths["earlier_clips"],
     )
-    packed = sum_padded([tally.packed for tally in tallies])
+    packed = _sum_padded([tally.packed for tally in tallies])
     return Simulation(
         virtual=corpus.virtual,
         streams=setting.streams,
@@ -312,7 +315,7 @@ def _by_source(tasks: Sequence[TaskFigures]) -> list[SourceFigures]:
     return found
 
 
-def sum_padded(counts: Sequence[Int64s]) -> Int64s:
+def _sum_padded(counts: Sequence[Int64s]) -> Int64s:
     """Sum of arrays of different lengths."""
     total = np.zeros(max(map(len, counts)), np.int64)
     for one in counts:

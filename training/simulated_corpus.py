@@ -73,7 +73,9 @@ def open_corpus(mixture: Mixture, root: str, streams: int, budgets: Budgets, ren
         update={"tasks": tuple(task.model_copy(update={"max_epochs": None}) for task in mixture.tasks)}
     )
     there = all(dataset_exists(root, name) for name in mixture.datasets)
-    return (_tokenized if there else _described)(free, root, streams, budgets, render)
+    if there:
+        return _tokenized(free, root, streams, budgets, render)
+    return _described(free, streams, budgets, render)
 
 
 def dataset_exists(root: str, name: str) -> bool:
@@ -92,8 +94,7 @@ def _tokenized(mixture: Mixture, root: str, streams: int, budgets: Budgets, rend
     return Corpus(drawn, course.rows, timeline, measure, sizes, False, [])
 
 
-def _described(mixture: Mixture, root: str, streams: int, budgets: Budgets, render: RenderFor) -> Corpus:
-    del root
+def _described(mixture: Mixture, streams: int, budgets: Budgets, render: RenderFor) -> Corpus:
     layout = TokenLayout(tokenizers="none", digests={})
     entries = entries_by_source()
     rows = [VirtualRows(task, entries, layout) for task in mixture.tasks]
