@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -11,7 +11,7 @@ from omnimill.config import load_config
 from omnimill.errors import ConfigError
 from omnimill.mixtures.versions import Versions
 from omnimill.tokens import TokenLayout
-from omnimill.training.backbone.config import BackboneConfig
+from omnimill.training.backbone.config import BackboneConfig, Size
 from omnimill.training.config import BackboneSettings, TrainConfig, differences
 from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.render_settings import RenderSettings
@@ -63,6 +63,15 @@ def test_overrides_change_single_fields(layout: TokenLayout) -> None:
     assert changed == expected
     with pytest.raises(ConfigError, match=r"backbone\.overrides: encoder_layer: .*allowed keys: .*encoder_layers"):
         BackboneSettings(overrides={"encoder_layer": 1}).resolve(layout)
+
+
+def test_a_size_and_its_flags_come_from_the_file(tmp_path: Path) -> None:
+    layout = TokenLayout(tokenizers="none", digests={})
+    for size in get_args(Size):
+        backbone = f"backbone: {{size: {size}, overrides: {{sparse_decoder: true}}}}"
+        lines = f"name: a\nmixture: m\nsteps: 1\nstreams: 1\n{backbone}"
+        found = load_config(write(tmp_path, lines), TrainConfig).backbone.resolve(layout)
+        assert found == BackboneConfig.of(size, layout).model_copy(update={"sparse_decoder": True})
 
 
 def test_rendering_counts_latents_as_the_backbone_makes_them(train_config: TrainConfig, train_root: Path) -> None:
