@@ -55,16 +55,17 @@ class Shown:
     flow_maximum: float = 1.0
 
 
-def read_text(reading: TextReading, ids: Sequence[int], shown: Shown, tokenizers: Tokenizers) -> Any | None:
-    """What text ids say: the prediction of a metric of that reading, None when they do not say such a thing."""
+def read_text(reading: Reading, ids: Sequence[int], shown: Shown, tokenizers: Tokenizers) -> Any | None:
+    """What text ids say, by one of `TEXT_READINGS`; None when they do not say such a thing."""
     try:
         return _TEXT[reading](ids, shown, tokenizers)
     except BadRecord:
         return None
 
 
-def read_canvas(reading: CanvasReading, canvas: FloatArray | None, shown: Shown) -> Any | None:
-    """What a target canvas [size, size, 3] shows, at its picture's size (a picture: at the canvas's scale).
+def read_canvas(reading: Reading, canvas: FloatArray | None, shown: Shown) -> Any | None:
+    """What a target canvas [size, size, 3] shows, by one of `CANVAS_READINGS`, at its picture's size (a picture: at the
+    canvas's scale).
 
     Args:
         canvas: bytes, or 0..1; None: could not be read.
@@ -76,32 +77,26 @@ def read_canvas(reading: CanvasReading, canvas: FloatArray | None, shown: Shown)
     return _CANVAS[reading](dense.from_canvas(canvas, shown.height, shown.width), shown)
 
 
-def read_codes(codes: Sequence[int], tokenizers: Tokenizers) -> FloatArray | None:
-    """The canvas of a picture's codes, float32 [size, size, 3] in 0..1; None when they are not as many as a canvas has
+def read_codes(codes: Sequence[Sequence[int]], tokenizers: Tokenizers) -> list[FloatArray | None]:
+    """The canvases of pictures' codes, float32 [size, size, 3] in 0..1; None where they are not as many as a canvas has
     or no codes of the book.
 
     Raises:
         OmnimillError: the tokenizers have no picture network.
     """
     layout = tokenizers.layout.image
-    if not _are_codes(codes, layout.target_grid**2, layout.codes):
-        return None
-    canvas: FloatArray = tokenizers.image.decode([codes])[0]
-    return canvas
+    return _decoded(codes, layout.target_grid**2, layout.codes, tokenizers.image.decode)
 
 
-def read_sound(codes: Sequence[int], tokenizers: Tokenizers) -> FloatArray | None:
-    """The log-mel spectrogram of a clip's codes, float32 [frames, mels]; None as :func:`read_codes`.
+def read_sound(codes: Sequence[Sequence[int]], tokenizers: Tokenizers) -> list[FloatArray | None]:
+    """The log-mel spectrograms of clips' codes, float32 [frames, mels]; None as :func:`read_codes`.
 
     Raises:
         OmnimillError: the tokenizers have no sound network.
     """
     layout = tokenizers.layout.audio
     time, mels = layout.target_grid
-    if not _are_codes(codes, time * mels, layout.codes):
-        return None
-    spectrogram: FloatArray = tokenizers.audio.decode([codes])[0]
-    return spectrogram
+    return _decoded(codes, time * mels, layout.codes, tokenizers.audio.decode)
 
 
 def as_reference(reading: Reading, found: Any, shown: Shown) -> Any:
@@ -117,8 +112,14 @@ def as_reference(reading: Reading, found: Any, shown: Shown) -> Any:
     return Mask(found, shown.label) if reading == "mask" else found
 
 
-def _are_codes(codes: Sequence[int], count: int, book: int) -> bool:
-    return len(codes) == count and all(0 <= code < book for code in codes)
+def _decoded(
+    codes: Sequence[Sequence[int]], count: int, book: int, decode: Callable[[list[Sequence[int]]], FloatArray]
+) -> list[FloatArray | None]:
+    """What a network makes of the rows that have `count` codes of the book."""
+    good = [len(row) == count and all(0 <= code < book for code in row) for row in codes]
+    valid = [row for row, fine in zip(codes, good, strict=True) if fine]
+    made = iter(decode(valid) if valid else ())
+    return [next(made) if fine else None for fine in good]
 
 
 def _frame(shown: Shown, tokenizers: Tokenizers) -> Frame:
@@ -176,7 +177,7 @@ def _action(ids: Sequence[int], shown: Shown, tokenizers: Tokenizers) -> Vector:
     return Vector(tuple(values), embodied.TABLE * (2 * len(steps)), tuple(step.kind for step in steps))
 
 
-_TEXT: Mapping[TextReading, Callable[[Sequence[int], Shown, Tokenizers], Any]] = {
+_TEXT: Mapping[Reading, Callable[[Sequence[int], Shown, Tokenizers], Any]] = {
     "text": lambda ids, _, tokenizers: tokenizers.text.decode(ids),
     "box": _box,
     "boxes": _boxes,
@@ -187,7 +188,7 @@ _TEXT: Mapping[TextReading, Callable[[Sequence[int], Shown, Tokenizers], Any]] =
     "action": _action,
 }
 # From what of a canvas is the picture.
-_CANVAS: Mapping[CanvasReading, Callable[[FloatArray, Shown], Any]] = {
+_CANVAS: Mapping[Reading, Callable[[FloatArray, Shown], Any]] = {
     "mask": lambda rgb, _: dense.decode_mask(rgb),
     "depth": lambda rgb, shown: dense.decode_depth(rgb, shown.depth_maximum),
     "normals": lambda rgb, _: dense.decode_normals(rgb),
