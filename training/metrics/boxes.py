@@ -20,7 +20,7 @@ from omnimill.training.metrics.score import mean, paired
 Array = npt.NDArray[np.float64]
 Shape = TypeVar("Shape")
 
-# Overlaps from which on a box counts as found, of a tracker's curve of success (arXiv 1611.05198 and OTB-2015).
+# Overlaps above which a frame counts as a success, of a tracker's curve (Wu, Lim and Yang, OTB-2015).
 _SUCCESS = np.linspace(0.0, 1.0, 21)
 
 
