@@ -10,6 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from omnimill.tokenizers.checkpoints import open_checkpoint
+from omnimill.tokenizers.networks import CodeNetwork, audio_network, image_network
+from omnimill.tokenizers.vit_vqgan import VitVqganConfig
+from omnimill.tokenizers.vqgan import VqganConfig
+from omnimill.tokenizers.weights import fill
+from omnimill.tokens import AudioLayout, ImageLayout
 from omnimill.training.backbone.config import BackboneConfig, PatchEncoderConfig, ResamplerConfig
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.batch import DecoderModality, EncoderModality, Frames, PackedBatch
@@ -70,6 +76,35 @@ def golden_model(parity: Path, **changes: object) -> Backbone:
     model = Backbone(golden_config(parity, **changes))
     fill_from_published(model, str(parity / WEIGHTS))
     return model.requires_grad_(False)
+
+
+def golden_code_networks(parity: Path) -> tuple[CodeNetwork, CodeNetwork]:
+    """The recorded networks of pictures and of sound."""
+    shapes = json.loads((parity / "06_tiny_model_config.json").read_text())
+    image, audio = shapes["image_vqgan"], shapes["audio_vqgan"]
+    picture = VqganConfig(
+        channels=image["ch"],
+        multipliers=tuple(image["ch_mult"]),
+        blocks=image["num_res_blocks"],
+        attention_sides=tuple(image["attn_resolutions"]),
+        code_width=image["z_channels"],
+    )
+    sound = VitVqganConfig(
+        width=audio["encoder_hidden_size"],
+        layers=audio["encoder_num_layers"],
+        heads=audio["encoder_num_heads"],
+        head_width=audio["encoder_head_dim"],
+        hidden=audio["encoder_mlp_dim"],
+        code_width=audio["proj_dim"],
+    )
+    networks = (
+        image_network(picture, ImageLayout(codes=image["n_embed"])),
+        audio_network(sound, AudioLayout(codes=audio["vocab_size"])),
+    )
+    with open_checkpoint(str(parity / WEIGHTS)) as checkpoint:
+        for network in networks:
+            fill(network.eval().requires_grad_(False), checkpoint)
+    return networks
 
 
 def golden_batch(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> PackedBatch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_backbone import golden_code_networks
 from torch import Tensor
 
 from omnimill.tokenizers import audio
-from omnimill.tokenizers.checkpoints import open_checkpoint
 from omnimill.tokenizers.networks import (
     CodeNetwork,
     VitVqganConfig,
@@ -23,7 +22,6 @@ from omnimill.tokenizers.networks import (
 )
 from omnimill.tokenizers.vit_vqgan import sincos_positions
 from omnimill.tokenizers.vq import picture_input, sound_input
-from omnimill.tokenizers.weights import fill
 from omnimill.tokens import AudioLayout, ImageLayout
 
 TINY_IMAGE = VqganConfig(channels=8, multipliers=(1, 2), blocks=1, attention_sides=(8,), code_width=3)
@@ -61,12 +59,6 @@ def golden(parity: Path, name: str) -> dict[str, np.ndarray]:
     return dict(np.load(file)) if file.exists() else {}
 
 
-def filled(parity: Path, network: CodeNetwork) -> CodeNetwork:
-    with open_checkpoint(str(parity / "06_tiny_model.safetensors")) as checkpoint:
-        fill(network, checkpoint)
-    return network.eval().requires_grad_(False)
-
-
 def close(found: Tensor, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4, rtol=1e-4)
 
@@ -78,15 +70,7 @@ def same_codes(found: Tensor, expected: np.ndarray, margin: np.ndarray) -> None:
 def test_golden_pictures(parity: Path) -> None:
     if not (arrays := golden(parity, "08_image_vqgan.npz")):
         return
-    shape = json.loads((parity / "06_tiny_model_config.json").read_text())["image_vqgan"]
-    config = VqganConfig(
-        channels=shape["ch"],
-        multipliers=tuple(shape["ch_mult"]),
-        blocks=shape["num_res_blocks"],
-        attention_sides=tuple(shape["attn_resolutions"]),
-        code_width=shape["z_channels"],
-    )
-    network = filled(parity, image_network(config, ImageLayout(codes=shape["n_embed"])))
+    network, _ = golden_code_networks(parity)
     inputs = picture_input(torch.from_numpy(arrays["in/image_u8_bhwc"]))
     close(network.encoder(inputs), arrays["out/encoder_h_bchw"])
     latent = network.latent(inputs)
@@ -108,16 +92,7 @@ def test_golden_pictures(parity: Path) -> None:
 def test_golden_sounds(parity: Path) -> None:
     if not (arrays := golden(parity, "09_audio_vqgan.npz")):
         return
-    shape = json.loads((parity / "06_tiny_model_config.json").read_text())["audio_vqgan"]
-    config = VitVqganConfig(
-        width=shape["encoder_hidden_size"],
-        layers=shape["encoder_num_layers"],
-        heads=shape["encoder_num_heads"],
-        head_width=shape["encoder_head_dim"],
-        hidden=shape["encoder_mlp_dim"],
-        code_width=shape["proj_dim"],
-    )
-    network = filled(parity, audio_network(config, AudioLayout(codes=shape["vocab_size"])))
+    _, network = golden_code_networks(parity)
     inputs = torch.from_numpy(arrays["in/spectrogram_norm_b_time256_mel128_1"]).permute(0, 3, 1, 2)
     latent = network.latent(inputs)
     close(latent.transpose(1, 2).flatten(1, 2), arrays["out/encoder_h_bnd"])

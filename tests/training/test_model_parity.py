@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_backbone import LATENTS, folded, golden, golden_batch, golden_model, near
+from golden_backbone import LATENTS, folded, golden, golden_batch, golden_code_networks, golden_model, near
 from torch import Tensor
 
+from omnimill.tokenizers.vocabulary import CODE_OFFSET
+from omnimill.tokenizers.vq import picture_input
 from omnimill.training.backbone.masks import (
     decoder_self_mask,
     dynamic_mask,
@@ -142,6 +144,23 @@ def test_golden_logits(parity: Path, masks: str, packed: bool) -> None:
                     near(found[:, ::stride][real[:, ::stride]], expected[real[:, ::stride]], TOLERANCE)
                     compared += 1
     assert compared == (6 if masks == "released" else 5)
+
+
+def test_golden_targets_come_from_the_code_networks(parity: Path) -> None:
+    """The targets that logits are compared against are what the recorded picture and sound become."""
+    decoder = golden(parity, "07_decoder.npz")
+    if not decoder:
+        return
+    picture, sound = golden_code_networks(parity)
+    inputs = {
+        "image": (picture, picture_input(decoder["in/image/image_u8"])),
+        "audio": (sound, decoder["in/audio/audio"].permute(0, 3, 1, 2)),
+    }
+    for name, (network, values) in inputs.items():
+        with torch.inference_mode():
+            found = network.encode(values).flatten(1) + CODE_OFFSET
+        # Codes that lie as near as another one may come out as that one.
+        assert (found == decoder[f"out/{name}/{name}/targets"]).float().mean() > 0.998, name
 
 
 def test_golden_losses(parity: Path) -> None:
