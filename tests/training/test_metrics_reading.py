@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters import round_trip
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from omnimill.errors import ConfigError
 from omnimill.locations import SINE, UNIT
@@ -75,6 +77,10 @@ class Levels:
         return np.array([np.full(shape, row[0] / 100, np.float32) for row in codes])
 
 
+def sum_of(parts: tuple[list[int], list[int]]) -> list[int]:
+    return parts[0] + parts[1]
+
+
 def measures_of(reading: str) -> list[Measure]:
     """All measures of a reading that need no network."""
     found = {one.names: one for row in FAMILIES.values() for one in row if one.reading == reading and not one.network}
@@ -135,6 +141,24 @@ def test_malformed_output_is_unread_and_counts_as_wrong(reading: TextReading) ->
         for score in scores(measure, found, [reference] * 3):
             assert (score.count, score.unread) == (3, 3)
             assert score.value == 0.0 or score.name in measure.lower, score
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_a_model_writes_is_read_or_unread(data: st.DataObject) -> None:
+    made = round_trip.tokenizers()
+    vocabulary = made.text.vocabulary
+    token = st.one_of(st.integers(0, vocabulary.size - 1), st.integers(0, 999).map(vocabulary.location))
+    whole = st.sampled_from(list(outputs().values()))
+    ids = data.draw(st.one_of(st.lists(token, max_size=40), st.tuples(whole, st.lists(token, max_size=2)).map(sum_of)))
+    for reading in TEXT_READINGS:
+        found = read_text(reading, ids, SHOWN, made)
+        if found is not None and reading != "text":
+            reference = as_reference(reading, read_text(reading, outputs()[reading], SHOWN, made), SHOWN)
+            for measure in measures_of(reading):
+                for score in scores(measure, [found], [reference]):
+                    assert score.value is not None
+                    assert math.isfinite(score.value)
 
 
 def test_places_come_back_in_shares_and_pixels() -> None:

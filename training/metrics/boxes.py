@@ -114,13 +114,19 @@ def compared(
         name: [] for name in sorted({normalise(one.label) for wanted in references for one in wanted})
     }
     for found, wanted in zip(predictions, references, strict=True):
-        for name, pictures in classes.items():
-            ours = [one for one in found or () if normalise(one.label) == name]
-            theirs = [one.shape for one in wanted if normalise(one.label) == name]
-            if ours or theirs:
-                overlaps = similarity([one.shape for one in ours], theirs)
-                pictures.append(Compared(overlaps, np.array([one.confidence for one in ours], np.float64)))
+        ours, theirs = _by_label(found or ()), _by_label(wanted)
+        for name in classes.keys() & (ours.keys() | theirs.keys()):
+            one, other = ours.get(name, []), theirs.get(name, [])
+            overlaps = similarity([finding.shape for finding in one], [finding.shape for finding in other])
+            classes[name].append(Compared(overlaps, np.array([finding.confidence for finding in one], np.float64)))
     return list(classes.values())
+
+
+def _by_label(findings: Sequence[Finding[Shape]]) -> dict[str, list[Finding[Shape]]]:
+    groups: dict[str, list[Finding[Shape]]] = {}
+    for one in findings:
+        groups.setdefault(normalise(one.label), []).append(one)
+    return groups
 
 
 def detection(
