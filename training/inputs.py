@@ -7,6 +7,7 @@ from typing import Any
 
 from omnimill.config import Config
 from omnimill.errors import ConfigError
+from omnimill.infra import storage
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.course import open_course
 from omnimill.mixtures.ledger import Change, Entry
@@ -47,8 +48,9 @@ class TrainInputs(Config):
 
     def decisive(self) -> dict[str, Any]:
         """What decides what is learnt, as JSON: not the run's name, nor what may change between two launches of it."""
-        # The mixture counts by what it says, wherever its file lies and in whatever order.
-        excluded = {"config": {*FREE_TO_CHANGE, "name", "mixture"}}
+        # The mixture counts by what it says, wherever its file lies and in whatever order; weights to start from by
+        # what was learnt from them.
+        excluded = {"config": {*FREE_TO_CHANGE, "name", "mixture", "init_from"}}
         found = self.model_dump(mode="json", include=set(TrainInputs.model_fields), exclude=excluded)
         for tasks in ("tasks", "held_out"):
             found["mixture"][tasks] = {task["name"]: task for task in found["mixture"][tasks]}
@@ -86,8 +88,12 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
     if mixture.rate_unit == "tokens":
         recipes = Recipes(mixture, layout, load_text(root, layout), render, config.packing.budgets)
         mixture = shares_of_draws(mixture, scan(data, mixture.tasks), recipes)
+    start = config.init_from
+    if start and storage.is_local(start):
+        # Workers run in folders of their own.
+        start = storage.filesystem(start)[1]
     return TrainInputs(
-        config=config.model_copy(update={"render": render}),
+        config=config.model_copy(update={"render": render, "init_from": start}),
         mixture=mixture,
         versions=versions,
         layout=layout,

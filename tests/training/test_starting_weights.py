@@ -40,7 +40,11 @@ def weights_of(run: Path) -> dict[str, Tensor]:
 
 
 def test_runs_start_from_checkpoints_and_from_their_export(
-    train_root: Path, train_config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    train_root: Path,
+    train_config: TrainConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both ways the first step's loss and the weights after it are the same to the last bit."""
     first = trained(train_config.model_copy(update={"name": "first", "steps": 1}), train_root)
@@ -64,8 +68,12 @@ def test_runs_start_from_checkpoints_and_from_their_export(
     one, other = (weights_of(run) for run in runs)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
-    # A run that goes on does not start again.
-    longer = train_config.model_copy(update={"name": "from-run", "steps": 2, "seed": 8, "init_from": str(first)})
+    # A run that goes on does not start again, and does not mind where the weights were.
+    monkeypatch.chdir(first.parent)
+    longer = train_config.model_copy(update={"name": "from-run", "steps": 2, "seed": 8, "init_from": "elsewhere"})
+    found = resolve(longer, str(train_root))
+    assert found.config.init_from == str(first.parent / "elsewhere")
+    assert not read_record(newest(runs[0]) or "").changes(found)
     step = read_history(trained(longer, train_root))[1]
     assert step["step"] == 1
     assert read_record(newest(runs[0]) or "").step == 2

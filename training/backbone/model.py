@@ -138,6 +138,8 @@ class Backbone(nn.Module):
     def _self_masks(self, batch: PackedBatch) -> list[Tensor]:
         """Of every decoder layer, bool [B, 1, D, D]; layers of the same pattern share a tensor."""
         base = decoder_self_mask(batch.decoder_segment, batch.decoder_modality)
+        if not (self.config.sparse_decoder or self.config.dynamic_decoder):
+            return [base] * self.config.decoder_layers
         index = target_index(base)
         if self.config.dynamic_decoder:
             base = base & dynamic_mask(batch.decoder_hidden, index)
