@@ -12,6 +12,7 @@ from torch import Tensor
 
 from omnimill.cli.main import main
 from omnimill.errors import OmnimillError
+from omnimill.infra import lineage
 from omnimill.tokenizers import store
 from omnimill.tokenizers.checkpoints import open_checkpoint
 from omnimill.tokenizers.networks import ImageNetworkConfig, ImagePatchesConfig, image_network
@@ -25,6 +26,7 @@ from omnimill.training.export import export
 from omnimill.training.history import read_history
 from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.loop import Worker, train_worker
+from omnimill.training.run import _record_inputs
 from omnimill.training.starting_weights import fill, source_digest
 
 
@@ -39,7 +41,14 @@ def weights_of(run: Path) -> dict[str, Tensor]:
     return load_weights(folder)
 
 
+@pytest.fixture(scope="module")
+def first(train_root: Path, train_config: TrainConfig) -> Path:
+    """The folder of a run of one step."""
+    return trained(train_config.model_copy(update={"name": "first", "steps": 1}), train_root)
+
+
 def test_runs_start_from_checkpoints_and_from_their_export(
+    first: Path,
     train_root: Path,
     train_config: TrainConfig,
     tmp_path: Path,
@@ -47,7 +56,6 @@ def test_runs_start_from_checkpoints_and_from_their_export(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both ways the first step's loss and the weights after it are the same to the last bit."""
-    first = trained(train_config.model_copy(update={"name": "first", "steps": 1}), train_root)
     before = weights_of(first)
 
     exported = tmp_path / "exported"
@@ -114,14 +122,27 @@ def test_export_holds_the_code_networks_too(
     assert result.tensors == len(load_file(result.file))
 
 
-def test_other_shapes_are_told(train_root: Path, train_config: TrainConfig) -> None:
-    run = trained(train_config.model_copy(update={"name": "shapes", "steps": 1}), train_root)
-    record = read_record(newest(run) or "")
+def test_lineage_says_what_a_run_started_from(first: Path, train_root: Path, train_config: TrainConfig) -> None:
+    """The record of the command has the weights with their digest, when it begins and not when it goes on."""
+    root = str(train_root)
+    inputs = resolve(train_config.model_copy(update={"init_from": str(first)}), root)
+    read = []
+    for started_at in (0, 2):
+        with lineage.command_run(root, "begin", {}) as told:
+            _record_inputs(inputs, root, train_root / "runs" / "none", told, started_at)
+        (run,) = (run for run in lineage.runs(root, "begin") if run.info.run_id == told.id)
+        references = lineage.references(run, "input")
+        read.append([(one.digest, one.url) for one in references if one.name == "init_from"])
+    assert read == [[(read_record(newest(first) or "").digest, str(first))], []]
+
+
+def test_other_shapes_are_told(first: Path) -> None:
+    record = read_record(newest(first) or "")
     wider = Backbone(record.backbone.model_copy(update={"mlp": 64, "sparse_decoder": True}))
     with pytest.raises(OmnimillError, match=r"its backbone has other shapes[^\n]*\n  mlp: was 352, is 64"):
-        fill(wider, str(run))
+        fill(wider, str(first))
     # What changes no shape does not keep a run from starting.
-    fill(Backbone(record.backbone.model_copy(update={"sparse_decoder": True})), str(run))
+    fill(Backbone(record.backbone.model_copy(update={"sparse_decoder": True})), str(first))
 
 
 def test_weights_that_are_nowhere(train_root: Path, train_config: TrainConfig, tmp_path: Path) -> None:
