@@ -118,8 +118,9 @@ def _of_backbone(checkpoint: Checkpoint) -> set[str]:
 def _fill(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
     wanted = published_names(state)
     held = _of_backbone(checkpoint)
-    again = {name: _TWICE.sub(r"input_embedders.\1.image_encoder.", name) for name in held if _TWICE.match(name)}
     needed = {name for names in wanted.values() for name in names}
+    pairs = ((name, _TWICE.sub(r"input_embedders.\1.image_encoder.", name)) for name in held - needed)
+    again = {name: other for name, other in pairs if other in needed}
     faults = {"missing": sorted(needed - held), "left over": sorted(held - needed - again.keys())}
     differing: list[str] = []
     for own, names in wanted.items() if not faults["missing"] else ():

@@ -50,8 +50,8 @@ class BackboneConfig(Config):
     image_grid, history_grid, audio_grid: (rows, columns) of patches of a current picture, a history picture and a
         spectrogram (time, mel).
     image_target_grid, audio_target_grid: (rows, columns) of codes of a target picture and of a target clip (time, mel).
-    sparse_decoder, dynamic_decoder: mask the self-attention over picture and sound targets as the paper says (sections
-        3.3 and B.1); off is what the released checkpoints compute, see `omnimill.training.backbone.masks`.
+    sparse_decoder, dynamic_decoder: mask the self-attention over picture and sound targets as the paper says; off is
+        what the released checkpoints compute, see `omnimill.training.backbone.masks`.
     audio_target_positions: ``tokens``: a code's place on its grid. ``released``: the place that it would have if the
         grid were the other way round, which is what the released checkpoints were trained with.
     frozen_encoders: no gradient enters the image and audio encoders.
@@ -79,6 +79,11 @@ class BackboneConfig(Config):
     dynamic_decoder: bool = False
     audio_target_positions: Literal["tokens", "released"] = "tokens"
     frozen_encoders: bool = False
+
+    @property
+    def target_columns(self) -> tuple[int, int, int]:
+        """Columns of the grid that a target of text (none: 0), pictures and sound lies on."""
+        return 0, self.image_target_grid[1], self.audio_target_grid[1]
 
     @classmethod
     def of(cls, size: Size, layout: TokenLayout, frozen_encoders: bool | None = None) -> BackboneConfig:

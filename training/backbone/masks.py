@@ -64,10 +64,10 @@ def pattern_mask(
     """bool, of the broadcast shape: the pattern lets a query see a key that does not come after it.
 
     Args:
+        pattern: ``row``: the codes from the one above it on. ``column``: those above it. ``window``: those within
+            `window` // 2 rows and columns.
         queries, keys: int64, index of each in its target, row by row.
         columns: of the target's grid; 0 where the target has none: everything may be seen.
-            ``row``: the codes from the one above it on. ``column``: those above it. ``window``: those within
-            `window` // 2 rows and columns.
     """
     columns = torch.as_tensor(columns, device=queries.device)
     width = columns.clamp(min=1)

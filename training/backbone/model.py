@@ -116,11 +116,6 @@ class Backbone(nn.Module):
         count = self.config.decoder_layers
         return [layer_pattern(layer, count) if self.config.sparse_decoder else None for layer in range(count)]
 
-    def target_columns(self, modality: Tensor) -> Tensor:
-        """Columns of the grid that each decoder slot's target lies on, int64 [B, S] as `modality`; 0 for text."""
-        columns = (0, self.config.image_target_grid[1], self.config.audio_target_grid[1])
-        return torch.tensor(columns, device=modality.device)[modality]
-
     def logits(self, hidden: Tensor, modality: DecoderModality) -> Tensor:
         """float32 [..., rows] over the table of `modality`, from hidden states [..., d]."""
         table = self.table(modality).weight
@@ -143,7 +138,8 @@ class Backbone(nn.Module):
         index = target_index(base)
         if self.config.dynamic_decoder:
             base = base & dynamic_mask(batch.decoder_hidden, index)
-        columns = self.target_columns(batch.decoder_modality)[:, None, :, None]
+        of_modality = torch.tensor(self.config.target_columns, device=index.device)
+        columns = of_modality[batch.decoder_modality][:, None, :, None]
         queries, keys = index[:, None, :, None], index[:, None, None, :]
         masks: dict[Pattern | None, Tensor] = {None: base}
         for pattern in self.layer_patterns():

@@ -43,17 +43,17 @@ class StepwiseDecoder:
         """
         modality = torch.full((len(ids), 1), self.modality, device=ids.device)
         turns = self.model.target_rotation(position[:, None], modality)
-        columns = self.model.target_columns(modality[:1, :1])[0, 0]
-        masks = {pattern: self._mask(pattern, columns) for pattern in dict.fromkeys(self._patterns)}
+        masks = {pattern: self._mask(pattern, ids.device) for pattern in dict.fromkeys(self._patterns)}
         x = self.model.embed_targets(ids[:, None], self.modality)
         for layer, pattern, cache in zip(self.model.decoder_layers, self._patterns, self._caches, strict=True):
             x = layer(x, self.encoded.hidden, masks[pattern], self._seen, turns, self.encoded.rotation, cache)
         self._decoded += 1
         return self.model.logits(self.model.decoder_norm(x)[:, 0], self.modality)
 
-    def _mask(self, pattern: Pattern | None, columns: Tensor) -> Tensor | None:
+    def _mask(self, pattern: Pattern | None, device: torch.device) -> Tensor | None:
         """Which of the positions so far the newest may see: bool [1, 1, 1, T]; None: all of them."""
         if pattern is None:
             return None
-        keys = torch.arange(self._decoded + 1, device=columns.device)
+        keys = torch.arange(self._decoded + 1, device=device)
+        columns = self.model.config.target_columns[self.modality]
         return pattern_mask(pattern, keys[-1:], keys, columns)[None, None, None]
