@@ -30,7 +30,7 @@ from omnimill.errors import ConfigError, IntegrityError, OmnimillError
 from omnimill.infra import storage
 from omnimill.training.inputs import TrainInputs
 
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 RECORD, WEIGHTS, OPTIMIZER = "checkpoint.json", "weights.pt", "optimizer.pt"
 _FOLDER = re.compile(r"step-(\d{8,})")
 

@@ -79,7 +79,9 @@ def dag(
 ) -> None:
     """Write a DAG that ingests datasets, with where their files come from and where they go.
 
-    Example: omnimill catalog dag coco vqa_v2 --dataset coco > dag.yaml && DATA=/data omnimill ingest dag.yaml
+    It is for `omnimill ingest`, with DATA set to where the files lie.
+
+    Example: omnimill catalog dag coco vqa_v2 --dataset coco
     """
     from omnimill.mixtures.catalog_dags import dag_text
 

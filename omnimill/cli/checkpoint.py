@@ -31,7 +31,7 @@ def export(
 
     The way back is `init_from` of a training configuration, which takes published models too.
 
-    Example: omnimill checkpoint export runs/demo/runs/demo exported --root runs/demo
+    Example: omnimill checkpoint export runs/demo/runs/demo runs/demo/exported --backbone-only --root runs/demo
     """
     from dataclasses import asdict
 

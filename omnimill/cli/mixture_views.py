@@ -35,7 +35,7 @@ def show(
     The list: share of the draws, examples, datasets, modalities. Sizes of tasks are rows of the data where all of them
     are tokenized under the root, else what the mixture or the catalog states.
 
-    Example: omnimill mixture show mixtures/demo.yaml photo-caption -n 5 --html page.html --root runs/demo
+    Example: omnimill mixture show mixtures/demo.yaml photo-caption -n 5 --html runs/demo/page.html --root runs/demo
     """
     if tasks or count or html:
         mixture_show.show_examples(file, root, tasks or [], count, html, training, epoch, json)
@@ -96,7 +96,7 @@ def diff(
 ) -> None:
     """Say what the second mixture changes: tasks, rates, prompts, shares of modalities and kinds.
 
-    Example: omnimill mixture diff mixtures/demo.yaml my_mixture.yaml
+    Example: omnimill mixture diff mixtures/pretrain.yaml mixtures/instruct.yaml
     """
     from dataclasses import asdict
 

@@ -15,8 +15,7 @@ import pytest
 
 from omnimill.errors import BadRecord
 from omnimill.infra.dataset import Unit
-from omnimill.pipelines.sources.audio_files import audio_examples
-from omnimill.pipelines.sources.media import SegmentSettings
+from omnimill.pipelines.sources.audio_files import AudioSettings, audio_examples
 from omnimill.pipelines.sources.video import VideoSettings, VideoSource, video_examples
 from omnimill.schema import Provenance
 
@@ -33,7 +32,7 @@ def _verdict(path: Path, kind: str = "video") -> str:
         if kind == "video":
             video_examples(str(path), source, unit, "film", where, VideoSettings())
         else:
-            audio_examples(str(path), source, unit, "film", where, SegmentSettings())
+            audio_examples(str(path), source, unit, "film", where, AudioSettings())
     except BadRecord as fault:
         return fault.reason
     finally:
