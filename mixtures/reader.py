@@ -118,7 +118,7 @@ class Reader(Iterator[Batch]):
         """The media of drawn rows, asked for."""
         found: list[memoryview] = [_NOTHING] * len(task)
         wanted = []
-        for number in np.unique(task).tolist():
+        for number in sorted(set(task.tolist())):
             own = np.flatnonzero(task == number)
             for url, places, shard_rows in self._rows[number].by_shard(row[own]):
                 shard = _shard_media(url, self._column)
@@ -154,7 +154,8 @@ def _shard_media(url: str, column: Column) -> _ShardMedia:
     table = shard_columns(url, (column,))
     parts, begins, ends, views, addresses = [], [], [], [], []
     for number, chunk in enumerate(table.column(column).chunks):
-        lists = chunk.offsets.to_numpy()
+        # Not by `to_numpy`, which imports pandas.
+        lists = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
         media = chunk.values
         offsets = np.frombuffer(media.buffers()[1], np.int64)[media.offset : media.offset + len(media) + 1]
         data = media.buffers()[2]

@@ -23,9 +23,11 @@ import pyarrow.compute as pc
 
 from omnimill.errors import ConfigError
 from omnimill.infra import arrow_files
-from omnimill.mixtures import eligibility
+from omnimill.infra.dataset import Commit, FileRef
+from omnimill.mixtures import eligibility, row_index
 from omnimill.mixtures.config import Task
 from omnimill.mixtures.row_columns import ARRAY_COLUMNS, PLAIN_COLUMNS, RowContent, RowLengths
+from omnimill.mixtures.row_index import Found, Reasons
 from omnimill.mixtures.versions import TokenData
 from omnimill.tokens import LENGTH_COLUMNS, check_token_schema
 
@@ -191,7 +193,7 @@ class TaskRows:
     def by_shard(self, indices: Int64s) -> Iterator[tuple[str, Int64s, Int64s]]:
         """Rows by the shard that they lie in: its URL, their places in `indices`, their numbers in the shard."""
         spans = np.searchsorted(self._starts, indices, side="right") - 1
-        for number in np.unique(spans).tolist():
+        for number in sorted(set(spans.tolist())):
             places = np.flatnonzero(spans == number)
             span = self._spans[number]
             yield span.url, places, span.shard_rows()[indices[places] - self._starts[number]]
@@ -220,14 +222,43 @@ class TaskRows:
 
 
 def scan(data: TokenData, tasks: Sequence[Task], known: Set[tuple[str, str]] = frozenset()) -> list[TaskRows]:
-    """The rows of several tasks, each shard's length columns read once; a task may come out empty.
+    """The rows of several tasks; a task may come out empty. What was found before is read from its index.
 
     Args:
         known: URLs and units of shards to pass over.
     """
-    spans: list[list[Span]] = [[] for _ in tasks]
+    shards = list(data.shards())
+    kept = None if known else data.name
+    found = [None if kept is None else row_index.read(data.root, kept, task) for task in tasks]
+    missing = [number for number, one in enumerate(found) if one is None]
+    made = _look(data, shards, [tasks[number] for number in missing], known)
+    for number, one in zip(missing, made, strict=True):
+        found[number] = one
+        if kept is not None:
+            row_index.write(data.root, kept, tasks[number], *one)
+    return [_task_rows(task, shards, *one) for task, one in zip(tasks, found, strict=True) if one is not None]
+
+
+def _task_rows(
+    task: Task, shards: Sequence[tuple[Commit, FileRef, str]], found: Sequence[Found], reasons: Reasons
+) -> TaskRows:
+    spans = []
+    for one in found:
+        commit, _, url = shards[one.shard]
+        spans.append(Span(url, commit.unit, commit.source, one.rows, one.eligible))
+    return TaskRows(task, spans, dict(sorted(reasons.items())))
+
+
+def _look(
+    data: TokenData,
+    shards: Sequence[tuple[Commit, FileRef, str]],
+    tasks: Sequence[Task],
+    known: Set[tuple[str, str]],
+) -> list[tuple[list[Found], Reasons]]:
+    """The rows of tasks, each shard's length columns read once."""
+    found: list[list[Found]] = [[] for _ in tasks]
     reasons: list[dict[str, Counter[str]]] = [defaultdict(Counter) for _ in tasks]
-    for commit, ref, url in data.shards():
+    for place, (commit, ref, url) in enumerate(shards):
         using = [number for number, task in enumerate(tasks) if commit.source in task.sources]
         if not using or (url, commit.unit) in known:
             continue
@@ -237,13 +268,9 @@ def scan(data: TokenData, tasks: Sequence[Task], known: Set[tuple[str, str]] = f
             if out.size:
                 why[out] = "left_out"
             eligible = why.is_null().arg_true().cast(pl.Int32).to_numpy()
-            spans[number].append(
-                Span(url, commit.unit, commit.source, len(eligible), None if len(eligible) == len(why) else eligible)
-            )
+            found[number].append(Found(place, len(eligible), None if len(eligible) == len(why) else eligible))
             reasons[number][commit.source].update(why.drop_nulls().to_list())
-    return [
-        TaskRows(task, found, dict(sorted(why.items()))) for task, found, why in zip(tasks, spans, reasons, strict=True)
-    ]
+    return list(zip(found, reasons, strict=True))
 
 
 def shard_columns(url: str, columns: Sequence[str]) -> pa.Table:

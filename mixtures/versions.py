@@ -46,12 +46,16 @@ class Versions(Config):
 
 @dataclass(frozen=True)
 class TokenData:
-    """Opened versions. rows_out: rows that are left out, by shard digest. ids_out: ids of examples left out, sorted."""
+    """Opened versions. rows_out: rows that are left out, by shard digest. ids_out: ids of examples left out, sorted.
+
+    name: digest of the versions; None where they have none, and what is found in them is not kept.
+    """
 
     root: str
     manifests: tuple[Manifest, ...]
     rows_out: Mapping[str, Int64s] = field(default_factory=dict)
     ids_out: pa.Array | None = None
+    name: str | None = None
 
     @property
     def layout(self) -> TokenLayout:
@@ -117,7 +121,8 @@ def open_versions(root: str, versions: Versions) -> TokenData:
             else:
                 ids.append(table.column("id").combine_chunks())
     merged = {shard: np.unique(np.concatenate(parts)).astype(np.int64) for shard, parts in rows.items()}
-    return TokenData(root, manifests, merged, pa.array(pc.unique(pa.concat_arrays(ids))) if ids else None)
+    ids_out = pa.array(pc.unique(pa.concat_arrays(ids))) if ids else None
+    return TokenData(root, manifests, merged, ids_out, versions.content_digest())
 
 
 def _selection(root: str, name: str, datasets: Sequence[tuple[str, str, Manifest]]) -> list[AppliedSelection]:
