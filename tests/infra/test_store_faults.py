@@ -119,6 +119,7 @@ def test_an_upload_in_parts_survives_a_part_that_fails(proxy: Proxy, tmp_path: P
     assert fs.list_multipart_uploads("bucket") == [], "what was given up is not left behind"
 
 
+@pytest.mark.fault
 def test_folders_of_more_than_a_page(proxy: Proxy) -> None:
     fs, _ = storage.filesystem("s3://bucket")
     fs.pipe({f"bucket/many/{i:04d}": b"x" * (i % 7) for i in range(1100)})

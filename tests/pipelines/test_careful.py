@@ -38,6 +38,7 @@ def rejected(dataset: Dataset, commit: Commit) -> dict[str, tuple[str, str, str,
     return {row["key"]: (row["operator"], row["reason"], row["message"], row["tries"]) for row in rows}
 
 
+@pytest.mark.fault
 def test_only_the_records_that_kill_are_given_up(write: Write, script: Any, operators: Any, tmp_path: Path) -> None:
     good = "".join(f"g{i} good {'x' * 200} {i}\n" for i in range(300))
     deadly = f"{good}a kill SIGSEGV\nb bad torn\nc good fatal\nd grow 4096\ne good last\nf drop sidecar\n"

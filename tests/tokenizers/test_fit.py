@@ -265,6 +265,7 @@ def test_given_weights_are_the_start_and_without_steps_the_end(
     assert imported.quality == part.quality
 
 
+@pytest.mark.fault
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 def test_two_workers_of_ray_train_learn_what_one_does(photos: str, config: TokenizerConfig) -> None:

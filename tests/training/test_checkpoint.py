@@ -81,7 +81,7 @@ def test_damage_is_noticed(tmp_path: Path, inputs: TrainInputs) -> None:
         checkpoint.load_weights(folder)
     body = json.loads((folder / "checkpoint.json").read_text())
     (folder / "checkpoint.json").write_text(json.dumps({**body, "version": 99}))
-    with pytest.raises(IntegrityError, match="version 99; this omnimill reads 2"):
+    with pytest.raises(IntegrityError, match="version 99; this omnimill reads 3"):
         checkpoint.read_record(folder)
     with pytest.raises(OmnimillError, match="no checkpoint"):
         checkpoint.read_record(tmp_path / "elsewhere")
