@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from omnimill.body_parts import PARTS
 from omnimill.errors import BadRecord
 from omnimill.locations import Range
 from omnimill.schema import Annotation, Example, Image
@@ -151,7 +152,7 @@ def _region(annotation: Annotation, shown: Image, tokenizers: Tokenizers) -> lis
 
 def _keypoints(annotation: Annotation, shown: Image, tokenizers: Tokenizers) -> list[int]:
     values = annotation.values or []
-    if len(values) != 3 * len(keypoints.PARTS) or not {*values[2::3]} <= {0.0, 1.0, 2.0}:
+    if len(values) != 3 * len(PARTS) or not {*values[2::3]} <= {0.0, 1.0, 2.0}:
         raise BadRecord(
             "keypoints_invalid", f"found {len(values)} numbers; allowed: y, x and visibility 0, 1 or 2 of each part"
         )

@@ -10,31 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from omnimill.body_parts import MISSING, PARTS
 from omnimill.errors import BadRecord
 from omnimill.locations import UNIT
 from omnimill.tokenizers.number_format import NumberFormat
 from omnimill.tokenizers.places import Frame
 
-PARTS = (
-    "nose",
-    "left eye",
-    "right eye",
-    "left ear",
-    "right ear",
-    "left shoulder",
-    "right shoulder",
-    "left elbow",
-    "right elbow",
-    "left wrist",
-    "right wrist",
-    "left hip",
-    "right hip",
-    "left knee",
-    "right knee",
-    "left ankle",
-    "right ankle",
-)
-MISSING = "MISSING"
 NOT_LABELLED, OCCLUDED, VISIBLE = 0, 1, 2
 
 _WORDS = re.compile(rf" *({MISSING}|{'|'.join(PARTS)})(?= |$)")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from omnimill.body_parts import PARTS
 from omnimill.errors import BadRecord
 from omnimill.locations import UNIT
 from omnimill.mixtures.row_columns import RowContent
@@ -77,7 +78,7 @@ def _points(ids: Sequence[int], numbers: NumberFormat) -> _Places:
 
 
 def _keypoints(ids: Sequence[int], numbers: NumberFormat) -> _Places:
-    found = zip(keypoints.decode_keypoints(ids, _CANVAS, numbers), keypoints.PARTS, strict=True)
+    found = zip(keypoints.decode_keypoints(ids, _CANVAS, numbers), PARTS, strict=True)
     return [((point.y, point.x), part) for point, part in found if point.visibility]
 
 

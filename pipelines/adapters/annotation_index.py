@@ -11,7 +11,6 @@ import json
 import mmap
 import os
 import shutil
-import tempfile
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from omnimill.config import digest_json
-from omnimill.errors import BadRecord, ConfigError
+from omnimill.errors import BadRecord
 from omnimill.infra import storage
+from omnimill.infra.machine_folder import machine_folder
 
 FAULT = "fault"
 Said = dict[str, list[Any]]
@@ -131,7 +131,7 @@ def _digest(uri: str, mark: str) -> str:  # noqa: ARG001 - a changed file has an
 @lru_cache(maxsize=8)
 def _opened(own: str, state: str, builder: _Builder) -> AnnotationIndex:
     """The index of some files (`own`) as they are now (`state`); that of what they were before is removed."""
-    home = _home()
+    home = machine_folder("annotations")
     folder, made = home / f"{own}-{state}", home / f"{own}.partial"
     with (home / f"{own}.lock").open("w") as lock:
         # Other processes wait for the one that builds; the lock is free again when that one dies.
@@ -149,15 +149,6 @@ def _opened(own: str, state: str, builder: _Builder) -> AnnotationIndex:
         if (folder / _FAULT).exists():
             raise BadRecord(*json.loads((folder / _FAULT).read_text()))
         return AnnotationIndex(folder)
-
-
-def _home() -> Path:
-    """A folder of this user's for indexes."""
-    home = Path(tempfile.gettempdir()) / f"omnimill-annotations-{os.getuid()}"
-    home.mkdir(mode=0o700, exist_ok=True)
-    if home.stat().st_uid != os.getuid() or home.is_symlink():
-        raise ConfigError(f"{home} belongs to somebody else")
-    return home
 
 
 def _build(folder: Path, builder: _Builder) -> None:

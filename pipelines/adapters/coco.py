@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from omnimill.body_parts import PARTS
 from omnimill.errors import BadRecord
 from omnimill.infra import storage
 from omnimill.pipelines.adapters.annotated_pictures import AnnotatedPictures, Described, PictureRecord
@@ -28,7 +29,6 @@ from omnimill.pipelines.decoders.text import text_value
 from omnimill.schema import Annotation
 
 Kind = Literal["captions", "instances", "keypoints", "panoptic"]
-_KEYPOINTS = 17
 
 
 class CocoSource(AnnotatedPictures):
@@ -142,8 +142,8 @@ def _person(told: Mapping[str, Any], size: tuple[int, int]) -> tuple[list[float]
     COCO's keypoints are x, y, visibility in pixels, at the centres of pixels.
     """
     values = told.get("keypoints")
-    if not isinstance(values, list) or len(values) != 3 * _KEYPOINTS or not all(map(is_finite_number, values)):
-        raise BadRecord("keypoints_malformed", f"'keypoints' is not {3 * _KEYPOINTS} numbers")
+    if not isinstance(values, list) or len(values) != 3 * len(PARTS) or not all(map(is_finite_number, values)):
+        raise BadRecord("keypoints_malformed", f"'keypoints' is not {3 * len(PARTS)} numbers")
     box = pixel_box(told.get("bbox"), *size)
     if box is None or told.get("iscrowd") or not any(values[2::3]):
         return None

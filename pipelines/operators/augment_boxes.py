@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from omnimill.pipelines.base import Operator
 from omnimill.pipelines.operators.augment_items import (
     Box,
     add_texts,
@@ -20,6 +18,7 @@ from omnimill.pipelines.operators.augment_items import (
     items,
     sample,
 )
+from omnimill.pipelines.operators.augmentation import Augmentation
 from omnimill.schema import Annotation, Example
 
 Variant = Literal["property", "format"]
@@ -50,7 +49,7 @@ FORMATS = {
 }
 
 
-class AugmentBoxes(Operator):
+class AugmentBoxes(Augmentation):
     """Adds what can be said of one box besides its edges, of a thing that some words single out; families box-property
     and box-format.
 
@@ -62,7 +61,6 @@ class AugmentBoxes(Operator):
     variants: which are made. items: of each.
     """
 
-    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images", "text", "annotations")
     writes: ClassVar[tuple[str, ...]] = ("text", "annotations")
 
@@ -70,12 +68,7 @@ class AugmentBoxes(Operator):
     variants: tuple[Variant, ...] = Field(("property", "format"), min_length=1)
     items: int = Field(1, ge=1)
 
-    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
-        for example in examples:
-            self._augment(example)
-        return [None] * len(examples)
-
-    def _augment(self, example: Example) -> None:
+    def augment(self, example: Example) -> None:
         boxes = single_boxes(example)
         rng = draws(example, self.op)
         for variant in self.variants:

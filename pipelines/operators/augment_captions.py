@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from omnimill.pipelines.base import Operator
 from omnimill.pipelines.operators.augment_items import add_texts, draws, free_item, sample, texts
+from omnimill.pipelines.operators.augmentation import Augmentation
 from omnimill.schema import Example
 
 Variant = Literal["longer", "shorter", "words", "start"]
@@ -19,7 +18,7 @@ _WORD = re.compile(r"[^\W\d_]{4,}")
 _SLACK = 2
 
 
-class AugmentCaptions(Operator):
+class AugmentCaptions(Augmentation):
     """Adds captions with a demand that they meet; families caption-longer, -shorter, -with-words and -with-start.
 
     longer, shorter: an item of ``more_than`` or ``fewer_than`` (so many words or characters) and ``fitting_caption``.
@@ -31,7 +30,6 @@ class AugmentCaptions(Operator):
     variants: which are made. items: of each, from different captions.
     """
 
-    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images", "text")
     writes: ClassVar[tuple[str, ...]] = ("text",)
 
@@ -39,12 +37,7 @@ class AugmentCaptions(Operator):
     variants: tuple[Variant, ...] = Field(("longer", "shorter", "words", "start"), min_length=1)
     items: int = Field(1, ge=1)
 
-    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
-        for example in examples:
-            self._augment(example)
-        return [None] * len(examples)
-
-    def _augment(self, example: Example) -> None:
+    def augment(self, example: Example) -> None:
         captions = [caption for caption in dict.fromkeys(map(str.strip, texts(example, "caption"))) if caption]
         rng = draws(example, self.op)
         for variant in self.variants:

@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from omnimill.pipelines.base import Operator
 from omnimill.pipelines.operators.augment_boxes import add_box, single_boxes
 from omnimill.pipelines.operators.augment_items import (
     Box,
@@ -21,6 +20,7 @@ from omnimill.pipelines.operators.augment_items import (
     listed_boxes,
     sample,
 )
+from omnimill.pipelines.operators.augmentation import Augmentation
 from omnimill.schema import Example
 
 Variant = Literal["any_of", "several", "joint"]
@@ -37,7 +37,7 @@ LABELLING = {True: "with names", False: "without names"}
 _CLEARLY = 1.2
 
 
-class AugmentDetection(Operator):
+class AugmentDetection(Augmentation):
     """Adds boxes of some of an example's classes, of several expressions, and what they have in common; families
     detection-any-of, expressions-in-order and joint-boxes.
 
@@ -50,7 +50,6 @@ class AugmentDetection(Operator):
     lists all its boxes, a class that is not among them can be asked for too, beside one that is.
     """
 
-    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images", "text", "annotations", "meta")
     writes: ClassVar[tuple[str, ...]] = ("text", "annotations")
 
@@ -59,12 +58,7 @@ class AugmentDetection(Operator):
     items: int = Field(1, ge=1)
     vocabulary: tuple[str, ...] = ()
 
-    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
-        for example in examples:
-            self._augment(example)
-        return [None] * len(examples)
-
-    def _augment(self, example: Example) -> None:
+    def augment(self, example: Example) -> None:
         classes, singles = boxes_by_class(example), single_boxes(example)
         listed = listed_boxes(example)
         known = {*listed, *incomplete_classes(example)}

@@ -11,12 +11,13 @@ from pydantic import Field
 
 from omnimill.pipelines.base import Operator
 from omnimill.pipelines.operators.augment_items import add_texts, current, draws, free_item
+from omnimill.pipelines.operators.augmentation import Augmentation
 from omnimill.schema import Example, Text
 
 Variant = Literal["plan", "affordance"]
 
 
-class AugmentEpisodes(Operator):
+class AugmentEpisodes(Augmentation):
     """Adds questions about the steps of a run; families episode-plan and episode-affordance.
 
     plan: an item of ``plan``: all steps of the run in words, numbered, the same step in a row once.
@@ -26,7 +27,6 @@ class AugmentEpisodes(Operator):
     variants: which are made. items: of affordance. most: a run of more different steps in a row gets no plan.
     """
 
-    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images", "text")
     writes: ClassVar[tuple[str, ...]] = ("text",)
 
@@ -35,12 +35,7 @@ class AugmentEpisodes(Operator):
     items: int = Field(1, ge=1)
     most: int = Field(30, ge=2)
 
-    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
-        for example in examples:
-            self._augment(example)
-        return [None] * len(examples)
-
-    def _augment(self, example: Example) -> None:
+    def augment(self, example: Example) -> None:
         steps = [text for text in example.text if text.role == "step" and text.item is None]
         words = [name for name, _ in groupby(step.text.strip() for step in steps)]
         rng = draws(example, self.op)

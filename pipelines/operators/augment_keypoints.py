@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from omnimill.pipelines.base import Operator
+from omnimill.body_parts import MISSING, PARTS
 from omnimill.pipelines.operators.augment_items import add_texts, current, draws, free_item, items
+from omnimill.pipelines.operators.augmentation import Augmentation
 from omnimill.schema import Annotation, Example
 
-# COCO's parts, in its order, as `omnimill.tokenizers.keypoints` names them.
-PARTS = (
-    "nose",
-    "left eye",
-    "right eye",
-    "left ear",
-    "right ear",
-    "left shoulder",
-    "right shoulder",
-    "left elbow",
-    "right elbow",
-    "left wrist",
-    "right wrist",
-    "left hip",
-    "right hip",
-    "left knee",
-    "right knee",
-    "left ankle",
-    "right ankle",
-)
-MISSING = "MISSING"
 
-
-class AugmentKeypoints(Operator):
+class AugmentKeypoints(Augmentation):
     """Adds single parts of people; family keypoint-of-part.
 
     An item of ``part`` (its name), ``person`` (the box) and ``place``: the point, or the word MISSING for a part that
@@ -43,19 +21,13 @@ class AugmentKeypoints(Operator):
     items: parts that are asked for, of different people as far as there are so many.
     """
 
-    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images", "text", "annotations")
     writes: ClassVar[tuple[str, ...]] = ("text", "annotations")
 
     op: Literal["augment_keypoints"]
     items: int = Field(1, ge=1)
 
-    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
-        for example in examples:
-            self._augment(example)
-        return [None] * len(examples)
-
-    def _augment(self, example: Example) -> None:
+    def augment(self, example: Example) -> None:
         people = [
             (boxes[0].box, found[0].values)
             for item in items(example)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pydantic import Field
 
-from omnimill.pipelines.base import Operator
 from omnimill.pipelines.decoders.masks import mask_png
 from omnimill.pipelines.operators.augment_items import add_texts, current, draws, free_item
+from omnimill.pipelines.operators.augmentation import Augmentation
 from omnimill.schema import Annotation, Example, Target
 
 Variant = Literal["channels", "point", "facing"]
@@ -25,7 +25,7 @@ _COLOURS = ("red", "green", "blue")
 _CENTRE = 127.5
 
 
-class AugmentNormals(Operator):
+class AugmentNormals(Augmentation):
     """Adds what a map of surface normals says besides itself; families normals-channels, -at-point and -facing.
 
     channels: an item of ``channels`` (which axis each colour shows) and the target ``channels``: the map's colours in
@@ -37,7 +37,6 @@ class AugmentNormals(Operator):
     the right, y up and z towards the camera. min_share: of the picture that has to face a direction for it to be asked.
     """
 
-    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images", "targets")
     writes: ClassVar[tuple[str, ...]] = ("text", "annotations", "targets")
 
@@ -56,12 +55,7 @@ class AugmentNormals(Operator):
     angle: float = Field(30, gt=0, le=90)
     min_share: float = Field(0.01, gt=0, le=1)
 
-    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
-        for example in examples:
-            self._augment(example)
-        return [None] * len(examples)
-
-    def _augment(self, example: Example) -> None:
+    def augment(self, example: Example) -> None:
         maps = [one for one in example.targets if one.kind == "normals" and one.item is None]
         if not maps:
             return

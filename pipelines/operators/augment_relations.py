@@ -7,15 +7,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from omnimill.pipelines.base import Operator
 from omnimill.pipelines.operators.augment_boxes import add_box
 from omnimill.pipelines.operators.augment_items import Box, add_texts, corners, draws, free_item, items, sample
+from omnimill.pipelines.operators.augmentation import Augmentation
 from omnimill.schema import Example
 
 Variant = Literal["of_box", "of_class"]
 
 
-class AugmentRelations(Operator):
+class AugmentRelations(Augmentation):
     """Adds lists of relationships; families relations-of-box and relations-of-class.
 
     of_box: an item of ``focus`` (an object's box and label) and ``relations``, all those that it is the subject of.
@@ -25,7 +25,6 @@ class AugmentRelations(Operator):
     may have taken only so many of them (`ObjectSettings.relations`), and then a list would not be all.
     """
 
-    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images", "text", "annotations")
     writes: ClassVar[tuple[str, ...]] = ("text", "annotations")
 
@@ -34,12 +33,7 @@ class AugmentRelations(Operator):
     items: int = Field(1, ge=1)
     most: int = Field(15, ge=1)
 
-    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
-        for example in examples:
-            self._augment(example)
-        return [None] * len(examples)
-
-    def _augment(self, example: Example) -> None:
+    def augment(self, example: Example) -> None:
         found = _relations(example)
         if not found or len(found) > self.most:
             return

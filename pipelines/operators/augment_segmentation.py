@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from omnimill.pipelines.base import Operator
 from omnimill.pipelines.decoders.masks import Mask, mask_png
 from omnimill.pipelines.operators.augment_items import (
     Box,
@@ -23,6 +21,7 @@ from omnimill.pipelines.operators.augment_items import (
     read_mask,
     sample,
 )
+from omnimill.pipelines.operators.augmentation import Augmentation
 from omnimill.schema import Annotation, Example
 
 Variant = Literal["any_of", "none_of", "within"]
@@ -30,7 +29,7 @@ Variant = Literal["any_of", "none_of", "within"]
 _SIDES = (0.2, 0.6)
 
 
-class AugmentSegmentation(Operator):
+class AugmentSegmentation(Augmentation):
     """Adds masks that the masks of classes add up to; families segmentation-any-of, -none-of, -within.
 
     any_of: an item of ``any_of`` (two to four classes, some of which may be absent) and the pixels of all of them.
@@ -43,7 +42,6 @@ class AugmentSegmentation(Operator):
     variants: which are made. items: of each. vocabulary: all classes that the dataset annotates.
     """
 
-    per_example: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("images", "text", "annotations", "meta")
     writes: ClassVar[tuple[str, ...]] = ("text", "annotations")
 
@@ -52,12 +50,7 @@ class AugmentSegmentation(Operator):
     items: int = Field(1, ge=1)
     vocabulary: tuple[str, ...] = ()
 
-    def __call__(self, examples: Sequence[Example]) -> list[str | None]:
-        for example in examples:
-            self._augment(example)
-        return [None] * len(examples)
-
-    def _augment(self, example: Example) -> None:
+    def augment(self, example: Example) -> None:
         masks = {
             item.texts["classes"][0]: read_mask(png)
             for item in items(example)

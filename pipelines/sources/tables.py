@@ -27,6 +27,7 @@ from omnimill.config import digest_json
 from omnimill.errors import ConfigError
 from omnimill.infra import storage
 from omnimill.infra.dataset import InputRef
+from omnimill.infra.machine_folder import machine_folder
 from omnimill.pipelines import files
 from omnimill.pipelines.sources.table_notes import Note, TableSettings, key_of, note_from, note_of
 from omnimill.pipelines.sources.table_rows import label_names, rows_of
@@ -123,7 +124,7 @@ def _below(root: str, name: str) -> str:
 def _opened(settings: str, uris: tuple[str, ...], names: str | None, marks: str) -> Table:
     table = TableSettings.model_validate_json(settings)
     own = digest_json([settings, uris])[:16]
-    home = _home()
+    home = machine_folder("tables")
     folder = home / f"{own}-{marks}"
     if not folder.is_dir():
         for old in home.glob(f"{own}-*"):
@@ -136,15 +137,6 @@ def _opened(settings: str, uris: tuple[str, ...], names: str | None, marks: str)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return Table(folder, uris, names)
-
-
-def _home() -> Path:
-    """A folder of this user's for copies of tables."""
-    home = Path(tempfile.gettempdir()) / f"omnimill-tables-{os.getuid()}"
-    home.mkdir(mode=0o700, exist_ok=True)
-    if home.stat().st_uid != os.getuid() or home.is_symlink():
-        raise ConfigError(f"{home} belongs to somebody else")
-    return home
 
 
 def _build(folder: Path, settings: TableSettings, uris: Sequence[str], names: dict[str, str]) -> None:

@@ -12,13 +12,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from omnimill.body_parts import MISSING
 from omnimill.errors import BadRecord
 from omnimill.locations import UNIT, Range
 from omnimill.tokenizers import cuboids, dense, embodied, keypoints, places, sparse
 from omnimill.tokenizers.cuboids import Camera, Cuboid
 from omnimill.tokenizers.dense import DEPTH_MAXIMUM
 from omnimill.tokenizers.image import FloatArray, placement
-from omnimill.tokenizers.keypoints import MISSING
 from omnimill.tokenizers.optical_flow import decode_flow
 from omnimill.tokenizers.places import Box, Frame
 from omnimill.tokenizers.sparse import CameraChange
