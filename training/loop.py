@@ -16,11 +16,9 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from omnimill.mixtures.ledger import Ledger, task_names
 from omnimill.mixtures.online import next_horizon
-from omnimill.training.backbone.model import Backbone
 from omnimill.training.checkpoint import (
     CheckpointRecord,
     load_optimizer,
@@ -33,13 +31,12 @@ from omnimill.training.checkpoint import (
 )
 from omnimill.training.history import TIMING, HistoryWriter, run_lock
 from omnimill.training.inputs import TrainInputs, open_loader
+from omnimill.training.learner import Learner
 from omnimill.training.loader import Loader, merge_states
-from omnimill.training.optim import build_optimizer, learning_rate
 from omnimill.training.planner import PackedSequence
 from omnimill.training.records import Decisions, go_on
 from omnimill.training.replay import combine_digests, sequence_digest
-from omnimill.training.starting_weights import fill
-from omnimill.training.step import StepMetrics, sum_over_workers, train_step
+from omnimill.training.step import StepMetrics, sum_over_workers
 
 T = TypeVar("T")
 
@@ -48,14 +45,13 @@ T = TypeVar("T")
 class Worker:
     """One of the processes that train together.
 
-    rank: its number; world: how many there are. wrap: makes the model average its gradients over them.
+    rank: its number; world: how many there are.
     published: told by every worker about each checkpoint, once it is published: the updates done, and the loss.
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    wrap: Callable[[nn.Module], nn.Module] | None = None
     published: Callable[[int, float], None] | None = None
 
 
@@ -76,14 +72,6 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         record = read_record(folder) if folder else None
         start = record.step if record else 0
 
-        model = Backbone(inputs.backbone, seed=config.seed)
-        if config.init_from and not folder:
-            fill(model, config.init_from)
-        model.to(worker.device)
-        optimizer = build_optimizer(config.optimizer, (p for p in model.parameters() if p.requires_grad))
-        if folder:
-            model.load_state_dict(load_weights(folder, str(worker.device)))
-            optimizer.load_state_dict(load_optimizer(folder, str(worker.device)))
         book = Ledger(run)
         entries = _agree([held.entry for held in go_on(book, inputs, record)] if worker.rank == 0 else [])
         state = record.plan if record else None
@@ -95,10 +83,13 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         history = stack.enter_context(HistoryWriter(run, start)) if worker.rank == 0 else None
         decisions = Decisions(inputs, book, run) if history and config.online else None
         tasks = task_names(entries)
+        learner = Learner(inputs, len(tasks), worker.device, resumed=record is not None)
+        if folder:
+            device = str(worker.device)
+            learner.load({"model": load_weights(folder, device), "optimizer": load_optimizer(folder, device)})
         examples = Counter(record.examples if record else {})
-        wrapped = worker.wrap(model) if worker.wrap else model
         for step in range(start, config.steps):
-            line = _one_step(step, wrapped, optimizer, loader, inputs, worker, tasks)
+            line = _one_step(step, learner, loader, inputs, worker, tasks)
             examples.update(line["examples"])
             if history:
                 history.append(line)
@@ -122,7 +113,8 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
                         examples=dict(sorted(examples.items())),
                         mlflow_run=mlflow_run,
                     )
-                    save(run, record, model.state_dict(), optimizer.state_dict())
+                    weights = learner.state()
+                    save(run, record, weights["model"], weights["optimizer"])
                     prune(run, config.keep_checkpoints)
                 if worker.published:
                     worker.published(done, line["loss"] if line["loss"] is not None else math.nan)
@@ -130,8 +122,7 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
 
 def _one_step(
     step: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     loader: Loader,
     inputs: TrainInputs,
     worker: Worker,
@@ -143,23 +134,14 @@ def _one_step(
     planned, batch, sequences = next(loader)
     assert planned == step, f"the loader gave step {planned} for step {step}"
     waited = time.perf_counter() - began
-    rate = learning_rate(config.optimizer, step)
-    metrics = train_step(
-        model,
-        optimizer,
-        batch.to(worker.device),
-        tasks=len(tasks),
-        learning_rate=rate,
-        z_loss=config.z_loss,
-        gradient_clip=config.gradient_clip,
-    )
+    metrics = learner.update(batch, step)
     counts, digest, waited = _share_facts(sequences, waited, len(tasks), config.streams, worker)
     seconds = time.perf_counter() - began
     return {
         "step": step,
         "plan": digest,
         **_metrics_line(metrics, tasks),
-        "learning_rate": rate,
+        "learning_rate": learner.learning_rate(step),
         "examples": {tasks[i]: count for i, count in enumerate(counts) if count},
         TIMING: {
             "seconds": seconds,

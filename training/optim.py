@@ -63,13 +63,24 @@ def build_optimizer(config: AdafactorConfig | AdamWConfig, parameters: Iterable[
     """The configured optimizer; its learning rate is set anew before every update."""
     if isinstance(config, AdafactorConfig):
         return Adafactor(parameters, config)
-    return torch.optim.AdamW(
+    return AdamW(
         parameters,
         lr=config.peak_learning_rate,
         betas=config.betas,
         eps=config.epsilon,
         weight_decay=config.weight_decay,
     )
+
+
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, with its state there from the beginning: a checkpoint can be read into a new one."""
+
+    def __init__(self, parameters: Iterable[Parameter], **settings: Any) -> None:
+        super().__init__(parameters, **settings)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[parameter] = {"step": torch.tensor(0.0), **averages}
 
 
 class Adafactor(torch.optim.Optimizer):
@@ -85,6 +96,9 @@ class Adafactor(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[Parameter], config: AdafactorConfig) -> None:
         super().__init__(parameters, {"lr": config.peak_learning_rate, "updates": 0})
         self._config = config
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter] = self._first_state(parameter)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -106,18 +120,26 @@ class Adafactor(torch.optim.Optimizer):
             update *= _rms(parameter.float()).clamp(min=config.epsilons[1])
         update *= rate
         if config.momentum:
-            momentum = state.setdefault("momentum", torch.zeros_like(update))
-            update = momentum.mul_(config.momentum).add_(update, alpha=1.0 - config.momentum)
+            update = state["momentum"].mul_(config.momentum).add_(update, alpha=1.0 - config.momentum)
         parameter.sub_(update)
+
+    def _first_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        zeros = torch.zeros_like(parameter, dtype=torch.float32)
+        axes = factored_axes(parameter.shape, self._config.min_factored_dim)
+        if axes is None:
+            state = {"second": zeros}
+        else:
+            state = {name: zeros.mean(axis, keepdim=True) for name, axis in zip(("columns", "rows"), axes, strict=True)}
+        return {**state, "momentum": zeros.clone()} if self._config.momentum else state
 
     def _inverse_root(self, state: dict[str, Any], squares: Tensor, decay: float) -> Tensor:
         """One over the root of the second-moment estimate, after taking in the new squared gradients."""
         axes = factored_axes(squares.shape, self._config.min_factored_dim)
         if axes is None:
-            return _average(state, "second", squares, decay).rsqrt()
+            return _average(state["second"], squares, decay).rsqrt()
         second_longest, longest = axes
-        rows = _average(state, "rows", squares.mean(longest, keepdim=True), decay)
-        columns = _average(state, "columns", squares.mean(second_longest, keepdim=True), decay)
+        rows = _average(state["rows"], squares.mean(longest, keepdim=True), decay)
+        columns = _average(state["columns"], squares.mean(second_longest, keepdim=True), decay)
         return (rows / rows.mean(second_longest, keepdim=True)).rsqrt() * columns.rsqrt()
 
 
@@ -130,8 +152,7 @@ def factored_axes(shape: Iterable[int], minimum: int) -> tuple[int, int] | None:
     return order[-2], order[-1]
 
 
-def _average(state: dict[str, Any], name: str, value: Tensor, decay: float) -> Tensor:
-    average: Tensor = state.setdefault(name, torch.zeros_like(value))
+def _average(average: Tensor, value: Tensor, decay: float) -> Tensor:
     return average.mul_(decay).add_(value, alpha=1.0 - decay)
 
 

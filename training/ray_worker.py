@@ -19,11 +19,6 @@ def on_worker(settings: Mapping[str, Any]) -> None:
         rank=context.get_world_rank(),
         world=context.get_world_size(),
         device=ray.train.torch.get_device(),
-        # Every batch leaves other parts of the model unused. And only like this does DDP keep its buckets for good, so
-        # that the first step after a resume adds gradients up in the same order as any other.
-        wrap=lambda model: ray.train.torch.prepare_model(
-            model, parallel_strategy_kwargs={"find_unused_parameters": True}
-        ),
         published=lambda step, loss: ray.train.report({"step": step, "loss": loss}),
     )
     train_worker(TrainInputs.model_validate(settings["inputs"]), settings["root"], worker, settings["mlflow_run"])
