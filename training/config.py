@@ -61,6 +61,8 @@ class TrainConfig(Config):
     streams: packed sequences in every global batch; a multiple of `workers`.
     init_from: weights that the run starts from instead of random ones: a checkpoint's folder, a run's (its newest
         checkpoint), or published weights, see docs/training.md.
+    init_optimizer: take the optimizer's state over from the checkpoint of `init_from` too, and count the learning
+        rate's steps on from there, as if it were one run.
     z_loss: weight of (log Z)², which keeps logits from drifting (fact sheet of the reference, §7.6).
     gradient_clip: most that the global norm of the gradient may be.
     online: rates that follow the losses, see `omnimill.mixtures.online`.
@@ -73,6 +75,7 @@ class TrainConfig(Config):
     mixture: str
     seed: int = 0
     init_from: str | None = None
+    init_optimizer: bool = False
     steps: PositiveInt
     streams: PositiveInt
     online: OnlineConfig | None = None

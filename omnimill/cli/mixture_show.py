@@ -32,14 +32,13 @@ def show_examples(
     json: bool,
 ) -> None:
     """Show examples of some tasks, or of all: in the terminal, as JSON or as a page."""
-    from omnimill.config import load_config
     from omnimill.mixtures.loading import load_mixture
-    from omnimill.training.config import TrainConfig
     from omnimill.training.show import lines
     from omnimill.training.show_page import write_page
     from omnimill.training.show_rows import show_tasks
+    from omnimill.training.stages import load_stage
 
-    training = load_config(stage, TrainConfig) if stage else None
+    training = load_stage(stage) if stage else None
     number = count or (5 if names else 1)
     shown = show_tasks(load_mixture(file), root, names, number, epoch, training)
     if html:

@@ -23,7 +23,7 @@ def simulate(
         int | None, typer.Option("--streams", min=1, help="Packed sequences in a global batch; the stage's by default.")
     ] = None,
     stage: Annotated[
-        Path | None, typer.Option("--stage", help="A training configuration: its budgets, packing and rendering.")
+        Path | None, typer.Option("--stage", help="A training file, or FILE:STAGE: its budgets, packing and rendering.")
     ] = None,
     nodes: Annotated[
         int, typer.Option("--nodes", min=1, help="Machines that share the streams, for what each reads.")
@@ -42,19 +42,18 @@ def simulate(
     """
     from dataclasses import asdict, replace
 
-    from omnimill.config import load_config
     from omnimill.errors import ConfigError
     from omnimill.mixtures.loading import load_mixture
     from omnimill.mixtures.validate import open_mixture
-    from omnimill.training.config import TrainConfig
     from omnimill.training.simulate import Setting
     from omnimill.training.simulate import simulate as run
     from omnimill.training.simulated_corpus import dataset_exists
+    from omnimill.training.stages import load_stage
 
     mixture = load_mixture(file)
     setting = Setting(mixture, root, sequences, streams or _DEFAULT_STREAMS, nodes=nodes)
     if stage is not None:
-        config = load_config(stage, TrainConfig)
+        config = load_stage(stage)
         setting = replace(
             setting,
             streams=streams or config.streams,

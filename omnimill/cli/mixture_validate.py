@@ -38,7 +38,7 @@ def validate(
         ),
     ] = None,
     stage: Annotated[
-        Path | None, typer.Option("--stage", help="A training configuration whose budgets must hold every task.")
+        Path | None, typer.Option("--stage", help="A training file, or FILE:STAGE, whose budgets must hold every task.")
     ] = None,
     without_data: Annotated[
         bool, typer.Option("--without-data", help="Check what can be known before anything is tokenized.")
@@ -50,13 +50,12 @@ def validate(
 
     Example: omnimill mixture validate mixtures/demo.yaml --stage training/configs/demo.yaml --root runs/demo
     """
-    from omnimill.config import load_config
     from omnimill.mixtures.loading import read_mixture
     from omnimill.mixtures.validate import open_mixture
-    from omnimill.training.config import TrainConfig
+    from omnimill.training.stages import load_stage
 
     source = read_mixture(file)
-    config = None if stage is None else load_config(stage, TrainConfig).model_copy(update={"mixture": str(file)})
+    config = None if stage is None else load_stage(stage).model_copy(update={"mixture": str(file)})
     opened = None if without_data else open_mixture(source.mixture, root, file)
     if config is not None:
         _check_stage(source, config, opened)
@@ -100,7 +99,7 @@ def _refused(rows: TaskRows) -> str:
 def _check_stage(source: MixtureSource, config: TrainConfig, opened: OpenMixture | None) -> None:
     from omnimill.errors import ConfigError
     from omnimill.tokens import TokenLayout
-    from omnimill.training.stage import stage_faults
+    from omnimill.training.stage_room import stage_faults
 
     # Without data, the reference's own canvases.
     layout = TokenLayout(tokenizers="reference", digests={}) if opened is None else opened.layout

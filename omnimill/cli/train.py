@@ -14,41 +14,44 @@ def register(app: typer.Typer) -> None:
 def train(
     config: str = typer.Argument(help="Training configuration (YAML), e.g. training/configs/demo.yaml."),
     root: Root = DEFAULT_ROOT,
+    stage: str | None = typer.Option(None, "--stage", help="Of a file with stages, this one alone."),
     workers: int | None = typer.Option(None, "--workers", min=1, help="Instead of the configuration's number."),
     restart: bool = typer.Option(False, "--restart", help="Set the existing run aside and begin anew."),
     cpus: Cpus = None,
     json: Json = False,
 ) -> None:
-    """Train a backbone on a mixture, or go on from the run's newest checkpoint.
+    """Train a backbone on a mixture, stage by stage where the file has stages.
 
     Run again after a stop or a crash, it continues the same run: the same losses, to the last bit, as without it.
 
     Example: omnimill train training/configs/demo.yaml --root runs/demo
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
-    from omnimill.config import load_config
     from omnimill.errors import ConfigError
-    from omnimill.training.config import TrainConfig
-    from omnimill.training.run import train as run_training
+    from omnimill.training.stage_runs import train_stages
+    from omnimill.training.stages import read_stages
 
-    settings = load_config(config, TrainConfig)
+    stages = read_stages(config)
     if workers is not None:
-        if settings.streams % workers:
-            raise ConfigError(f"--workers {workers}: streams ({settings.streams}) must be a multiple of it")
-        settings = settings.model_copy(update={"workers": workers})
-    result = run_training(settings, root, restart=restart, cpus=cpus)
+        for one in stages:
+            if one.config.streams % workers:
+                raise ConfigError(f"--workers {workers}: streams ({one.config.streams}) must be a multiple of it")
+        stages = [replace(one, config=one.config.model_copy(update={"workers": workers})) for one in stages]
+    results = train_stages(stages, root, only=stage, restart=restart, cpus=cpus)
     if json:
-        print_json(asdict(result))
+        answers = [asdict(result) for result in results]
+        print_json(answers[0] if stages[0].name is None else {"stages": answers})
         return
-    facts = {
-        "steps": str(result.steps),
-        "done before": str(result.started_at),
-        "skipped, not finite": str(result.skipped),
-        "loss": "not finite" if result.loss is None else f"{result.loss:.4f}",
-        **{f"loss, {name}": f"{value:.4f}" for name, value in result.loss_by_modality.items()},
-        "checkpoint": result.checkpoint,
-        "MLflow run": result.mlflow_run or "none",
-        "seconds": f"{result.seconds:.1f}",
-    }
-    print_table(f"run {result.run}", ["", ""], [[name, value] for name, value in facts.items()])
+    for result in results:
+        facts = {
+            "steps": str(result.steps),
+            "done before": str(result.started_at),
+            "skipped, not finite": str(result.skipped),
+            "loss": "not finite" if result.loss is None else f"{result.loss:.4f}",
+            **{f"loss, {name}": f"{value:.4f}" for name, value in result.loss_by_modality.items()},
+            "checkpoint": result.checkpoint,
+            "MLflow run": result.mlflow_run or "none",
+            "seconds": f"{result.seconds:.1f}",
+        }
+        print_table(f"run {result.run}", ["", ""], [[name, value] for name, value in facts.items()])
