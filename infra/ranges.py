@@ -8,7 +8,7 @@ from typing import Any
 from omnimill.infra.retry import Truncated, patiently
 
 # A range grows from the first size to the largest while it is read in order, and falls back after a jump.
-_FIRST_BYTES = 1 << 20
+FIRST_BYTES = 1 << 20
 _LARGEST_BYTES = 16 << 20
 _GROWTH = 4
 
@@ -19,16 +19,18 @@ class RangeReader(io.RawIOBase):
     Args:
         size: of the file, in bytes.
         url: for messages.
+        first: bytes of the range that is asked for after a jump, unless more is read at once.
 
     Raises:
         StoreUnavailable: while reading, when the store fails for minutes.
     """
 
-    def __init__(self, fs: Any, path: str, size: int, url: str) -> None:
+    def __init__(self, fs: Any, path: str, size: int, url: str, first: int = FIRST_BYTES) -> None:
         self._fs, self._path, self._size, self._url = fs, path, size, url
+        self._first = first
         self._position = 0
         self._start, self._block = 0, b""
-        self._ahead = _FIRST_BYTES
+        self._ahead = first
 
     def readable(self) -> bool:
         return True
@@ -63,7 +65,7 @@ class RangeReader(io.RawIOBase):
 
     def _fetch(self, wanted: int) -> None:
         in_order = self._position == self._start + len(self._block)
-        self._ahead = min(self._ahead * _GROWTH, _LARGEST_BYTES) if in_order and self._block else _FIRST_BYTES
+        self._ahead = min(self._ahead * _GROWTH, _LARGEST_BYTES) if in_order and self._block else self._first
         stop = min(self._position + max(wanted, self._ahead), self._size, self._position + _LARGEST_BYTES)
         self._block, self._start = self.get(self._position, stop), self._position
 

@@ -19,7 +19,7 @@ from blake3 import blake3
 from fsspec.implementations.local import LocalFileSystem
 
 from omnimill.errors import OmnimillError
-from omnimill.infra.ranges import RangeReader
+from omnimill.infra.ranges import FIRST_BYTES, RangeReader
 from omnimill.infra.retry import Truncated
 from omnimill.infra.retry import patiently as _patient
 
@@ -91,15 +91,19 @@ def exists(url: str) -> bool:
     return _patient(f"looking up {url}", lambda: _remote_exists(fs, path))
 
 
-def open_read(url: str) -> BinaryIO:
-    """A binary reader; the caller closes it. One of a remote store checks lengths and tries again what fails."""
+def open_read(url: str, first: int = FIRST_BYTES) -> BinaryIO:
+    """A binary reader; the caller closes it. One of a remote store checks lengths and tries again what fails.
+
+    Args:
+        first: least bytes that are asked of a remote store after a jump.
+    """
     fs, path = filesystem(url)
     if _is_local(fs):
         return open(path, "rb")  # noqa: PTH123 - a path object would cost more than the call
     size = _patient(f"looking up {url}", lambda: fs.info(path))["size"]
     if size is None:  # a web server that does not say
         return fs.open(path, "rb")  # type: ignore[no-any-return]
-    return io.BufferedReader(RangeReader(fs, path, int(size), url), _BUFFER)
+    return io.BufferedReader(RangeReader(fs, path, int(size), url, first), min(_BUFFER, first))
 
 
 def read_bytes(url: str) -> bytes:

@@ -2,42 +2,49 @@
 
 Worker r of W serves the streams v with v mod W = r, in the order of v. What a stream holds does not depend on W, so a
 state saved by any number of workers is taken up by any other.
+
+One thread plans, some steps ahead, and has the shards of a remote root fetched; a pool of threads reads and decodes the
+examples of the next few steps; another thread lays them out as batches and begins to copy them to the device.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, Queue
 from types import TracebackType
 from typing import Any, Self
+
+import torch
 
 from omnimill.errors import BadRecord, ConfigError, IntegrityError
 from omnimill.mixtures.course import Course
 from omnimill.mixtures.ledger import Update
 from omnimill.mixtures.rows import TaskRows
 from omnimill.tokenizers.text import TextTokenizer
+from omnimill.training.background import Background
 from omnimill.training.batch import PackedBatch
 from omnimill.training.collate import collate
+from omnimill.training.loader_settings import LoaderSettings
 from omnimill.training.packing import PackingSettings
 from omnimill.training.planner import PackedSequence, PlannedExample, VirtualStreams
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Rendered
+from omnimill.training.shard_use import ShardUse
+from omnimill.training.transfer import Arriving, Transfer
 
 Step = tuple[int, PackedBatch, list[PackedSequence]]
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """A step that is being read: its sequences, the streams' states after it, and the examples to come."""
+    """What a step holds, the streams' states after it, and the shards that it reads."""
 
     sequences: list[PackedSequence]
     states: Callable[[], dict[str, Any]]
-    examples: list[list[Future[Rendered]]]
+    shards: list[str]
 
 
 class Loader(Iterator[Step]):
@@ -50,8 +57,9 @@ class Loader(Iterator[Step]):
         course, text, packing, render: see `VirtualStreams`.
         rank, world: this worker and the number of workers, which must divide the number of streams.
         state: where to start: a :meth:`state_dict`, or :func:`merge_states` of those of several workers.
-        ahead: steps that are being read and decoded at a time, at least 1, besides those that are ready.
-        threads: for reading and decoding.
+        settings: how much is made ahead.
+        threads: for reading and decoding, where the settings do not say.
+        device: where batches are brought; they stay in this process's memory when not given.
 
     Raises:
         ConfigError: as of `VirtualStreams`; or the streams cannot be shared equally; or `state` belongs to another
@@ -68,38 +76,32 @@ class Loader(Iterator[Step]):
         rank: int = 0,
         world: int = 1,
         state: Mapping[str, Any] | None = None,
-        ahead: int = 2,
-        threads: int = 2,
+        settings: LoaderSettings | None = None,
+        threads: int = 1,
+        device: torch.device | None = None,
     ) -> None:
         if course.streams % world:
             raise ConfigError(f"{course.streams} streams cannot be shared equally by {world} workers")
         self._streams = VirtualStreams(course, text, packing=packing, render=render)
         self._planner = self._streams.planner(range(rank, course.streams, world))
-        self._ahead = ahead
-        self._threads = threads
         if state is not None:
             self._restore(state)
         self._states = self._planner.snapshot()
-        self._ready: Queue[tuple[_Planned, PackedBatch] | None] = Queue(maxsize=1)
-        self._stop = threading.Event()
-        self._failure: BaseException | None = None
-        # A daemon: a program that ends without closing its loader must not hang.
-        self._producer = threading.Thread(target=self._run, name="loader", daemon=True)
+        settings = settings or LoaderSettings()
+        self._ahead = settings.ahead
+        self._threads = settings.threads or threads
+        self._shards = ShardUse(settings)
+        self._transfer = Transfer(device or torch.device("cpu"))
+        self._decided = threading.Condition()
+        self._closed = False
+        self._plans = Background(self._plan(), settings.plan_ahead, "plan")
+        self._batches = Background(self._make(), 1, "loader")
 
     def __next__(self) -> Step:
         """The next step; raises what went wrong in the background, located by task, example and shard."""
-        if self._stop.is_set():
-            raise StopIteration
-        if not self._producer.ident:
-            self._producer.start()
-        item = self._ready.get()
-        if item is None:
-            self._ready.put(None)
-            assert self._failure is not None
-            raise self._failure
-        planned, batch = item
+        planned, batch = next(self._batches)
         self._states = planned.states
-        return planned.sequences[0].step, batch, planned.sequences
+        return planned.sequences[0].step, batch.take(), planned.sequences
 
     def state_dict(self) -> dict[str, Any]:
         """Where this worker's streams are after the last step that was handed out, as JSON."""
@@ -114,14 +116,19 @@ class Loader(Iterator[Step]):
 
     def expect(self, horizon: int) -> None:
         """Say that the rates of steps from `horizon` on are still to be decided."""
-        self._streams.course.timeline.horizon = horizon
+        with self._decided:
+            self._streams.course.timeline.horizon = horizon
+            self._decided.notify_all()
 
     def close(self) -> None:
         """Stop the background work; afterwards iteration is at its end."""
-        self._stop.set()
-        while self._producer.is_alive():
-            with suppress(Empty):
-                self._ready.get(timeout=0.05)
+        with self._decided:
+            self._closed = True
+            self._decided.notify_all()
+        self._plans.end()
+        self._batches.close()
+        self._plans.close()
+        self._shards.close()
 
     def __enter__(self) -> Self:
         return self
@@ -144,36 +151,51 @@ class Loader(Iterator[Step]):
                 raise ConfigError(f"the loader's state lacks stream {stream}; it holds {found}")
         self._planner.restore(state["streams"])
 
-    def _run(self) -> None:
-        try:
-            self._produce()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the consumer raises it
-            self._failure = error
-            self._ready.put(None)
+    def _plan(self) -> Generator[_Planned]:
+        """Steps as they are planned; those whose rates are not decided yet are waited for."""
+        while self._is_decided():
+            sequences = next(self._planner)
+            items = (item for sequence in sequences for item in sequence.items)
+            # Each once, in the order in which they are read.
+            shards = list(dict.fromkeys(self._streams.rows[item.task].shard(item.row) for item in items))
+            self._shards.hold(shards)
+            yield _Planned(sequences, self._planner.snapshot(), shards)
 
-    def _produce(self) -> None:
-        """Keep `ahead` steps planned and being read; hand them over in order until stopped."""
+    def _is_decided(self) -> bool:
+        """Wait until the next step's rates are known; False when the loader was closed meanwhile."""
+        timeline = self._streams.course.timeline
+        with self._decided:
+            self._decided.wait_for(
+                lambda: self._closed or timeline.horizon is None or self._planner.step < timeline.horizon
+            )
+            return not self._closed
+
+    def _make(self) -> Generator[tuple[_Planned, Arriving]]:
+        """Batches of planned steps, of which `ahead` are being decoded at a time."""
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        under_way: deque[_Planned] = deque()
+        under_way: deque[tuple[_Planned, list[list[Future[Rendered]]]]] = deque()
         try:
-            while not self._stop.is_set():
-                while len(under_way) < self._ahead:
-                    under_way.append(self._begin(pool))
-                planned = under_way.popleft()
-                rendered = [[example.result() for example in examples] for examples in planned.examples]
-                self._ready.put((planned, collate(rendered, self._streams.packing.budgets)))
+            for planned in self._plans:
+                examples = [
+                    [pool.submit(self._render, item) for item in sequence.items] for sequence in planned.sequences
+                ]
+                under_way.append((planned, examples))
+                if len(under_way) == self._ahead:
+                    yield self._finish(*under_way.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _begin(self, pool: ThreadPoolExecutor) -> _Planned:
-        sequences = next(self._planner)
-        examples = [[pool.submit(self._render, item) for item in sequence.items] for sequence in sequences]
-        return _Planned(sequences, self._planner.snapshot(), examples)
+    def _finish(self, planned: _Planned, examples: list[list[Future[Rendered]]]) -> tuple[_Planned, Arriving]:
+        rendered = [[example.result() for example in sequence] for sequence in examples]
+        batch = collate(rendered, self._streams.packing.budgets)
+        self._shards.release(planned.shards)
+        return planned, self._transfer.begin(batch)
 
     def _render(self, item: PlannedExample) -> Rendered:
         rows: TaskRows = self._streams.rows[item.task]
         try:
-            return self._streams.renderer.render(item.task, rows.fetch(item.row), item.epoch)
+            content = rows.fetch(item.row)
+            return self._streams.renderer.render(item.task, content, item.epoch)
         except (BadRecord, IntegrityError) as error:
             raise IntegrityError(
                 f"task {rows.task.name!r}, example {item.example_id} in {rows.shard(item.row)}: {error}"

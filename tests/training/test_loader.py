@@ -21,6 +21,7 @@ from omnimill.training.batch import EncoderModality, Frames, PackedBatch
 from omnimill.training.collate import collate
 from omnimill.training.lengths import Budgets
 from omnimill.training.loader import Loader, merge_states
+from omnimill.training.loader_settings import LoaderSettings
 from omnimill.training.packing import PackingSettings
 from omnimill.training.planner import PackedSequence, VirtualStreams
 from omnimill.training.render_settings import RenderSettings
@@ -86,7 +87,7 @@ def test_resuming_equals_going_on_with_any_number_of_workers(token_data: Any, mi
 
 
 def test_a_state_counts_what_was_handed_out_not_what_was_read_ahead(token_data: Any, mixture: Mixture) -> None:
-    with open_loader(token_data, mixture, ahead=3) as loader:
+    with open_loader(token_data, mixture, settings=LoaderSettings(ahead=3)) as loader:
         assert {state["step"] for state in loader.state_dict()["streams"].values()} == {0}
         next(loader)
         next(loader)
@@ -94,8 +95,8 @@ def test_a_state_counts_what_was_handed_out_not_what_was_read_ahead(token_data: 
 
 
 def test_read_ahead_and_threads_change_nothing(token_data: Any, mixture: Mixture) -> None:
-    slow = take(open_loader(token_data, mixture, ahead=1, threads=1), 4)
-    fast = take(open_loader(token_data, mixture, ahead=4, threads=4), 4)
+    slow = take(open_loader(token_data, mixture, settings=LoaderSettings(ahead=1, plan_ahead=1, threads=1)), 4)
+    fast = take(open_loader(token_data, mixture, settings=LoaderSettings(ahead=4, plan_ahead=9, threads=4)), 4)
     assert all(equal(a[1], b[1]) and a[2] == b[2] for a, b in zip(slow, fast, strict=True))
 
 
@@ -202,7 +203,7 @@ def test_what_fails_in_the_background_names_the_example_and_shard(
 
 def test_closing_ends_the_background_work_and_the_iteration(token_data: Any, mixture: Mixture) -> None:
     before = threading.active_count()
-    with open_loader(token_data, mixture, ahead=3) as loader:
+    with open_loader(token_data, mixture, settings=LoaderSettings(ahead=3)) as loader:
         next(loader)
         assert threading.active_count() > before
     assert threading.active_count() == before
