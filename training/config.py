@@ -12,6 +12,7 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
+from omnimill.training.evaluation_settings import EvaluationSettings
 from omnimill.training.optim import AdafactorConfig, OptimizerConfig
 from omnimill.training.packing import PackingSettings
 from omnimill.training.render_settings import RenderSettings
@@ -25,6 +26,7 @@ FREE_TO_CHANGE = frozenset(
         "threads",
         "use_gpu",
         "checkpoint_every",
+        "evaluation",
         "keep_checkpoints",
         "log_every",
         "max_failures",
@@ -89,6 +91,7 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig = AdafactorConfig()
     gradient_clip: PositiveFloat = 1.0
     z_loss: float = Field(default=1e-4, ge=0)
+    evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint_every: PositiveInt = 1000
     keep_checkpoints: PositiveInt = 3
     log_every: PositiveInt = 1

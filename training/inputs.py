@@ -19,6 +19,7 @@ from omnimill.tokenizers.store import load_text
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.config import FREE_TO_CHANGE, TrainConfig, differences
+from omnimill.training.evaluation_settings import check_evaluation
 from omnimill.training.loader import Loader
 from omnimill.training.planner import VirtualStreams
 from omnimill.training.recipe import Recipes
@@ -80,6 +81,7 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
     mixture = load_mixture(config.mixture)
     if config.online is not None:
         check_online(config.online, mixture)
+    check_evaluation(config.evaluation, mixture)
     versions = current_versions(root, mixture)
     data = open_versions(root, versions)
     layout = data.layout

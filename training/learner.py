@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.nn.parallel import DistributedDataParallel
 
-from omnimill.training.backbone.model import Backbone
+from omnimill.training.backbone.model import Backbone, TokenLosses
 from omnimill.training.batch import PackedBatch
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.optim import build_optimizer, learning_rate
@@ -29,7 +29,7 @@ class Learner:
     """
 
     def __init__(self, inputs: TrainInputs, tasks: int, device: torch.device, *, resumed: bool) -> None:
-        self._config, self._tasks, self._device = inputs.config, tasks, device
+        self._config, self._tasks, self.device = inputs.config, tasks, device
         self.backbone = Backbone(inputs.backbone, seed=inputs.config.seed)
         if inputs.config.init_from and not resumed:
             fill(self.backbone, inputs.config.init_from)
@@ -44,12 +44,18 @@ class Learner:
         return train_step(
             self._model,
             self._optimizer,
-            batch.to(self._device),
+            batch.to(self.device),
             tasks=self._tasks,
             learning_rate=self.learning_rate(step),
             z_loss=self._config.z_loss,
             gradient_clip=self._config.gradient_clip,
         )
+
+    @torch.no_grad()
+    def losses(self, batch: PackedBatch) -> TokenLosses:
+        """Of a batch on `device`, without gradients; all workers have to ask for one at the same time."""
+        losses: TokenLosses = self.backbone(batch)
+        return losses
 
     def learning_rate(self, step: int) -> float:
         """The rate of the update with index `step`."""
@@ -73,6 +79,6 @@ class Learner:
         # that the first step after a resume adds gradients up in the same order as any other.
         return DistributedDataParallel(
             self.backbone,
-            device_ids=[self._device] if self._device.type == "cuda" else None,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
             find_unused_parameters=True,
         )

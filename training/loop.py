@@ -29,6 +29,7 @@ from omnimill.training.checkpoint import (
     run_folder,
     save,
 )
+from omnimill.training.evaluation import Evaluator
 from omnimill.training.history import TIMING, HistoryWriter, run_lock
 from omnimill.training.inputs import TrainInputs, open_loader
 from omnimill.training.learner import Learner
@@ -87,20 +88,23 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         if folder:
             device = str(worker.device)
             learner.load({"model": load_weights(folder, device), "optimizer": load_optimizer(folder, device)})
+        evaluator = Evaluator(inputs, root, rank=worker.rank, world=worker.world) if config.evaluation.every else None
         examples = Counter(record.examples if record else {})
         for step in range(start, config.steps):
             line = _one_step(step, learner, loader, inputs, worker, tasks)
             examples.update(line["examples"])
+            done = step + 1
+            if evaluator and config.evaluation.due(done, config.steps):
+                line["evaluation"] = evaluator.evaluate(learner)
             if history:
                 history.append(line)
             if decisions:
                 decisions.saw(line)
-            done = step + 1
             if config.online and done % config.online.every == 0:
                 update = _agree(decisions.decide(done) if decisions else None)
                 assert update is not None
                 loader.weigh(update, next_horizon(config.online, done))
-            if done % config.checkpoint_every == 0 or done == config.steps:
+            if done % config.checkpoint_every == 0 or done == config.steps or "evaluation" in line:
                 plan = _gather_plan(loader, worker)
                 if history and plan is not None:
                     history.to_disk()

@@ -1,0 +1,114 @@
+"""Evaluations while a run trains: the losses of held-out examples, the same bits with any number of workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from omnimill.errors import ConfigError
+from omnimill.mixtures.config import Mixture, Task
+from omnimill.mixtures.rows import TaskRows
+from omnimill.mixtures.versions import open_versions
+from omnimill.tokenizers.store import load_text
+from omnimill.training.checkpoint import list_checkpoints
+from omnimill.training.collate import collate
+from omnimill.training.config import TrainConfig
+from omnimill.training.evaluation import Evaluator, chosen_rows
+from omnimill.training.evaluation_settings import EvaluationSettings
+from omnimill.training.history import TIMING, read_history
+from omnimill.training.inputs import TrainInputs, resolve
+from omnimill.training.learner import Learner
+from omnimill.training.loop import Worker, train_worker
+from omnimill.training.loss import task_sums
+from omnimill.training.rendering import Renderer
+
+HELD_OUT = (
+    Task(name="name-it", rate=1, sources=("photos",), inputs=("image",), target="text:caption", prompts=("name it",)),
+    Task(name="draw", rate=1, sources=("photos",), target="image", prompts=("draw {caption}",)),
+    Task(name="sound", rate=1, sources=("films",), target="audio", prompts=("play {transcript}",)),
+)
+
+
+@pytest.fixture(scope="module")
+def held_out(train_config: TrainConfig, train_root: Path, mixture: Mixture) -> TrainInputs:
+    """A run that holds a task of every modality out."""
+    path = train_root / "held-out.yaml"
+    plain = mixture.model_dump(mode="json", exclude_defaults=True)
+    plain["tasks"] += [{**task.model_dump(mode="json", exclude_defaults=True), "held_out": True} for task in HELD_OUT]
+    path.write_text(yaml.safe_dump(plain))
+    settings = EvaluationSettings(every=4, examples=5, sequences=2)
+    changed = {"name": "watched", "mixture": str(path), "evaluation": settings}
+    return resolve(train_config.model_copy(update=changed), str(train_root))
+
+
+@pytest.fixture(scope="module")
+def learner(held_out: TrainInputs) -> Learner:
+    return Learner(held_out, len(held_out.mixture.tasks), torch.device("cpu"), resumed=False)
+
+
+def test_losses_are_those_of_the_examples_alone(held_out: TrainInputs, learner: Learner, train_root: Path) -> None:
+    found = Evaluator(held_out, str(train_root)).evaluate(learner)
+    tasks = held_out.mixture.model_copy(update={"tasks": HELD_OUT, "held_out": ()})
+    budgets = held_out.config.packing.budgets
+    text = load_text(str(train_root), held_out.layout)
+    renderer = Renderer(tasks, held_out.layout, text, held_out.render, budgets)
+    data = open_versions(str(train_root), held_out.versions)
+    for number, task in enumerate(HELD_OUT):
+        rows = TaskRows.open(data, task)
+        examples = [renderer.render(number, rows.fetch(row), 0) for row in chosen_rows(rows, 5)]
+        assert len({id(example) for example in examples}) == 5
+        batch = collate([[example] for example in examples], budgets)
+        sums = task_sums(learner.losses(batch), batch, len(HELD_OUT))
+        assert found["loss_by_task"][task.name] == pytest.approx(
+            float(sums.nll[number] / sums.weight[number]), rel=1e-5
+        )
+        assert found["targets"][task.name] == sums.weight[number]
+    assert found["loss"] == pytest.approx(sum(found["loss_by_task"].values()) / 3)
+    # One task of each modality: both ways to add up are the same.
+    assert list(found["loss_by_modality"].values()) == pytest.approx(list(found["loss_by_task"].values()))
+
+
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_the_sum_over_workers_has_the_same_bits(
+    held_out: TrainInputs, learner: Learner, train_root: Path, world: int
+) -> None:
+    root = str(train_root)
+    parts = [Evaluator(held_out, root, rank=rank, world=world).own_sums(learner) for rank in range(world)]
+    alone = Evaluator(held_out, root).own_sums(learner)
+    assert 3 <= len(alone) < 8
+    assert torch.equal(sum(parts[1:], parts[0]), alone)
+
+
+def test_a_run_is_evaluated_and_goes_on_as_if_never_stopped(held_out: TrainInputs, train_root: Path) -> None:
+    settings = EvaluationSettings(every=2, examples=1)
+
+    def curve(name: str, *steps: int) -> list[dict[str, Any]]:
+        for done in steps:
+            changed = {"name": name, "steps": done, "streams": 1, "checkpoint_every": 100, "evaluation": settings}
+            config = held_out.config.model_copy(update=changed)
+            train_worker(held_out.model_copy(update={"config": config}), str(train_root), Worker())
+        lines = read_history(train_root / "runs" / name)
+        return [{key: value for key, value in line.items() if key != TIMING} for line in lines]
+
+    whole = curve("whole", 3)
+    assert [line["step"] for line in whole if "evaluation" in line] == [1, 2]
+    # What was evaluated can be looked at: there is a checkpoint of it.
+    assert [path.name[-1] for path in list_checkpoints(train_root / "runs" / "whole")] == ["2", "3"]
+    assert whole[1]["evaluation"]["loss"] != whole[2]["evaluation"]["loss"]
+    assert curve("parts", 2, 3) == whole
+
+
+def test_there_has_to_be_something_to_evaluate_on(
+    held_out: TrainInputs, train_config: TrainConfig, train_root: Path
+) -> None:
+    watched = train_config.model_copy(update={"evaluation": EvaluationSettings(every=1)})
+    with pytest.raises(ConfigError, match=r"evaluation.every: the mixture holds no task out"):
+        resolve(watched, str(train_root))
+    empty = (Task(name="none", rate=1, sources=("pages",), target="image"),)
+    mixture = held_out.mixture.model_copy(update={"held_out": empty})
+    with pytest.raises(ConfigError, match=r"evaluation: task 'none': no eligible row: pages: "):
+        Evaluator(held_out.model_copy(update={"mixture": mixture}), str(train_root))
