@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,6 +81,14 @@ def _write(table: pa.Table, url: str, batch_rows: int) -> tuple[Path, _Hashing]:
     finally:
         sink.close()
     return temporary, sink
+
+
+def map_bytes(url: str) -> pa.Buffer:
+    """A file's bytes: mapped memory when local, of which nothing is asked for yet; read whole otherwise."""
+    if storage.is_local(url):
+        with Path(storage.filesystem(url)[1]).open("rb") as file:
+            return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return pa.py_buffer(storage.read_bytes(url))
 
 
 def read_table(url: str) -> pa.Table:

@@ -65,7 +65,7 @@ def next_block(
 
 
 def _near_a_cap(layouts: Sequence[Layout], streams: Int64s, taken: Int64s, made: Int64s) -> bool:
-    """Whether a stream is at the cap of a task, or gets there with as many draws as it makes now.
+    """Whether a stream is at the cap of a task, or gets there with the draws that it makes now.
 
     Args:
         taken: int64 [V, tasks]. made: as many numbers.
@@ -74,7 +74,7 @@ def _near_a_cap(layouts: Sequence[Layout], streams: Int64s, taken: Int64s, made:
     for task, layout in enumerate(layouts):
         if layout.max_epochs is not None:
             whole = _shares(layout._replace(max_epochs=None)).whole(streams, floor(layout.max_epochs))
-            if (taken[:, task] >= whole).any() or (after[:, task] > whole).any():
+            if (after[:, task] >= whole).any():
                 return True
     return False
 
@@ -101,7 +101,7 @@ class _Shares:
             first_owner = -(-self._first * streams // size)
             self._owners = -(-(self._first + 1) * streams // size) - first_owner
             self._rank = place - first_owner
-        self._orders = {one: WindowedOrder(one, layout.window) for one in np.unique(self._size).tolist()}
+        self._orders = {one: WindowedOrder(one, layout.window) for one in set(self._size.tolist())}
 
     def whole(self, streams: Int64s, epochs: int) -> Int64s:
         """Reads of some streams that a cap of so many whole epochs leaves as they are, int64."""

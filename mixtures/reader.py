@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from math import gcd
 from typing import Any, Literal, NamedTuple
@@ -18,15 +19,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from omnimill.mixtures.rows import TaskRows, shard_columns
+from omnimill.errors import IntegrityError
+from omnimill.infra import arrow_files
+from omnimill.infra.arrow_files import BATCH_ROWS
+from omnimill.mixtures.draw_blocks import next_block
+from omnimill.mixtures.rows import TaskRows
 from omnimill.mixtures.sampler import Sampler, StreamState
+from omnimill.tokens import check_token_schema
 
 Int64s = npt.NDArray[np.int64]
 Column = Literal["image_data", "audio_data"]
 
-# Draws that are made at a time, and of these, media that are looked up at a time: few at first, so that the first batch
-# comes soon.
-_FIRST_DRAWS, _DRAWS, _MEDIA = 256, 16_384, 2048
+# Draws that are made at a time, and of these, media that are looked up at a time. The first batch is drawn alone, so
+# that it comes soon.
+_DRAWS, _MEDIA = 16_384, 2048
 # Records that are nearer to each other are asked for in one piece.
 _GAP_BYTES = 1 << 20
 _OPEN_SHARDS = 4096
@@ -76,7 +82,10 @@ class Reader(Iterator[Batch]):
         self._unit = batch * len(self._streams) // gcd(batch, len(self._streams))
         self._used = self._first = 0
         self._media: list[memoryview] = []
-        self._draw(_FIRST_DRAWS)
+        self._asking = ThreadPoolExecutor(1, "ask")
+        self._asked: Future[None] = Future()
+        self._asked.set_result(None)
+        self._draw(batch)
 
     def __next__(self) -> Batch:
         if self._used == len(self._row):
@@ -102,14 +111,9 @@ class Reader(Iterator[Batch]):
     def _draw(self, count: int) -> None:
         """Make about `count` draws, of which none is used yet."""
         rounds = max(count // self._unit, 1) * self._unit // len(self._streams)
-        drawn = [
-            self._sampler.next_many(stream, state, rounds)
-            for stream, state in zip(self._streams, self._states, strict=True)
-        ]
-        self._after = [state for _, state in drawn]
+        drawn, self._after = next_block(self._sampler, self._streams, self._states, [rounds] * len(self._streams))
         self._task, self._row, self._epoch = (
-            np.stack([getattr(draws, name) for draws, _ in drawn], axis=1).reshape(-1)
-            for name in ("task", "row", "epoch")
+            np.stack([getattr(draws, name) for draws in drawn], axis=1).reshape(-1) for name in ("task", "row", "epoch")
         )
         self._media = []
         self._used = self._first = 0
@@ -122,52 +126,69 @@ class Reader(Iterator[Batch]):
             own = np.flatnonzero(task == number)
             for url, places, shard_rows in self._rows[number].by_shard(row[own]):
                 shard = _shard_media(url, self._column)
-                part, begin, end = shard.part[shard_rows], shard.begin[shard_rows], shard.end[shard_rows]
+                part, begin, end = shard.locate(shard_rows)
                 wanted.append(np.stack([shard.address[part] + begin, shard.address[part] + end]))
                 views = zip(own[places].tolist(), part.tolist(), begin.tolist(), end.tolist(), strict=True)
                 for place, number_of_part, first, last in views:
                     found[place] = shard.views[number_of_part][first:last]
-        _ask_for(np.concatenate(wanted, axis=1))
+        # Whoever hands media on without a look at them is not held up by a disk that is behind.
+        if self._asked.done():
+            self._asked = self._asking.submit(_ask_for, np.concatenate(wanted, axis=1))
         return found
 
 
 _NOTHING = memoryview(b"")
 
 
-@dataclass(frozen=True)
 class _ShardMedia:
-    """Where the media of a shard's rows lie: row i's from `begin` to `end` of view `part` (int64 [rows] each).
+    """Where the media of a shard's rows lie. Of each record batch that is learnt when one of its rows is asked for.
 
-    address: of each view in memory, int64. table: what they are views of.
+    Attributes:
+        views: of the media of each record batch. address: of each view in memory, int64.
     """
 
-    part: Int64s
-    begin: Int64s
-    end: Int64s
-    views: list[memoryview]
-    address: Int64s
-    table: pa.Table
+    def __init__(self, url: str, column: Column) -> None:
+        self._url, self._column = url, column
+        self._memory = arrow_files.map_bytes(url)
+        with _scattered(self._memory):
+            # With all columns: pyarrow copies where it is asked for some.
+            self._file = pa.ipc.open_file(self._memory)
+        check_token_schema(self._file.schema, url)
+        count = self._file.num_record_batches
+        self._begin, self._end = np.empty((2, count * BATCH_ROWS), np.int64)
+        self._missing = np.ones(count, np.bool_)
+        self.views = [_NOTHING] * count
+        self.address = np.zeros(count, np.int64)
 
+    def locate(self, rows: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+        """Of some rows the view, and from where to where in it they are."""
+        batch = rows // BATCH_ROWS
+        if self._missing.any():
+            with _scattered(self._memory):
+                for number in sorted(set(batch[self._missing[batch]].tolist())):
+                    self._learn(number)
+        return batch, self._begin[rows], self._end[rows]
 
-@lru_cache(maxsize=_OPEN_SHARDS)
-def _shard_media(url: str, column: Column) -> _ShardMedia:
-    table = shard_columns(url, (column,))
-    parts, begins, ends, views, addresses = [], [], [], [], []
-    for number, chunk in enumerate(table.column(column).chunks):
+    def _learn(self, number: int) -> None:
+        media = self._file.get_batch(number).column(self._column)
+        if len(media) != BATCH_ROWS and number != len(self.views) - 1:
+            raise IntegrityError(f"{self._url}: record batch {number} has {len(media)} rows, not {BATCH_ROWS}")
         # Not by `to_numpy`, which imports pandas.
-        lists = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-        media = chunk.values
-        offsets = np.frombuffer(media.buffers()[1], np.int64)[media.offset : media.offset + len(media) + 1]
-        data = media.buffers()[2]
+        lists = np.frombuffer(media.buffers()[1], np.int32)[media.offset : media.offset + len(media) + 1]
+        values = media.values
+        offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
+        data = values.buffers()[2]
         # An empty list has no medium: nothing, where the next one would begin.
         last = np.maximum(lists[1:] - 1, lists[:-1])
-        begins.append(offsets[last])
-        ends.append(np.where(lists[1:] > lists[:-1], offsets[np.minimum(last + 1, len(media))], offsets[last]))
-        parts.append(np.full(len(chunk), number))
-        views.append(memoryview(data) if data is not None else _NOTHING)
-        addresses.append(data.address if data is not None else 0)
-    part, begin, end = (np.concatenate(each).astype(np.int64) for each in (parts, begins, ends))
-    return _ShardMedia(part, begin, end, views, np.array(addresses, np.int64), table)
+        part = slice(number * BATCH_ROWS, number * BATCH_ROWS + len(media))
+        self._begin[part] = offsets[last]
+        self._end[part] = np.where(lists[1:] > lists[:-1], offsets[np.minimum(last + 1, len(values))], offsets[last])
+        if data is not None:
+            self.views[number], self.address[number] = memoryview(data), data.address
+        self._missing[number] = False
+
+
+_shard_media = lru_cache(maxsize=_OPEN_SHARDS)(_ShardMedia)
 
 
 def _ask_for(stretches: Int64s) -> None:
@@ -179,9 +200,23 @@ def _ask_for(stretches: Int64s) -> None:
     first = np.flatnonzero(np.concatenate([[True], begin[1:] > reach[:-1] + _GAP_BYTES]))
     last = np.concatenate([first[1:], [len(begin)]]) - 1
     for start, stop in zip(begin[first].tolist(), reach[last].tolist(), strict=True):
-        page = start // mmap.PAGESIZE * mmap.PAGESIZE
-        # What is not mapped, such as a remote shard that was read whole, is refused, and that is all right.
-        _LIBC.madvise(ctypes.c_void_p(page), ctypes.c_size_t(stop - page), ctypes.c_int(mmap.MADV_WILLNEED))
+        _advise(start, stop, mmap.MADV_WILLNEED)
+
+
+@contextmanager
+def _scattered(memory: pa.Buffer) -> Iterator[None]:
+    """While single pages of a mapped file are looked at: the kernel would read megabytes around each."""
+    ends = (memory.address, memory.address + memory.size)
+    _advise(*ends, mmap.MADV_RANDOM)
+    yield
+    _advise(*ends, mmap.MADV_NORMAL)
+
+
+def _advise(start: int, stop: int, advice: int) -> None:
+    """Tell the kernel how mapped memory will be read."""
+    page = start // mmap.PAGESIZE * mmap.PAGESIZE
+    # What is not mapped, such as a remote shard that was read whole, is refused, and that is all right.
+    _LIBC.madvise(ctypes.c_void_p(page), ctypes.c_size_t(stop - page), ctypes.c_int(advice))
 
 
 _LIBC = ctypes.CDLL(None)

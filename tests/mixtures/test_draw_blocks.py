@@ -46,3 +46,13 @@ def test_a_draw_of_no_stream_is_refused() -> None:
     sampler = Sampler([1], [50], 4, 3)
     with pytest.raises(IndexError, match="asked for stream 4"):
         next_block(sampler, [4], [sampler.start(3)], [1])
+
+
+def test_a_cap_that_is_just_reached_changes_the_draws_behind_it() -> None:
+    # Every stream may draw the second task's only row once at most.
+    sampler = Sampler([1] * 6, [10**9, 1, 10**9, 10**9, 10**9, 1], 9, 3, max_epochs=[None, 1.0, None, None, None, None])
+    states = [sampler.start(stream) for stream in range(9)]
+    draws, _ = next_block(sampler, range(9), states, [3] * 9)
+    assert [one.task.tolist() for one in draws] == [
+        sampler.next_many(stream, state, 3)[0].task.tolist() for stream, state in enumerate(states)
+    ]

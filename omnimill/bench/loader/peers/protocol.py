@@ -19,8 +19,8 @@ import numpy as np
 
 BATCH = 64
 ID_BYTES = 8
-# Every so-manieth batch is looked into for what it is made of.
-_LOOK = 32
+# Every so-manieth batch is kept, so many at most, and looked into afterwards for what it is made of.
+_LOOK, _LOOKS = 32, 64
 
 
 def records(part: int, count: int, size: int) -> Iterator[bytes]:
@@ -59,7 +59,7 @@ def read_for(batches: Callable[[], Iterable[list[Any]]], seconds: float, most: i
     source = iter(batches())
     next(source)
     opened = time.perf_counter()
-    samples, parts, looked = 0, {0: 0, 1: 0}, 0
+    samples, kept, looked = 0, [], 0
     while samples < most and time.perf_counter() - opened < seconds:
         batch = next(source, None)
         if batch is None:
@@ -68,14 +68,18 @@ def read_for(batches: Callable[[], Iterable[list[Any]]], seconds: float, most: i
         if touch:
             for record in batch:
                 looked ^= zlib.crc32(record)
-        if samples % (_LOOK * BATCH) < BATCH:
-            for record in batch:
-                parts[int.from_bytes(record[:ID_BYTES], "little") // 1_000_000_000] += 1
+        if samples % (_LOOK * BATCH) < BATCH and len(kept) < _LOOKS:
+            kept.append(batch)
         samples += len(batch)
+    seconds = time.perf_counter() - opened
+    parts = {0: 0, 1: 0}
+    for batch in kept:
+        for record in batch:
+            parts[int.from_bytes(record[:ID_BYTES], "little") // 1_000_000_000] += 1
     return {
         "first_batch": opened - started,
         "samples": samples,
-        "seconds": time.perf_counter() - opened,
+        "seconds": seconds,
         "parts": [parts[0], parts[1]],
         "looked": looked,
     }
