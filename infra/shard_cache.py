@@ -122,7 +122,8 @@ class ShardCache:
                     part.unlink()
                     return None
                 self._download(url, stream, part)
-                part.replace(place)
+                with self._counting():
+                    part.replace(place)
 
     @contextmanager
     def _alone(self, part: Path) -> Iterator[BinaryIO | None]:
@@ -153,8 +154,7 @@ class ShardCache:
 
     def _make_room(self, stream: BinaryIO, size: int, keep: Path) -> bool:
         """Reserve `size` bytes for a partial copy, giving up others for it; False when too many are in use."""
-        with (self._folder / ".room").open("w") as room:
-            fcntl.flock(room, fcntl.LOCK_EX)
+        with self._counting():
             copies = {path: status for path in self._copies() if path != keep and (status := _status(path))}
             over = sum(status.st_size for status in copies.values()) + size - self._limit
             over = max(over, size - shutil.disk_usage(self._folder).free)
@@ -165,6 +165,13 @@ class ShardCache:
             if over <= 0:
                 os.posix_fallocate(stream.fileno(), 0, size)
             return over <= 0
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """A time in which no other process reserves room, and no copy changes its name."""
+        with (self._folder / ".room").open("w") as room:
+            fcntl.flock(room, fcntl.LOCK_EX)
+            yield
 
     def _copies(self) -> list[Path]:
         return [path for ending in ("*.arrow", "*.part") for path in self._folder.glob(ending)]
@@ -202,7 +209,7 @@ def _open_shared(place: Path) -> BinaryIO | None:
     if not _is_at(stream, place):
         stream.close()
         return None
-    os.utime(stream.fileno())
+    _mark(stream)
     return stream
 
 
@@ -210,8 +217,14 @@ def _let_go(copy: Future[BinaryIO | None]) -> None:
     """Close a copy, which ends the lock, and mark it as used now."""
     if copy.cancelled() or copy.exception() is not None or (stream := copy.result()) is None:
         return
-    os.utime(stream.fileno())
+    _mark(stream)
     stream.close()
+
+
+def _mark(stream: BinaryIO) -> None:
+    """Say that a copy is used now; the kernel's own clock of files counts in milliseconds."""
+    now = time.time_ns()
+    os.utime(stream.fileno(), ns=(now, now))
 
 
 def _give_up(path: Path) -> bool:
