@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from omnimill.training.backbone.model import Backbone, TokenLosses
 from omnimill.training.batch import PackedBatch
 from omnimill.training.inputs import TrainInputs
-from omnimill.training.optim import build_optimizer, learning_rate
+from omnimill.training.optim import build_optimizer
+from omnimill.training.schedules import learning_rate
 from omnimill.training.starting_weights import fill
 from omnimill.training.step import StepMetrics, train_step
 

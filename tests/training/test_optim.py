@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from omnimill.training.optim import AdafactorConfig, AdamWConfig, build_optimizer, factored_axes, learning_rate
+from omnimill.training.optim import AdafactorConfig, AdamWConfig, build_optimizer
+from omnimill.training.schedules import Constant, Cosine, WarmupStableDecay, learning_rate
 
 Array = NDArray[np.float64]
 
@@ -58,13 +59,6 @@ def test_adafactor_follows_its_formulas(shape: tuple[int, ...], factored: bool) 
         optimizer.param_groups[0]["lr"] = 0.05
         optimizer.step()
         np.testing.assert_allclose(parameter.detach().numpy(), wanted, rtol=2e-4, atol=2e-6)
-
-
-def test_the_two_longest_axes_are_factored() -> None:
-    assert factored_axes((256, 4, 128), 128) == (2, 0)
-    assert factored_axes((128, 256), 128) == (0, 1)
-    assert factored_axes((127, 4096), 128) is None
-    assert factored_axes((4096,), 128) is None
 
 
 def test_factored_state_is_small() -> None:
@@ -117,3 +111,17 @@ def test_schedule_gives_the_published_rates() -> None:
     assert learning_rate(config, 4999) == pytest.approx(0.01414, rel=1e-3)
     assert learning_rate(config, 1_500_000 - 1) == pytest.approx(8.16e-4, rel=1e-3)
     assert learning_rate(config, 3_000_000 - 1) == pytest.approx(5.77e-4, rel=1e-3)
+
+
+def test_other_ways_down_from_the_peak() -> None:
+    def rates(schedule: Cosine | WarmupStableDecay | Constant, *updates: int) -> list[float]:
+        config = AdamWConfig(name="adamw", peak_learning_rate=2.0, warmup_steps=10, schedule=schedule)
+        return [learning_rate(config, update - 1) for update in updates]
+
+    cosine = Cosine(name="cosine", until=110, end=0.2)
+    assert rates(cosine, 5, 10, 60, 110, 500) == pytest.approx([1.0, 2.0, 1.2, 0.4, 0.4])
+    stable = WarmupStableDecay(name="wsd", decay_from=100, until=200, end=0.1)
+    assert rates(stable, 5, 10, 100, 150, 200, 900) == pytest.approx([1.0, 2.0, 2.0, 1.1, 0.2, 0.2])
+    assert rates(Constant(name="constant"), 1, 10, 10_000) == pytest.approx([0.2, 2.0, 2.0])
+    with pytest.raises(ValueError, match=r"schedule.until \(10\) must come after warmup_steps \(10\)"):
+        rates(Cosine(name="cosine", until=10), 1)
