@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -22,19 +22,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from omnimill.errors import ConfigError
-from omnimill.infra import arrow_files
 from omnimill.infra.dataset import Commit, FileRef
 from omnimill.mixtures import eligibility, row_index
 from omnimill.mixtures.config import Task
 from omnimill.mixtures.row_columns import ARRAY_COLUMNS, PLAIN_COLUMNS, RowContent, RowLengths
 from omnimill.mixtures.row_index import Found, Reasons
+from omnimill.mixtures.shard_files import ShardFile, open_shard, shard_columns, shard_lengths
 from omnimill.mixtures.versions import TokenData
-from omnimill.tokens import LENGTH_COLUMNS, check_token_schema
+from omnimill.tokens import LENGTH_COLUMNS
 
 Int64s = npt.NDArray[np.int64]
-
-# Shards kept open at a time; a local one costs a memory map, a remote one its size in memory.
-_OPEN_SHARDS = 64
 
 
 @dataclass(frozen=True)
@@ -153,9 +150,13 @@ class TaskRows:
         batch, row = self._batch(index)
         return RowLengths(*(batch.column(name)[row].as_py() for name in LENGTH_COLUMNS))
 
-    def fetch(self, index: int) -> RowContent:
-        """Everything that one row holds."""
-        batch, row = self._batch(index)
+    def fetch(self, index: int, opened: Callable[[str], ShardFile] = open_shard) -> RowContent:
+        """Everything that one row holds.
+
+        Args:
+            opened: gives the shard of a URL.
+        """
+        batch, row = self._batch(index, opened)
         values: dict[str, Any] = {name: batch.column(name)[row].as_py() for name in PLAIN_COLUMNS}
         for name in ARRAY_COLUMNS:
             # An ids or codes array is a view of the shard's memory: copied only where someone changes it.
@@ -172,10 +173,14 @@ class TaskRows:
         wanted = pa.array(sorted(example_ids), pa.string())
         found = []
         for start, span in zip(self._starts, self._spans, strict=False):
-            held = pc.is_in(_shard(span.url).column("id"), wanted).to_numpy(zero_copy_only=False)
+            held = pc.is_in(shard_columns(span.url, ("id",)).column("id"), wanted).to_numpy(zero_copy_only=False)
             indices = (span.index(position) for position in np.flatnonzero(held).tolist())
             found += [start + index for index in indices if index is not None]
         return found
+
+    def holds(self, url: str, shard_row: int) -> bool:
+        """Whether a shard's row is one of these, by its number in the shard."""
+        return any(span.index(shard_row) is not None for span in self._by_url.get(url, ()))
 
     def shard(self, index: int) -> str:
         """URL of the shard that a row lies in."""
@@ -207,18 +212,23 @@ class TaskRows:
         counts = self.reasons.get(source, {})
         return f"{source}: " + (", ".join(f"{why} {count:,}" for why, count in sorted(counts.items())) or "has no rows")
 
+    @cached_property
+    def _by_url(self) -> dict[str, list[Span]]:
+        found: dict[str, list[Span]] = {}
+        for span in self._spans:
+            found.setdefault(span.url, []).append(span)
+        return found
+
     def _find(self, index: int) -> int:
         if not 0 <= index < len(self):
             raise IndexError(f"task {self.task.name!r} has {len(self)} rows, asked for row {index}")
         return bisect_right(self._starts, index) - 1
 
-    def _batch(self, index: int) -> tuple[pa.RecordBatch, int]:
+    def _batch(self, index: int, opened: Callable[[str], ShardFile] = open_shard) -> tuple[pa.RecordBatch, int]:
         number = self._find(index)
         span = self._spans[number]
         row = span.shard_row(index - self._starts[number])
-        batches, starts = _batches(span.url)
-        batch = bisect_right(starts, row) - 1
-        return batches[batch], row - starts[batch]
+        return opened(span.url).locate(row)
 
 
 def scan(data: TokenData, tasks: Sequence[Task], known: Set[tuple[str, str]] = frozenset()) -> list[TaskRows]:
@@ -271,30 +281,3 @@ def _look(
             found[number].append(Found(place, len(eligible), None if len(eligible) == len(why) else eligible))
             reasons[number][commit.source].update(why.drop_nulls().to_list())
     return list(zip(found, reasons, strict=True))
-
-
-def shard_columns(url: str, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a shard."""
-    return _shard(url).select(list(columns))
-
-
-def shard_lengths(url: str) -> pl.DataFrame:
-    """The length columns of a shard."""
-    frame = pl.from_arrow(_shard(url).select(list(LENGTH_COLUMNS)))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-# Shards are named by content and never change, so one cache serves every task of the process.
-@lru_cache(maxsize=_OPEN_SHARDS)
-def _shard(url: str) -> pa.Table:
-    table = arrow_files.read_table(url)
-    check_token_schema(table.schema, url)
-    return table
-
-
-@lru_cache(maxsize=_OPEN_SHARDS)
-def _batches(url: str) -> tuple[list[pa.RecordBatch], list[int]]:
-    """A shard's record batches, and each one's first row."""
-    batches = _shard(url).to_batches()
-    return batches, list(accumulate((batch.num_rows for batch in batches), initial=0))[:-1]

@@ -35,6 +35,10 @@ class Choices:
         found = texts(self._lengths, role, self._item)
         return found[choose(subkey(self._key, Purpose.TEXT, role_number(role)), len(found))]
 
+    def texts(self, role: str) -> list[int]:
+        """The segments that could stand for a role."""
+        return texts(self._lengths, role, self._item)
+
     def picture(self, role: str) -> int:
         """The target picture that stands for a role."""
         found = pictures(self._lengths, role, self._item)

@@ -1,11 +1,10 @@
-"""Choosing tokens one after the other."""
+"""Choosing tokens one after the other, for many answers at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -13,48 +12,92 @@ from torch import Tensor
 from omnimill.config import Config
 from omnimill.rng import Key, uniform
 from omnimill.tokenizers.vocabulary import TextVocabulary
-from omnimill.training.backbone.stepwise import StepwiseDecoder
 from omnimill.training.batch import DecoderModality
 
 
 class Sampling(Config):
-    """How the next token is chosen; every draw is a function of the seed and the token's place alone.
+    """How the next token is chosen; every draw is a function of the seed, the answer's key and the token's place alone.
 
     temperature: divides the logits; 0 takes the most likely token. top_p: the draw is among the most likely tokens
     whose probabilities just reach this sum (nucleus sampling, arXiv 1904.09751); 0.95 is what Unified-IO 2 uses for
     pictures and sound (arXiv 2312.17172, section 5).
+    guidance: scale of classifier-free guidance (arXiv 2207.12598): logits are moved away from those of the negative
+    prompt, negative + guidance * (prompt - negative); 1 does without. Of pictures and sound only.
     """
 
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
     seed: int = 0
+    guidance: float = Field(default=1.0, ge=0)
 
 
-def decode(decoder: StepwiseDecoder, places: Tensor, allowed: range, sampling: Sampling) -> Iterator[int]:
-    """Tokens one after the other, as many as there are places, fewer when text ends.
+class Decoder(Protocol):
+    """What tokens are asked of, see `omnimill.training.backbone.stepwise.StepwiseDecoder`."""
+
+    modality: DecoderModality
+
+    def step(self, ids: Tensor, position: Tensor) -> Tensor:
+        """Logits float32 [B, rows], from the ids before (int64 [B]) and the positions asked for (float32 [B, 2])."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the answers, int64 [k]."""
+        ...
+
+
+def decode(
+    decoder: Decoder,
+    places: Tensor,
+    allowed: range,
+    sampling: Sampling,
+    keys: Sequence[Key],
+    advance: Callable[[int], object] = lambda _: None,
+) -> list[list[int]]:
+    """Tokens of B answers, as many as there are places, fewer where text ends.
 
     Args:
         places: float32 [n, 2], position of every token.
         allowed: ids that may come out.
+        keys: of the B answers' draws.
+        advance: told how many tokens there are more.
     """
-    previous = torch.zeros(1, dtype=torch.int64)
+    answers: list[list[int]] = [[] for _ in keys]
+    open_answers = list(range(len(keys)))
+    previous = torch.zeros(len(keys), dtype=torch.int64, device=places.device)
     for number, place in enumerate(places):
-        logits = decoder.step(previous, place[None])[0, allowed.start : allowed.stop]
-        token = choose(logits.numpy(), sampling, decoder.modality.name, number) + allowed.start
-        if decoder.modality == DecoderModality.TEXT and token == TextVocabulary.EOS:
-            return
-        yield token
-        previous = torch.tensor([token])
+        logits = decoder.step(previous, place.expand(len(previous), 2))[:, allowed.start : allowed.stop]
+        points = [uniform("generate", sampling.seed, keys[one], decoder.modality.name, number) for one in open_answers]
+        previous = choose(logits, sampling, torch.tensor(points, dtype=torch.float64)) + allowed.start
+        tokens = previous.tolist()
+        ended = [decoder.modality == DecoderModality.TEXT and token == TextVocabulary.EOS for token in tokens]
+        for one, token, over in zip(open_answers, tokens, ended, strict=True):
+            if not over:
+                answers[one].append(token)
+        advance(len(tokens))
+        if any(ended):
+            rest = [row for row, over in enumerate(ended) if not over]
+            if not rest:
+                break
+            open_answers = [open_answers[row] for row in rest]
+            at = torch.tensor(rest, device=places.device)
+            decoder.keep(at)
+            previous = previous[at]
+    return answers
 
 
-def choose(logits: npt.NDArray[np.float32], sampling: Sampling, *keys: Key) -> int:
-    """Index of the chosen logit; among equal ones the first goes first."""
+def choose(logits: Tensor, sampling: Sampling, points: Tensor) -> Tensor:
+    """Index of the chosen logit of every row, int64 [B]; among equal ones the first goes first.
+
+    Args:
+        logits: float32 [B, n].
+        points: float64 [B] in [0, 1), where in the distribution each row's draw lies.
+    """
     if sampling.temperature == 0:
-        return int(logits.argmax())
-    scaled = logits.astype(np.float64) / sampling.temperature
-    weight = np.exp(scaled - scaled.max())
-    order = np.argsort(-weight, kind="stable")
-    reached = np.cumsum(weight[order] / weight.sum())
-    nucleus = int(np.searchsorted(reached, sampling.top_p)) + 1
-    point = uniform("generate", sampling.seed, *keys) * reached[:nucleus][-1]
-    return int(order[min(np.searchsorted(reached, point, side="right"), len(order) - 1)])
+        return logits.argmax(-1)
+    weight, order = (logits.double() / sampling.temperature).softmax(-1).sort(stable=True, dim=-1, descending=True)
+    reached = weight.cumsum(-1)
+    last = torch.searchsorted(reached, torch.full_like(reached[:, :1], sampling.top_p)).clamp(max=logits.shape[1] - 1)
+    point = points.to(reached.device)[:, None] * reached.gather(-1, last)
+    place = torch.searchsorted(reached, point, right=True).minimum(last)
+    chosen: Tensor = order.gather(-1, place)[:, 0]
+    return chosen

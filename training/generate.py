@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from omnimill.progress import progress
 from omnimill.tokenizers import image
@@ -19,9 +21,11 @@ from omnimill.training.backbone.stepwise import StepwiseDecoder
 from omnimill.training.batch import DecoderModality
 from omnimill.training.checkpoint import CheckpointRecord
 from omnimill.training.collate import collate
-from omnimill.training.decoding import Sampling, decode
+from omnimill.training.decoding import Decoder, Sampling, decode
+from omnimill.training.guidance import GuidedDecoder
+from omnimill.training.inputs import TrainInputs
 from omnimill.training.lengths import Budgets
-from omnimill.training.prompt import Request, Target, render_request
+from omnimill.training.prompt import Asked, Request, Target, render_request
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,14 @@ class Generator:
     """A trained backbone with the tokenizers it was trained on.
 
     Args:
-        model: in evaluation mode.
-        record: of the checkpoint that it comes from.
+        model: on the device that it computes on.
+        inputs: what it was trained with.
         tokenizers: those of the token dataset that it was trained on.
     """
 
-    def __init__(self, model: Backbone, record: CheckpointRecord, tokenizers: Tokenizers) -> None:
+    def __init__(self, model: Backbone, inputs: TrainInputs, tokenizers: Tokenizers) -> None:
         self.model = model
-        self.record = record
+        self.inputs = inputs
         self.tokenizers = tokenizers
 
     def generate(self, request: Request, sampling: Sampling) -> Generated:
@@ -61,42 +65,83 @@ class Generator:
             BadRecord: a picture or clip cannot be decoded.
             OmnimillError: the tokenizers have no codes of the wanted kind.
         """
-        layout, render = self.record.layout, self.record.render
-        codec = None if request.target == "text" else getattr(self.tokenizers, request.target)
-        example, cut = render_request(request, layout, self.tokenizers.text, render)
-        batch = collate([[example]], Budgets(encoder=len(example.modality), decoder=len(example.target.ids)))
-        modality = DecoderModality[request.target.upper()]
+        if request.target != "text":
+            getattr(self.tokenizers, request.target)  # before minutes of work, not after
+        asked, cut = render_request(request, self.inputs.layout, self.tokenizers.text, self.inputs.render)
+        total = len(self._places(asked))
+        with progress(f"generate {request.target}", total=total, unit="tokens") as advance:
+            (ids,) = self.answer([asked], sampling, advance)
+        return self.decoded(request.target, ids, cut)
+
+    def answer(
+        self, asked: Sequence[Asked], sampling: Sampling, advance: Callable[[int], object] = lambda _: None
+    ) -> list[list[int]]:
+        """Text ids without EOS, or codes from 0, of each; all at once, so as many as the device has room for.
+
+        An answer depends on its key and on what is asked. What else is in the batch changes sums in the last bits, no
+        draw: equal batches give equal answers.
+
+        Args:
+            asked: with one target modality, at least one.
+            advance: told how many tokens there are more.
+        """
+        modality = asked[0].example.target.modality
+        guided = sampling.guidance != 1 and modality != DecoderModality.TEXT
+        examples = [one.example for one in asked]
+        if guided:
+            examples += [one.negative for one in asked if one.negative is not None]
+            if len(examples) != 2 * len(asked):
+                raise ValueError("guidance needs a negative of everything that is asked")
+        room = Budgets(
+            encoder=max(len(one.modality) for one in examples), decoder=max(len(one.target.ids) for one in examples)
+        )
+        batch = collate([[one] for one in examples], room).to(self._device)
         with torch.inference_mode():
-            decoder = StepwiseDecoder(self.model, self.model.encode(batch), modality)
-        places = torch.from_numpy(example.target.positions)
-        with progress(f"generate {request.target}", total=len(places), unit="tokens") as advance:
-            ids = []
-            for token in decode(decoder, places, self._allowed(modality), sampling):
-                ids.append(token)
-                advance()
-        if codec is None:
+            steps = StepwiseDecoder(self.model, self.model.encode(batch), modality)
+            decoder: Decoder = GuidedDecoder(steps, sampling.guidance) if guided else steps
+            places = self._places(asked[0]).to(self._device)
+            found = decode(decoder, places, self._allowed(modality), sampling, [one.key for one in asked], advance)
+        if modality == DecoderModality.TEXT:
+            return found
+        return [[token - CODE_OFFSET for token in ids] for ids in found]
+
+    def decoded(self, target: Target, ids: list[int], cut: int = 0) -> Generated:
+        """What an answer's ids stand for."""
+        if target == "text":
             return Generated("text", ids, cut, text=self.tokenizers.text.decode(ids))
-        codes = [token - CODE_OFFSET for token in ids]
-        (decoded,) = codec.decode([codes])
-        if request.target == "image":
-            return Generated("image", codes, cut, picture=image.to_bytes(decoded))
-        return Generated("audio", codes, cut, waveform=self.tokenizers.waveform(decoded))
+        if target == "image":
+            return Generated("image", ids, cut, picture=image.to_bytes(self.tokenizers.image.decode([ids])[0]))
+        (mel,) = self.tokenizers.audio.decode([ids])
+        return Generated("audio", ids, cut, waveform=self.tokenizers.waveform(mel))
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.decoder_modality.device
+
+    def _places(self, asked: Asked) -> Tensor:
+        """Positions of as many tokens as an answer may have: float32 [n, 2]."""
+        target = asked.example.target
+        if target.modality != DecoderModality.TEXT:
+            return torch.from_numpy(target.positions)
+        line = torch.arange(self.inputs.render.max_target_text, dtype=torch.float32)
+        return torch.stack([line, torch.zeros_like(line)], 1)
 
     def _allowed(self, modality: DecoderModality) -> range:
         """Ids that mean something as output."""
         if modality == DecoderModality.TEXT:
             return range(TextVocabulary.EOS, self.tokenizers.text.vocabulary.size)
-        layout = self.record.layout
+        layout = self.inputs.layout
         codes = layout.image.codes if modality == DecoderModality.IMAGE else layout.audio.codes
         return range(CODE_OFFSET, CODE_OFFSET + codes)
 
 
-def load_generator(root: str, path: str | Path) -> Generator:
-    """The generator of a checkpoint.
+def load_generator(root: str, path: str | Path, device: str = "cpu") -> tuple[Generator, CheckpointRecord]:
+    """The generator of a checkpoint, and the checkpoint's record.
 
     Args:
         root: holds the tokenizers.
         path: a checkpoint's folder, or a run's: then its newest checkpoint.
+        device: that model and tokenizers compute on.
 
     Raises:
         OmnimillError: there is no checkpoint, or the root does not have the tokenizers that it was trained with.
@@ -105,8 +150,8 @@ def load_generator(root: str, path: str | Path) -> Generator:
     folder = checkpoint.find(path)
     record = checkpoint.read_record(folder)
     layout = record.layout
-    tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), batch=1)
+    tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device, batch=1)
     with torch.device("meta"):
         model = Backbone(record.backbone)
-    model.load_state_dict(checkpoint.load_weights(folder), assign=True)
-    return Generator(model.eval(), record, tokenizers)
+    model.load_state_dict(checkpoint.load_weights(folder, device), assign=True)
+    return Generator(model.eval(), record, tokenizers), record

@@ -17,6 +17,7 @@ import soxr
 from omnimill.errors import BadRecord, ConfigError
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.row_columns import RowContent
+from omnimill.rng import Key
 from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout
@@ -44,15 +45,26 @@ class Request:
     clips: Sequence[bytes] = ()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Something to be answered.
+
+    key: of the answer's draws. example: as training renders it; of its target only the number of slots and their
+    positions mean something. negative: the same with a prompt that says nothing, for guidance; None for text.
+    """
+
+    key: Key
+    example: Rendered
+    negative: Rendered | None = None
+
+
 def render_request(
     request: Request, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings
-) -> tuple[Rendered, int]:
-    """The request as a rendered example, and how many tokens of its prompt had to be cut.
-
-    Its target is a placeholder: only the number of its slots and their positions mean something.
+) -> tuple[Asked, int]:
+    """The request as training renders examples, and how many tokens of its prompt had to be cut.
 
     Args:
-        settings: those that the model was trained with; here every patch is kept and no prompt is dropped.
+        settings: those that the model was trained with, but everything is kept, see :func:`whole_renderer`.
 
     Raises:
         ConfigError: more pictures or clips than the model reads.
@@ -71,10 +83,34 @@ def render_request(
         target=f"text:{_ANSWER}" if request.target == "text" else request.target,
         prompts=(f"{{{_PROMPT}}}",) if row.text_lengths[0] else (),
     )
+    renderer = whole_renderer([task], layout, text, settings)
+    negative = None
+    if request.target != "text":
+        negative = whole_renderer([uninformed(task, settings)], layout, text, settings).render(0, row, epoch=0)
+    cut = renderer.plan(0, row, row.id, epoch=0).cut
+    return Asked("", renderer.render(0, row, epoch=0), negative), cut
+
+
+def whole_renderer(
+    tasks: Sequence[Task], layout: TokenLayout, text: TextTokenizer, settings: RenderSettings, seed: int = 0
+) -> Renderer:
+    """A renderer of single examples with all that they have: every patch is kept, no prompt dropped, and what of the
+    text is cut is cut by the settings alone.
+
+    Args:
+        tasks: whose rates mean nothing.
+        seed: of the draws of prompts and items.
+    """
     whole = settings.model_copy(update={"image_keep": 1.0, "history_keep": 1.0, "audio_keep": 1.0, "prompt_drop": 0.0})
     room = Budgets(**dict.fromkeys(Budgets.model_fields, _UNLIMITED))
-    renderer = Renderer(Mixture(datasets=("request",), tasks=(task,)), layout, text, whole, room)
-    return renderer.render(0, row, epoch=0), renderer.plan(0, row, row.id, epoch=0).cut
+    # Held-out tasks have no rates, which a mixture that is drawn from must have.
+    mixture = Mixture.model_construct(datasets=("request",), tasks=tuple(tasks), seed=seed)
+    return Renderer(mixture, layout, text, whole, room)
+
+
+def uninformed(task: Task, settings: RenderSettings) -> Task:
+    """The task with the prompt that says nothing, which guidance moves away from (arXiv 2312.17172, section D.2)."""
+    return task.model_copy(update={"prompts": (settings.uninformative_prompt,)})
 
 
 def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings) -> RowContent:

@@ -61,8 +61,7 @@ def generate(
         option = str(fault["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{option}: {fault['msg']}; found {fault['input']}") from None
     request = Request(target, prompt, [_read(path) for path in image or ()], [_read(path) for path in audio or ()])
-    generator = load_generator(root, checkpoint)
-    record = generator.record
+    generator, record = load_generator(root, checkpoint)
     facts = {"run": record.run, "step": record.step, "target": target, "prompt": prompt, **sampling.model_dump()}
     with lineage.command_run(root, "generate", facts) as run:
         run.tags({"omnimill.prompt": prompt})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,15 +47,15 @@ def sound(seed: int, seconds: float, rate: int = 22050) -> bytes:
 
 
 def rendered(request: Request, layout: TokenLayout, text: TextTokenizer) -> Rendered:
-    return render_request(request, layout, text, SETTINGS)[0]
+    return render_request(request, layout, text, SETTINGS)[0].example
 
 
 # --- requests ---
 
 
 def test_a_prompt_alone(layout: TokenLayout, text: TextTokenizer) -> None:
-    example, cut = render_request(Request("image", "a red tree"), layout, text, SETTINGS)
-    vocabulary = text.vocabulary
+    asked, cut = render_request(Request("image", "a red tree"), layout, text, SETTINGS)
+    example, vocabulary = asked.example, text.vocabulary
     assert example.text.tolist() == [vocabulary.prefix("image", "S"), *text.encode("a red tree"), vocabulary.EOS]
     assert cut == 0
     assert not any(example.frames.values())
@@ -73,7 +72,8 @@ def test_an_empty_prompt(layout: TokenLayout, text: TextTokenizer) -> None:
 
 def test_a_long_prompt_is_cut_and_says_so(layout: TokenLayout, text: TextTokenizer) -> None:
     prompt = "the red bird sings near the small house " * 20
-    example, cut = render_request(Request("text", prompt), layout, text, SETTINGS)
+    asked, cut = render_request(Request("text", prompt), layout, text, SETTINGS)
+    example = asked.example
     assert len(example.text) == SETTINGS.max_text
     assert cut == len(text.encode(prompt)) - (SETTINGS.max_text - 2)
     assert example.target.positions.tolist() == [[i, 0] for i in range(SETTINGS.max_target_text)]
@@ -160,18 +160,20 @@ def test_stepwise_equals_at_once(layout: TokenLayout, text: TextTokenizer, model
 
 
 def test_greedy_and_nucleus_choices() -> None:
-    logits = np.log(np.array([0.05, 0.5, 0.15, 0.3], np.float32))
-    assert {choose(logits, Sampling(temperature=0.0, seed=seed)) for seed in range(20)} == {1}
+    shares = torch.tensor([0.05, 0.5, 0.15, 0.3])
+    points = torch.arange(4000, dtype=torch.float64) / 4000
+
+    def drawn(**settings: float) -> list[float]:
+        chosen = choose(shares.log().expand(4000, 4), Sampling(**settings), points)
+        return (torch.bincount(chosen, minlength=4) / 4000).tolist()
+
+    assert drawn(temperature=0.0) == [0, 1, 0, 0]
     # The likeliest two are the smallest set that reaches 0.7.
-    drawn = Counter(choose(logits, Sampling(top_p=0.7), number) for number in range(4000))
-    assert drawn.keys() == {1, 3}
-    assert abs(drawn[1] / 4000 - 0.5 / 0.8) < 0.03
-    drawn = Counter(choose(logits, Sampling(top_p=1.0), number) for number in range(4000))
-    for index, share in enumerate(np.exp(logits)):
-        assert abs(drawn[index] / 4000 - share) < 0.03
+    assert drawn(top_p=0.7) == pytest.approx([0, 0.5 / 0.8, 0, 0.3 / 0.8], abs=1e-3)
+    assert drawn(top_p=1.0) == pytest.approx(shares.tolist(), abs=1e-3)
     # Temperature 0.5 squares the probabilities.
-    drawn = Counter(choose(logits, Sampling(temperature=0.5, top_p=1.0), number) for number in range(4000))
-    assert abs(drawn[1] / 4000 - 0.25 / 0.365) < 0.03
+    squares = shares**2 / (shares**2).sum()
+    assert drawn(temperature=0.5, top_p=1.0) == pytest.approx(squares.tolist(), abs=1e-3)
 
 
 def test_decoding_is_a_function_of_the_seed(layout: TokenLayout, text: TextTokenizer, model: Backbone) -> None:
@@ -179,7 +181,8 @@ def test_decoding_is_a_function_of_the_seed(layout: TokenLayout, text: TextToken
 
     def codes(seed: int) -> list[int]:
         decoder = StepwiseDecoder(model, model.encode(batch), DecoderModality.IMAGE)
-        return list(decode(decoder, batch.decoder_position[0, :64], range(2, 66), Sampling(seed=seed)))
+        (ids,) = decode(decoder, batch.decoder_position[0, :64], range(2, 66), Sampling(seed=seed), ["key"])
+        return ids
 
     once = codes(0)
     assert once == codes(0)
@@ -259,12 +262,12 @@ def learnt(stored_layout: tuple[Path, TokenLayout], inputs: TrainInputs, text: T
     changed = {"layout": layout, "backbone": config, "config": inputs.config.model_copy(update={"render": SETTINGS})}
     facts = {**dict(inputs), **changed, "run": "r", "step": 50, "plan": {}, "ledger": "0", "examples": {}}
     run = checkpoint.run_folder(str(root), "r")
-    checkpoint.save(run, CheckpointRecord(**facts), model.state_dict(), {})
+    store_checkpoint(run, CheckpointRecord(**facts), model.state_dict())
     return run
 
 
 def test_a_checkpoint_says_what_it_learnt(learnt: Path, stored_layout: tuple[Path, TokenLayout]) -> None:
-    generator = load_generator(str(stored_layout[0]), learnt)
+    generator, record = load_generator(str(stored_layout[0]), learnt)
     found = {name: generator.generate(request, Sampling(temperature=0.0)) for name, request in REQUESTS.items()}
     assert found["text"].text == ANSWERS["text"]
     assert found["image"].ids == ANSWERS["image"]
@@ -272,7 +275,7 @@ def test_a_checkpoint_says_what_it_learnt(learnt: Path, stored_layout: tuple[Pat
     assert found["image"].picture is not None
     assert found["audio"].waveform is not None
     assert found["image"].picture.shape == (64, 64, 3)
-    assert found["audio"].waveform.shape == (generator.record.layout.audio.segment_samples,)
+    assert found["audio"].waveform.shape == (record.layout.audio.segment_samples,)
 
 
 def test_command(learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,6 +299,7 @@ def test_command(learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         "temperature": 0.0,
         "top_p": 0.95,
         "seed": 0,
+        "guidance": 1.0,
         "tokens": 64,
         "text": None,
         "file": str(out),

@@ -30,6 +30,11 @@ class StepwiseDecoder:
         self._patterns = model.layer_patterns()
         self._decoded = 0
 
+    @property
+    def rows(self) -> int:
+        """How many sequences there are."""
+        return len(self._seen)
+
     @torch.inference_mode()
     def step(self, ids: Tensor, position: Tensor) -> Tensor:
         """Take the next input of every sequence.
@@ -49,6 +54,18 @@ class StepwiseDecoder:
             x = layer(x, self.encoded.hidden, masks[pattern], self._seen, turns, self.encoded.rotation, cache)
         self._decoded += 1
         return self.model.logits(self.model.decoder_norm(x)[:, 0], self.modality)
+
+    @torch.inference_mode()
+    def keep(self, rows: Tensor, memory: bool = True) -> None:
+        """Go on with other sequences: int64 [k], which of the present ones each of them is a copy of.
+
+        Args:
+            memory: False where each is a copy of one with the same encoder input.
+        """
+        if memory:
+            self._seen = self._seen[rows]
+        for cache in self._caches:
+            cache.keep(rows, memory)
 
     def _mask(self, pattern: Pattern | None, device: torch.device) -> Tensor | None:
         """Which of the positions so far the newest may see: bool [1, 1, 1, T]; None: all of them."""

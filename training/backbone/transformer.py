@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
-import torch
 from torch import Tensor
 
 from omnimill.training.backbone.blocks import Attention, Block, GatedMLP, RMSNorm
@@ -13,16 +12,50 @@ from omnimill.training.backbone.rotary import Rotation
 
 KeyValues = tuple[Tensor, Tensor]
 
+# Positions that a cache has room for at first.
+_LEAST_ROOM = 64
 
-@dataclass
+
 class LayerCache:
     """What a decoder layer keeps between steps of generation: keys and values, each [B, H, T, K].
 
-    past: of the positions decoded so far. memory: of the encoder's output.
+    Room for positions doubles when it is used up, so that a step copies what is new alone.
+
+    Attributes:
+        memory: of the encoder's output.
     """
 
-    past: KeyValues | None = None
-    memory: KeyValues | None = None
+    def __init__(self) -> None:
+        self.memory: KeyValues | None = None
+        self._past: KeyValues | None = None
+        self._length = 0
+
+    def extend(self, keys: Tensor, values: Tensor) -> KeyValues:
+        """Add the newest positions; keys and values of all positions so far."""
+        start, end = self._length, self._length + keys.shape[2]
+        if self._past is None or self._past[0].shape[2] < end:
+            self._past = self._grown(keys, end), self._grown(values, end, 1)
+        for room, new in zip(self._past, (keys, values), strict=True):
+            room[:, :, start:end] = new
+        self._length = end
+        return self._past[0][:, :, :end], self._past[1][:, :, :end]
+
+    def keep(self, rows: Tensor, memory: bool = True) -> None:
+        """Go on with other sequences: int64 [k], which of the present ones each of them is a copy of.
+
+        Args:
+            memory: False where each is a copy of one with the same encoder input.
+        """
+        if self._past is not None:
+            self._past = self._past[0][rows], self._past[1][rows]
+        if memory and self.memory is not None:
+            self.memory = self.memory[0][rows], self.memory[1][rows]
+
+    def _grown(self, new: Tensor, end: int, part: Literal[0, 1] = 0) -> Tensor:
+        room = new.new_empty(*new.shape[:2], max(2 * end, _LEAST_ROOM), new.shape[3])
+        if self._past is not None:
+            room[:, :, : self._length] = self._past[part][:, :, : self._length]
+        return room
 
 
 class EncoderLayer(Block):
@@ -90,7 +123,5 @@ class DecoderLayer(Block):
         attention = self.self_attention
         keys, values = attention.keys_values(h, rotation)
         if cache is not None:
-            if cache.past is not None:
-                keys, values = torch.cat([cache.past[0], keys], 2), torch.cat([cache.past[1], values], 2)
-            cache.past = keys, values
+            keys, values = cache.extend(keys, values)
         return attention.combine(attention.queries(h, rotation), keys, values, mask)

@@ -130,13 +130,13 @@ def precision_recall(name: str, common: int, found: int, wanted: int) -> dict[st
 
 
 def perplexity(
-    losses: Sequence[tuple[float, int] | None], references: Sequence[object] | None = None
+    losses: Sequence[tuple[float, float] | None], references: Sequence[object] | None = None
 ) -> dict[str, float | None]:
     """The exponential of the mean loss of a token.
 
     Args:
-        losses: of each text, the sum over its tokens in nats and how many tokens there are. None: not finite; then the
-            perplexity is infinite.
+        losses: of each text, the sum over its tokens in nats and how many tokens there are (the sum of their weights).
+            None: not finite; then the perplexity is infinite.
         references: not needed; when given, as many.
     """
     if references is not None:

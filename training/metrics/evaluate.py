@@ -27,14 +27,14 @@ class Case:
 
     output: text ids without EOS, or codes from 0, as generated. wanted: the same of the task's own target.
     texts: every text that is right, for answers and captions; empty: what `wanted` says.
-    loss: of the target, the sum over its tokens in nats and their number; None: not measured.
+    loss: of the target, the sum over its tokens in nats and the sum of their weights; None: not measured.
     """
 
     output: Sequence[int]
     wanted: Sequence[int]
     shown: Shown = field(default_factory=Shown)
     texts: tuple[str, ...] = ()
-    loss: tuple[float, int] | None = None
+    loss: tuple[float, float] | None = None
 
 
 def evaluate(
