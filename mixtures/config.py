@@ -14,10 +14,10 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from omnimill.config import Config
+from omnimill.mixtures.objectives import OBJECTIVES, ObjectiveName
 
 Stream = Literal["image", "image_history", "audio", "audio_history"]
 Kind = Literal["prompted", "pretraining", "augmentation", "free_form"]
-Objective = Literal["generate", "text_denoising", "image_denoising", "audio_denoising"]
 RateUnit = Literal["examples", "tokens"]
 _SLOT = re.compile(r"\{(\w+)\}")
 # Roles whose text is location tokens: coordinates, poses, joint angles, boxes with or without labels.
@@ -45,12 +45,12 @@ class Task(Config):
         annotations) or free_form (text as people write it).
     rate: share of draws (or of tokens, by the mixture's `rate_unit`), relative to the other tasks' rates.
     inputs: streams that an example must have. optional: streams that are read where an example has them.
+    keep_optional: share of the examples in which an optional stream that is there is read; drawn for each stream apart.
     target: ``image`` or ``audio`` (the current one's own codes), ``text:<role>``, or ``image:<role>``, a target
         picture of that role.
-    objective: a name of the objective registry in ``omnimill.training``:
-        generate: the target is absent from the input. Text, image codes or audio codes.
-        text_denoising: span corruption, prefix and causal denoising of the target text, mixed as configured.
-        image_denoising, audio_denoising: the target's own patches are input, a random share of them masked.
+    objective: an entry of `omnimill.mixtures.objectives`. All but ``generate`` and ``token_budgets`` read a target text
+        whole, all segments of its role joined; ``token_budgets`` shows some and asks for some of the target and of the
+        current streams that are read.
     prompts: templates, one drawn by the example's id and epoch. Empty: nothing but the mode prefix.
     max_epochs: how often its examples are drawn at most; a stream that has gone so often through its share gives the
         task's draws to the others.
@@ -64,9 +64,10 @@ class Task(Config):
     kind: Kind = "prompted"
     rate: float = Field(ge=0, allow_inf_nan=False)
     sources: tuple[str, ...] = Field(min_length=1)
-    objective: Objective = "generate"
+    objective: ObjectiveName = "generate"
     inputs: tuple[Stream, ...] = ()
     optional: tuple[Stream, ...] = ()
+    keep_optional: float = Field(default=1.0, ge=0, le=1)
     target: str = Field(pattern=r"^(image|audio|(text|image):\w+)$")
     prompts: tuple[str, ...] = ()
     max_epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -89,6 +90,29 @@ class Task(Config):
         return self.target.partition(":")[2] or None if self.target_modality == "image" else None
 
     @property
+    def denoises_text(self) -> bool:
+        """Whether the target text is read whole, and divided between encoder and decoder."""
+        return OBJECTIVES[self.objective].target == "text"
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether some tokens of every modality are shown and some asked for."""
+        return self.objective == "token_budgets"
+
+    @property
+    def own_stream(self) -> Literal["image", "audio"] | None:
+        """The target's own stream where the encoder sees some of it; None for other targets and objectives."""
+        shown = self.budgeted or OBJECTIVES[self.objective].target in ("image", "audio")
+        if not shown or self.target_role or self.target_picture:
+            return None
+        return "image" if self.target_modality == "image" else "audio"
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Streams that the encoder may read, in their order."""
+        return tuple(one for one in get_args(Stream) if one in (*self.inputs, *self.optional, self.own_stream))
+
+    @property
     def prompt_roles(self) -> set[str]:
         """Roles that some prompt asks for."""
         return {role for prompt in self.prompts for role in _SLOT.findall(prompt)}
@@ -101,24 +125,26 @@ class Task(Config):
     @property
     def input_modalities(self) -> list[str]:
         """What the encoder reads: ``text``, ``sparse`` (location tokens) and the streams, in this order."""
-        text = bool(self.prompts) or self.objective == "text_denoising"
+        text = bool(self.prompts) or self.denoises_text or (self.budgeted and self.target_role is not None)
         sparse = bool(self.prompt_roles & SPARSE_ROLES)
-        denoised = {"image_denoising": ["image"], "audio_denoising": ["audio"]}.get(self.objective, [])
-        streams = [stream for stream in get_args(Stream) if stream in (*self.inputs, *self.optional, *denoised)]
-        return [*(["text"] if text else []), *(["sparse"] if sparse else []), *streams]
+        return [*(["text"] if text else []), *(["sparse"] if sparse else []), *self.streams]
 
     @property
     def target_modalities(self) -> list[str]:
         """What the decoder writes: ``text``, ``sparse`` (location tokens), ``dense`` (maps), ``image`` or ``audio``."""
         if self.target_picture in DENSE_ROLES:
             return ["dense"]
-        return ["sparse" if self.target_role in SPARSE_ROLES else self.target_modality]
+        main = "sparse" if self.target_role in SPARSE_ROLES else self.target_modality
+        more = [one for one in ("image", "audio") if self.budgeted and one in self.streams and one != main]
+        return [main, *more]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        wanted = {"text_denoising": "text", "image_denoising": "image", "audio_denoising": "audio"}.get(self.objective)
+        wanted = OBJECTIVES[self.objective].target
         if wanted and (self.target_modality != wanted or self.target_picture):
             raise ValueError(f"objective {self.objective} needs a target of modality {wanted}, found {self.target!r}")
+        if self.budgeted and self.target_picture:
+            raise ValueError(f"objective token_budgets takes a text, image or audio as target, found {self.target!r}")
         streams = (*self.inputs, *self.optional)
         if self.objective == "generate" and self.target in streams:
             raise ValueError(f"target {self.target!r} is among the inputs, so there is nothing to generate")

@@ -54,7 +54,7 @@ def reasons(lengths: pl.DataFrame, task: Task) -> pl.Series:
     lacks |= {f"no_image:{role}": _lacking(held) for role, held in pictures.items()}
     if together:
         lacks["no_item"] = pl.lit(pl.Series(~_complete(len(lengths), together)))
-    if task.objective == "text_denoising":
+    if task.denoises_text:
         lacks["target_too_short"] = _lacking(texts[task.target_role or ""], _DENOISING_TOKENS)
     why = [pl.when(missing.fill_null(True)).then(pl.lit(reason)) for reason, missing in lacks.items()]
     return lengths.select(reason=pl.coalesce([*why, pl.lit(None, dtype=pl.String)])).to_series()
@@ -117,9 +117,7 @@ def _complete(rows: int, wanted: Sequence[_Held]) -> Bools:
 
 def _media(task: Task) -> dict[str, pl.Expr]:
     """Reason -> whether a row lacks it, for images and audio."""
-    reads = set(task.inputs)
-    if task.objective in ("image_denoising", "audio_denoising"):
-        reads.add("image" if task.objective == "image_denoising" else "audio")
+    reads = {*task.inputs, task.own_stream}
     lacks: dict[str, pl.Expr] = {}
     for modality in ("image", "audio"):
         patches, codes = pl.col(f"{modality}_patches"), pl.col(f"{modality}_codes_lengths")

@@ -31,7 +31,7 @@ class Needs:
 
 def needs(task: Task) -> Needs:
     """What a task needs of an item; a text that it denoises is read whole, whatever items its segments belong to."""
-    denoised = {task.target_role} if task.objective == "text_denoising" else set()
+    denoised = {task.target_role} if task.denoises_text else set()
     return Needs(tuple(sorted(task.roles - denoised)), (task.target_picture,) if task.target_picture else ())
 
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from omnimill.config import Config
-from omnimill.mixtures.config import Kind, Objective, RateUnit, Stream
+from omnimill.mixtures.config import Kind, RateUnit, Stream
+from omnimill.mixtures.objectives import ObjectiveName
 
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmb])")
@@ -82,6 +83,7 @@ class Shared(Config):
     dataset: str | None = None
     sources: tuple[str, ...] | None = None
     max_epochs: PositiveFloat | None = None
+    keep_optional: float | None = Field(default=None, ge=0, le=1)
     held_out: bool | None = None
 
 
@@ -94,7 +96,7 @@ class TaskSpec(Rated, Shared):
 
     name: str = Field(pattern=_NAME)
     group: str | None = None
-    objective: Objective | None = None
+    objective: ObjectiveName | None = None
     inputs: tuple[Stream, ...] | None = None
     optional: tuple[Stream, ...] | None = None
     target: str | None = None

@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from omnimill.config import Config, load_config
 from omnimill.errors import ConfigError
-from omnimill.mixtures.config import Kind, Objective, Stream, Task
+from omnimill.mixtures.config import Kind, Stream, Task
+from omnimill.mixtures.objectives import ObjectiveName
 from omnimill.registry import Registry
 
 FAMILIES = Path(__file__).with_name("families")
@@ -37,7 +38,7 @@ class Family(Config):
     inputs: tuple[Stream, ...] = ()
     optional: tuple[Stream, ...] = ()
     target: str
-    objective: Objective = "generate"
+    objective: ObjectiveName = "generate"
     roles: Mapping[str, str] = {}
     prompts: tuple[str, ...] = ()
 

@@ -8,20 +8,28 @@ import numpy as np
 
 from omnimill.mixtures.config import Task
 from omnimill.rng import Int64s, UInt64s, choose_many, subkey_many, unit_many
-from omnimill.tokenizers.vocabulary import SENTINELS
 from omnimill.training.batch import EncoderModality
 from omnimill.training.bulk_choices import BulkChoices
 from omnimill.training.draws import Purpose, example_keys
 from omnimill.training.lengths import Lengths
-from omnimill.training.objectives import ObjectiveSettings, noise_counts
-from omnimill.training.recipe import Recipes, may_drop_prompt, streams_read
-from omnimill.training.row_batch import RowBatch, role_code
+from omnimill.training.objectives.budgets import Portions, divide
+from omnimill.training.objectives.spans import Mask
+from omnimill.training.objectives.text import denoise
+from omnimill.training.recipe import TARGETS, Recipes, may_drop_prompt, may_drop_streams, streams_read
+from omnimill.training.row_batch import Lists, RowBatch, role_code
 
 FIELDS = tuple(field.name for field in fields(Lengths))
 _ENCODER = ("text", "image", "image_history", "audio", "audio_history")
 _DECODER = ("target_text", "target_image", "target_audio")
 _COSTS = (_ENCODER, _DECODER, ("images",), ("earlier_images",), ("clips", "earlier_clips"))
-_HIDDEN = {"image_denoising": "image_mask", "audio_denoising": "audio_mask"}
+_LISTS = {
+    EncoderModality.IMAGE: "pictures",
+    EncoderModality.IMAGE_HISTORY: "pictures",
+    EncoderModality.AUDIO: "clips",
+    EncoderModality.AUDIO_HISTORY: "clips",
+}
+_CURRENT = {EncoderModality.IMAGE: "images", EncoderModality.AUDIO: "clips"}
+_EARLIER = {EncoderModality.IMAGE_HISTORY: "earlier_images", EncoderModality.AUDIO_HISTORY: "earlier_clips"}
 
 
 def costs_of(lengths: Int64s) -> Int64s:
@@ -34,8 +42,6 @@ class BulkLengths:
 
     def __init__(self, recipes: Recipes) -> None:
         self._recipes = recipes
-        settings = recipes.settings
-        self._windows = _Windows(settings.objectives, settings.max_text, recipes.target_limit - 1)
 
     def of(self, task_index: int, batch: RowBatch, epochs: Int64s) -> Int64s:
         """Lengths of n examples of a task: int64 [fields, n], in the order of `FIELDS`.
@@ -47,30 +53,24 @@ class BulkLengths:
         task = recipes.mixture.tasks[task_index]
         keys = example_keys(recipes.task_keys[task_index], batch.ids, epochs)
         choices = BulkChoices(task, batch, keys)
-        found = self._media(task, batch, keys)
+        whole = self._whole(task, batch, choices)
+        kept = self._kept(task, keys)
+        portions = self._portions(batch, whole, kept, keys) if task.budgeted else None
+        found = self._media(task, batch, kept, portions, keys)
         used = sum((found[name] for name in _ENCODER if name in found), np.zeros(len(batch), np.int64))
         limit = np.minimum(recipes.settings.max_text, recipes.budgets.encoder - used) - 1
         markers = found.get("earlier_images", 0) + found.get("earlier_clips", 0)
 
         asked = self._asked(task_index, choices, keys)
-        room = limit - 1 - markers
-        prompt = np.minimum(asked, room // 2 if task.objective == "text_denoising" else room)
-        head = 1 + markers + prompt
+        prefixes = 1 if portions is None else sum((count > 0).astype(np.int64) for count in portions.asked.values())
+        room = limit - prefixes - markers
+        prompt = np.minimum(asked, room // 2 if task.denoises_text or task.budgeted else room)
+        head = prefixes + markers + prompt
 
         shown = unused = np.zeros(len(batch), np.int64)
-        if task.objective == "text_denoising":
-            whole = _tokens_of_role(batch, task.target_role or "")
-            window, shown, found["target_text"] = self._windows.split(whole, limit - head, keys)
-            unused = whole - window
-        elif task.target_role:
-            whole = choices.text(task.target_role)
-            kept = np.minimum(whole, recipes.target_limit - 1)
-            found["target_text"], unused = kept + 1, whole - kept
-        elif task.target_picture:
-            found["target_image"] = choices.picture(task.target_picture)
-        else:
-            codes = batch.pictures if task.target == "image" else batch.clips
-            found[f"target_{task.target}"] = codes.last("codes")
+        if task.target_role:
+            shown, unused, found["target_text"] = self._text(task, whole, limit - head, portions, keys)
+        found |= self._codes(task, batch, choices, portions)
         found["text"] = head + shown + 1
         found["cut"] = asked - prompt + unused
         lengths = np.zeros((len(FIELDS), len(batch)), np.int64)
@@ -79,38 +79,93 @@ class BulkLengths:
                 lengths[number] = found[name]
         return lengths
 
-    def _media(self, task: Task, batch: RowBatch, keys: UInt64s) -> dict[str, Int64s]:
+    def _whole(self, task: Task, batch: RowBatch, choices: BulkChoices) -> Int64s:
+        """Tokens of every example's target text, 0 for other targets."""
+        if task.target_role is None:
+            return np.zeros(len(batch), np.int64)
+        return _tokens_of_role(batch, task.target_role) if task.denoises_text else choices.text(task.target_role)
+
+    def _kept(self, task: Task, keys: UInt64s) -> dict[EncoderModality, Mask]:
+        """Which examples read each of the streams that they have: bool [n]."""
+        dropped = may_drop_streams(task)
+        return {
+            stream: unit_many(subkey_many(keys, Purpose.KEEP_STREAM, stream)) < task.keep_optional
+            if stream.name.lower() in dropped
+            else np.ones(len(keys), np.bool_)
+            for stream in sorted(streams_read(task))
+        }
+
+    def _portions(self, batch: RowBatch, whole: Int64s, kept: dict[EncoderModality, Mask], keys: UInt64s) -> Portions:
+        media = {}
+        for stream in _CURRENT:
+            if stream in kept:
+                lists: Lists = getattr(batch, _LISTS[stream])
+                media[stream] = (lists.last("input") * kept[stream], lists.last("codes") * kept[stream])
+        return self._recipes.portions(whole, media, keys)
+
+    def _media(
+        self,
+        task: Task,
+        batch: RowBatch,
+        kept: dict[EncoderModality, Mask],
+        portions: Portions | None,
+        keys: UInt64s,
+    ) -> dict[str, Int64s]:
         """The fields of `Lengths` that belong to the encoder's pictures and clips, of the streams that are read."""
-        settings, streams = self._recipes.settings, streams_read(task)
-        found: dict[str, Int64s] = {}
-        for stream, lists, frames in (
-            (EncoderModality.IMAGE, batch.pictures, "images"),
-            (EncoderModality.AUDIO, batch.clips, "clips"),
-        ):
-            if stream in streams:
-                valid = lists.last("input")
+        settings, found = self._recipes.settings, dict[str, Int64s]()
+        for stream, read in kept.items():
+            lists: Lists = getattr(batch, _LISTS[stream])
+            name = stream.name.lower()
+            if stream in _CURRENT:
+                valid = lists.last("input") * read
                 hidden = self._hidden(task, stream, valid, keys)
-                found[stream.name.lower()] = np.minimum(valid - hidden, self._recipes.most_patches[stream])
-                found[frames] = (valid > 0).astype(np.int64)
-        for stream, lists, column, latents, frames in (
-            (EncoderModality.IMAGE_HISTORY, batch.pictures, "history", settings.image_latents, "earlier_images"),
-            (EncoderModality.AUDIO_HISTORY, batch.clips, "input", settings.audio_latents, "earlier_clips"),
-        ):
-            if stream in streams:
-                found[frames] = np.zeros(len(batch), np.int64)
+                patches = valid - hidden if portions is None else portions.shown[TARGETS[stream]]
+                found[name] = np.minimum(patches, self._recipes.most_patches[stream])
+                found[_CURRENT[stream]] = (found[name] > 0).astype(np.int64)
+            else:
+                column = "history" if stream == EncoderModality.IMAGE_HISTORY else "input"
+                latents = settings.image_latents if stream == EncoderModality.IMAGE_HISTORY else settings.audio_latents
+                frames = np.zeros(len(batch), np.int64)
                 for back in range(1, settings.history_frames + 1):
-                    found[frames] += lists.last(column, back) > 0
-                found[stream.name.lower()] = found[frames] * latents
+                    frames += (lists.last(column, back) > 0) & read
+                found[_EARLIER[stream]], found[name] = frames, frames * latents
         return found
 
     def _hidden(self, task: Task, stream: EncoderModality, valid: Int64s, keys: UInt64s) -> Int64s:
         """Patches that a denoising objective hides."""
-        if task.objective not in _HIDDEN or stream.name.lower() != task.target:
+        if task.own_stream is None or stream.name.lower() != task.own_stream:
             return np.zeros_like(valid)
-        low, high = getattr(self._recipes.settings.objectives, _HIDDEN[task.objective])
+        low, high = self._recipes.settings.objectives.mask(task.own_stream)
         share = low + (high - low) * unit_many(subkey_many(keys, Purpose.HIDDEN_SHARE))
         wanted = np.maximum(np.rint(valid * share).astype(np.int64), 1)
         return np.where(valid > 0, np.minimum(wanted, valid - 1), 0)
+
+    def _text(
+        self, task: Task, whole: Int64s, room: Int64s, portions: Portions | None, keys: UInt64s
+    ) -> tuple[Int64s, Int64s, Int64s]:
+        """Tokens of a text target that the encoder sees, that nothing does, and that the decoder writes, with EOS."""
+        objectives, target_room = self._recipes.settings.objectives, self._recipes.target_limit - 1
+        if portions is not None:
+            shown = np.minimum(portions.shown["text"], room)
+            splits = divide(objectives.token_budgets, whole, shown, portions.asked["text"], keys)
+        elif task.denoises_text:
+            rooms = np.full(len(whole), target_room)
+            splits = denoise(objectives.denoisers_of(task), whole, room, rooms, keys)
+        else:
+            kept = np.minimum(whole, target_room)
+            return np.zeros_like(whole), whole - kept, kept + 1
+        return splits.inputs, whole - splits.length, splits.targets + (splits.targets > 0)
+
+    def _codes(self, task: Task, batch: RowBatch, choices: BulkChoices, portions: Portions | None) -> dict[str, Int64s]:
+        """Codes that are asked for."""
+        if portions is not None:
+            return {f"target_{name}": count for name, count in portions.asked.items() if name != "text"}
+        if task.target_role:
+            return {}
+        if task.target_picture:
+            return {"target_image": choices.picture(task.target_picture)}
+        codes = batch.pictures if task.target == "image" else batch.clips
+        return {f"target_{task.target}": codes.last("codes")}
 
     def _asked(self, task_index: int, choices: BulkChoices, keys: UInt64s) -> Int64s:
         """Tokens of every example's prompt."""
@@ -128,44 +183,6 @@ class BulkLengths:
             dropped = unit_many(subkey_many(keys, Purpose.PROMPT_DROP)) < drop
             asked = np.where(dropped, len(self._recipes.uninformative), asked)
         return asked
-
-
-class _Windows:
-    """Text denoising by table: how long a window of text each denoiser can take, and how it divides it.
-
-    Args:
-        room, target_room: most tokens that encoder and decoder ever have for it.
-    """
-
-    def __init__(self, settings: ObjectiveSettings, room: int, target_room: int) -> None:
-        # A window is never longer than what its two sides show of it.
-        longest = max(room + target_room, 2)
-        windows = np.arange(longest + 1)
-        self._edges = np.cumsum([denoiser.weight for denoiser in settings.denoisers])
-        self._noise = np.zeros((len(settings.denoisers), longest + 1), np.int64)
-        self._spans = np.zeros_like(self._noise)
-        self._best = np.zeros((len(settings.denoisers), room + 1), np.int64)
-        for d, denoiser in enumerate(settings.denoisers):
-            for window in range(2, longest + 1):
-                if denoiser.mean_span is None:
-                    self._noise[d, window] = min(max(round(window * denoiser.rate), 1), window)
-                else:
-                    counts = noise_counts(window, denoiser.rate, denoiser.mean_span)
-                    self._noise[d, window], self._spans[d, window] = counts
-            shown = windows - self._noise[d] + self._spans[d]
-            wanted = self._noise[d] + self._spans[d]
-            fits = (wanted <= target_room) & (self._spans[d] <= SENTINELS)
-            # All three grow with the window.
-            most = int(np.flatnonzero(fits)[-1])
-            self._best[d] = np.clip(np.searchsorted(shown[2:], np.arange(room + 1), side="right") + 1, 2, max(most, 2))
-
-    def split(self, whole: Int64s, room: Int64s, keys: UInt64s) -> tuple[Int64s, Int64s, Int64s]:
-        """Tokens of the window, of the encoder's part, and of the decoder's with EOS; of texts of `whole` tokens."""
-        point = unit_many(subkey_many(keys, Purpose.DENOISER))
-        denoiser = np.searchsorted(self._edges, point * self._edges[-1], side="right")
-        window = np.maximum(np.minimum(whole, self._best[denoiser, room]), 2)
-        noise, spans = self._noise[denoiser, window], self._spans[denoiser, window]
-        return window, window - noise + spans, noise + spans + 1
 
 
 def _tokens_of_role(batch: RowBatch, role: str) -> Int64s:

@@ -55,19 +55,19 @@ def collate(sequences: Sequence[Sequence[Rendered]], budgets: Budgets) -> Packed
             text_slot.append(slots[example.modality == EncoderModality.TEXT])
             for stream, patches in example.frames.items():
                 frames[stream] += _place(patches, slots[example.modality == stream], stream in _HISTORY)
-            target = example.target
-            decoder.place(
-                row,
-                len(target.ids),
-                segment=number,
-                modality=target.modality,
-                position=target.positions,
-                ids=target.ids,
-                targets=target.targets,
-                loss=target.loss,
-                hidden=target.hidden,
-                task=example.task,
-            )
+            for target in example.targets:
+                decoder.place(
+                    row,
+                    len(target.ids),
+                    segment=number,
+                    modality=target.modality,
+                    position=target.positions,
+                    ids=target.ids,
+                    targets=target.targets,
+                    loss=target.loss,
+                    hidden=target.hidden,
+                    task=example.task,
+                )
     return PackedBatch(
         text_ids=torch.from_numpy(np.concatenate(text_ids)),
         text_slot=torch.from_numpy(np.concatenate(text_slot)),

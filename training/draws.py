@@ -34,6 +34,11 @@ class Purpose(IntEnum):
     NOISE = 7
     HIDDEN_SHARE = 8
     PATCHES = 9
+    RATE = 10
+    MOVED = 11
+    KEEP_STREAM = 12
+    BUDGET = 13
+    CODES = 14
 
 
 @lru_cache

@@ -1,9 +1,10 @@
 """Recipes: everything that is decided about one example for one task, from its lengths and keyed draws alone.
 
-Encoder text is: prefix token of target modality and paradigm, one history marker per earlier picture and per earlier
-clip, the prompt with its slots filled, what a denoising objective shows of the target text, EOS. It is cut (before EOS)
-to `RenderSettings.max_text` and to what the example's media leave of the encoder budget. Pictures and clips without a
-single valid patch are treated as absent.
+Encoder text is: prefix token of target modality and paradigm (of each one that is asked for, with token budgets), one
+history marker per earlier picture and per earlier clip, the prompt with its slots filled, what a denoising objective
+shows of the target text, EOS. It is cut (before EOS) to `RenderSettings.max_text` and to what the example's media leave
+of the encoder budget. Pictures and clips without a single valid patch are treated as absent, and so are those of
+optional streams that the example is not to read.
 
 `omnimill.training.bulk_lengths` counts the same for many examples at once.
 """
@@ -11,17 +12,23 @@ single valid patch are treated as absent.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.row_columns import RowLengths
-from omnimill.rng import choose, subkey, unit
+from omnimill.rng import Int64s, UInt64s, choose, subkey, unit
 from omnimill.tokens import TokenLayout
-from omnimill.training.batch import EncoderModality
+from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.choices import Choices
 from omnimill.training.draws import Purpose, example_key, task_key
 from omnimill.training.lengths import Budgets, Lengths
-from omnimill.training.objectives import OBJECTIVES, Objective, TextSplit
+from omnimill.training.objectives.budgets import Medium, Portions, divide
+from omnimill.training.objectives.budgets import portions as share_out
+from omnimill.training.objectives.text import TextSplit, denoise, whole_target
 from omnimill.training.prompt_text import PromptText
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.room import check_room, check_vocabulary, most_patches
@@ -33,6 +40,11 @@ _STREAMS = (
     EncoderModality.AUDIO,
     EncoderModality.AUDIO_HISTORY,
 )
+# Streams that can be the target as well, and what they are called as such.
+TARGETS: dict[EncoderModality, Literal["image", "audio"]] = {
+    EncoderModality.IMAGE: "image",
+    EncoderModality.AUDIO: "audio",
+}
 _MEDIA_SLOTS = ("image", "image_history", "audio", "audio_history")
 
 
@@ -64,7 +76,8 @@ class Recipe:
     key: of the example's draws.
     target_segments: the row's text segments that, joined, are the target; empty for other targets.
     target_picture: which of the row's target pictures is the target; None for other targets.
-    split: how a text target is divided.
+    split: how a text target is divided. codes: how many codes are asked for, by modality; all of a picture's or clip's
+    except with token budgets.
     """
 
     task: Task
@@ -74,6 +87,7 @@ class Recipe:
     target_segments: tuple[int, ...]
     target_picture: int | None
     split: TextSplit | None
+    codes: dict[DecoderModality, int]
     frames: dict[EncoderModality, tuple[Frame, ...]]
     lengths: Lengths
 
@@ -105,6 +119,10 @@ class Recipes:
         self.templates = [[_template(text, prompt) for prompt in task.prompts] for task in mixture.tasks]
         self.task_keys = [task_key(mixture.seed, task.name) for task in mixture.tasks]
         self.most_patches = most_patches(layout, settings)
+        self.canvas_patches = {
+            EncoderModality.IMAGE: layout.image.input_grid**2,
+            EncoderModality.AUDIO: layout.audio.input_grid[0] * layout.audio.input_grid[1],
+        }
         self.target_limit = min(settings.max_target_text, budgets.decoder)
         for task in mixture.tasks:
             check_room(task, streams_read(task), self.most_patches, layout, settings, budgets)
@@ -118,73 +136,161 @@ class Recipes:
             example_id, epoch: keys of the draws.
         """
         task = self.mixture.tasks[task_index]
-        objective = OBJECTIVES[task.objective]
         key = example_key(self.task_keys[task_index], example_id, epoch)
         choices = Choices(task, lengths, key)
-        frames = self._frames(task, objective, lengths, key)
+        segments = _target_segments(task, task.target_role, lengths, choices) if task.target_role else ()
+        picture = choices.picture(task.target_picture) if task.target_picture else None
+        whole = sum(lengths.text_lengths[segment] for segment in segments)
+        valid = self._valid(task, lengths, key)
+        portions = self._portions(whole, valid, lengths, key) if task.budgeted else None
+        frames = self._frames(task, valid, portions, key)
         media = self._media_lengths(frames)
         limit = min(self.settings.max_text, self.budgets.encoder - sum(media[name] for name in _MEDIA_SLOTS)) - 1
 
         markers = self._markers(frames)
         prompt = self._prompt(task_index, choices, key)
         asked = sum(_tokens(piece, lengths) for piece in prompt)
-        room = limit - 1 - len(markers)
-        prompt_tokens = min(asked, room // 2 if task.objective == "text_denoising" else room)
-        head_tokens = 1 + len(markers) + prompt_tokens
+        prefixes = 1 if portions is None else sum(bool(count[0]) for count in portions.asked.values())
+        room = limit - prefixes - len(markers)
+        prompt_tokens = min(asked, room // 2 if task.denoises_text or task.budgeted else room)
+        head_tokens = prefixes + len(markers) + prompt_tokens
 
-        segments: tuple[int, ...] = ()
-        picture: int | None = None
-        split, paradigm, shown, unused = None, objective.media_paradigm, 0, 0
-        if task.target_role:
-            segments = _target_segments(task, task.target_role, lengths, choices)
-            whole = sum(lengths.text_lengths[segment] for segment in segments)
-            split = objective.split(whole, limit - head_tokens, self.target_limit - 1, self.settings.objectives, key)
-            paradigm, shown, unused = split.paradigm, split.inputs, whole - split.length
-            target = {"target_text": split.targets + 1}
-        elif task.target_picture:
-            picture = choices.picture(task.target_picture)
-            target = {"target_image": lengths.target_codes_lengths[picture]}
-        else:
-            codes = lengths.image_codes_lengths if task.target == "image" else lengths.audio_codes_lengths
-            target = {f"target_{task.target}": codes[-1]}
-
+        split = self._split(task, whole, limit - head_tokens, portions, key) if segments else None
+        codes = self._codes(task, picture, portions, lengths)
+        target = {f"target_{modality.name.lower()}": count for modality, count in codes.items()}
+        if split is not None and split.targets:
+            target["target_text"] = split.targets + 1
+        shown, unused = (0, 0) if split is None else (split.inputs, whole - split.length)
         return Recipe(
             task=task,
             key=key,
-            head=((self.vocabulary.prefix(task.target_modality, paradigm), *markers), *prompt),
+            head=((*self._prefixes(split, codes, frames), *markers), *prompt),
             head_tokens=head_tokens,
             target_segments=segments,
             target_picture=picture,
             split=split,
+            codes=codes,
             frames=frames,
             lengths=Lengths(text=head_tokens + shown + 1, cut=asked - prompt_tokens + unused, **media, **target),
         )
 
-    def _frames(
-        self, task: Task, objective: Objective, lengths: RowLengths, key: int
-    ) -> dict[EncoderModality, tuple[Frame, ...]]:
-        share = objective.hidden_share(self.settings.objectives, key)
-        valid = {
+    def _valid(self, task: Task, lengths: RowLengths, key: int) -> dict[EncoderModality, Sequence[int]]:
+        """Valid patches of the row's pictures or clips, by stream that the example reads."""
+        patches = {
             EncoderModality.IMAGE: lengths.image_patches,
             EncoderModality.IMAGE_HISTORY: lengths.history_patches,
             EncoderModality.AUDIO: lengths.audio_patches,
             EncoderModality.AUDIO_HISTORY: lengths.audio_patches,
         }
         return {
-            stream: tuple(
-                self._frame(
-                    stream, number, valid[stream][number], share if stream.name.lower() == task.target else None
-                )
-                for number in _numbers(stream, len(valid[stream]), self.settings.history_frames)
-                if valid[stream][number]
-            )
-            for stream in sorted(streams_read(task))
+            stream: patches[stream]
+            for stream in streams_read(task)
+            if stream.name.lower() not in may_drop_streams(task)
+            or unit(subkey(key, Purpose.KEEP_STREAM, stream)) < task.keep_optional
         }
 
-    def _frame(self, stream: EncoderModality, number: int, valid: int, share: float | None) -> Frame:
-        # Whatever the share, at least one patch stays visible.
-        hidden = 0 if share is None else min(max(round(valid * share), 1), valid - 1)
-        return Frame(number, valid, hidden, min(valid - hidden, self.most_patches[stream]))
+    def _portions(
+        self, whole: int, valid: dict[EncoderModality, Sequence[int]], lengths: RowLengths, key: int
+    ) -> Portions:
+        codes = {EncoderModality.IMAGE: lengths.image_codes_lengths, EncoderModality.AUDIO: lengths.audio_codes_lengths}
+        last = {stream: (_last(valid[stream]), _last(codes[stream])) for stream in codes if stream in valid}
+        return self.portions(
+            np.array([whole]),
+            {stream: (np.array([own]), np.array([its])) for stream, (own, its) in last.items()},
+            np.array([key], np.uint64),
+        )
+
+    def portions(self, text: Int64s, media: Mapping[EncoderModality, tuple[Int64s, Int64s]], keys: UInt64s) -> Portions:
+        """What n examples with token budgets show and ask for.
+
+        Args:
+            text: int64 [n]; tokens of the target text, 0 for other targets.
+            media: valid patches and codes of the current picture and clip, of those that the task reads.
+            keys: uint64 [n].
+        """
+        return share_out(
+            self.settings.objectives.token_budgets,
+            text,
+            self.target_limit - 1,
+            {
+                TARGETS[stream]: Medium(valid, codes, self.most_patches[stream], self.canvas_patches[stream])
+                for stream, (valid, codes) in media.items()
+            },
+            keys,
+        )
+
+    def _frames(
+        self, task: Task, valid: dict[EncoderModality, Sequence[int]], portions: Portions | None, key: int
+    ) -> dict[EncoderModality, tuple[Frame, ...]]:
+        def frame(stream: EncoderModality, number: int) -> Frame:
+            whole = valid[stream][number]
+            hidden = 0
+            if portions is not None and stream in TARGETS:
+                hidden = whole - int(portions.shown[TARGETS[stream]][0])
+            elif task.own_stream == stream.name.lower():
+                hidden = min(max(round(whole * self._hidden_share(task.own_stream, key)), 1), whole - 1)
+            return Frame(number, whole, hidden, min(whole - hidden, self.most_patches[stream]))
+
+        found = {
+            stream: [
+                frame(stream, number)
+                for number in _numbers(stream, len(patches), self.settings.history_frames)
+                if patches[number]
+            ]
+            for stream, patches in sorted(valid.items())
+        }
+        return {stream: tuple(one for one in frames if one.kept) for stream, frames in found.items()}
+
+    def _hidden_share(self, stream: Literal["image", "audio"], key: int) -> float:
+        """Share of a target's own patches that denoising hides; whatever it is, one patch stays visible."""
+        low, high = self.settings.objectives.mask(stream)
+        return low + (high - low) * unit(subkey(key, Purpose.HIDDEN_SHARE))
+
+    def _split(self, task: Task, whole: int, room: int, portions: Portions | None, key: int) -> TextSplit:
+        """How a text target is divided, with so much room in the encoder."""
+        if not task.denoises_text and portions is None:
+            return whole_target(whole, self.target_limit - 1, key)
+        objectives, lengths, keys = self.settings.objectives, np.array([whole]), np.array([key], np.uint64)
+        if portions is None:
+            splits = denoise(
+                objectives.denoisers_of(task), lengths, np.array([room]), np.array([self.target_limit - 1]), keys
+            )
+        else:
+            shown, asked = np.minimum(portions.shown["text"], room), portions.asked["text"]
+            splits = divide(objectives.token_budgets, lengths, shown, asked, keys)
+        return splits.one()
+
+    def _codes(
+        self, task: Task, picture: int | None, portions: Portions | None, lengths: RowLengths
+    ) -> dict[DecoderModality, int]:
+        if portions is not None:
+            asked = {
+                DecoderModality[stream.name]: int(portions.asked[name][0])
+                for stream, name in TARGETS.items()
+                if name in portions.asked
+            }
+            return {modality: count for modality, count in asked.items() if count}
+        if task.target_role:
+            return {}
+        if picture is not None:
+            return {DecoderModality.IMAGE: lengths.target_codes_lengths[picture]}
+        if task.target == "image":
+            return {DecoderModality.IMAGE: lengths.image_codes_lengths[-1]}
+        return {DecoderModality.AUDIO: lengths.audio_codes_lengths[-1]}
+
+    def _prefixes(
+        self,
+        split: TextSplit | None,
+        codes: dict[DecoderModality, int],
+        frames: dict[EncoderModality, tuple[Frame, ...]],
+    ) -> list[int]:
+        """A token of modality and paradigm for everything that is asked for."""
+        found = [self.vocabulary.prefix("text", split.paradigm)] if split is not None and split.targets else []
+        for stream, name in TARGETS.items():
+            if DecoderModality[stream.name] in codes:
+                hidden = any(frame.hidden for frame in frames.get(stream, ()))
+                found.append(self.vocabulary.prefix(name, "R" if hidden else "S"))
+        return found
 
     def _media_lengths(self, frames: dict[EncoderModality, tuple[Frame, ...]]) -> dict[str, int]:
         """The fields of `Lengths` that belong to the encoder's pictures and clips."""
@@ -233,14 +339,14 @@ def may_drop_prompt(task: Task) -> bool:
     return task.target == "image" and task.objective == "generate"
 
 
+def may_drop_streams(task: Task) -> set[str]:
+    """Streams that some examples do not read though they have them."""
+    return {name for name in task.optional if name != task.own_stream} if task.keep_optional < 1 else set()
+
+
 def streams_read(task: Task) -> set[EncoderModality]:
     """Media streams of the encoder that a task may fill; a denoised target is one of them."""
-    names = {
-        *task.inputs,
-        *task.optional,
-        *({task.target} if task.objective in ("image_denoising", "audio_denoising") else ()),
-    }
-    return {EncoderModality[name.upper()] for name in names}
+    return {EncoderModality[name.upper()] for name in task.streams}
 
 
 def _numbers(stream: EncoderModality, count: int, history_frames: int) -> range:
@@ -253,9 +359,13 @@ def _numbers(stream: EncoderModality, count: int, history_frames: int) -> range:
 
 def _target_segments(task: Task, role: str, lengths: RowLengths, choices: Choices) -> tuple[int, ...]:
     """Text segments that make the target: all of the role for a denoising objective, else one."""
-    if task.objective == "text_denoising":
+    if task.denoises_text:
         return tuple(i for i, name in enumerate(lengths.text_roles) if name == role)
     return (choices.text(role),)
+
+
+def _last(values: Sequence[int]) -> int:
+    return values[-1] if len(values) else 0
 
 
 def _tokens(piece: Piece, lengths: RowLengths) -> int:

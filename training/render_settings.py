@@ -6,7 +6,7 @@ from pydantic import Field
 
 from omnimill.config import Config
 from omnimill.tokenizers.vocabulary import HISTORY
-from omnimill.training.objectives import ObjectiveSettings
+from omnimill.training.objectives.settings import ObjectiveSettings
 
 
 class RenderSettings(Config):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from omnimill.errors import IntegrityError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.row_columns import RowContent, RowLengths
-from omnimill.rng import subkey
+from omnimill.rng import generator, subkey
 from omnimill.tokenizers.dense import unpack_known
 from omnimill.tokenizers.image import covered_patches
 from omnimill.tokenizers.sampling import shuffled_patches
@@ -30,7 +30,7 @@ from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.draws import Purpose
 from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.media import Clip, Grid, Picture, project
-from omnimill.training.objectives import Ids, Mask
+from omnimill.training.objectives.spans import Ids, Mask
 from omnimill.training.recipe import Frame, Recipe, Recipes
 from omnimill.training.render_settings import RenderSettings
 
@@ -66,6 +66,7 @@ class Rendered:
     frames: by stream, oldest first; a stream that the example does not have is missing or empty.
     modality: int64 [e] of `EncoderModality` and positions: float32 [e, 2], of every encoder slot, in the order text,
     patches of the current picture, latents of the earlier ones frame by frame, the same for sound.
+    more_targets: those of other modalities, which token budgets ask for besides; each is predicted apart.
     """
 
     task: int
@@ -74,13 +75,19 @@ class Rendered:
     modality: Ids
     positions: Floats
     target: Target
+    more_targets: tuple[Target, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Everything that is asked for."""
+        return self.target, *self.more_targets
 
     @property
     def lengths(self) -> Lengths:
         """What the arrays hold; `cut` is not known here and 0."""
         slots = {stream.name.lower(): int((self.modality == stream).sum()) for stream in EncoderModality}
         frames = {name: len(self.frames.get(stream, ())) for stream, name in _FRAME_COUNTS.items()}
-        target = {f"target_{self.target.modality.name.lower()}": len(self.target.ids)}
+        target = {f"target_{one.modality.name.lower()}": len(one.ids) for one in self.targets}
         return Lengths(**slots, **frames, **target)
 
 
@@ -141,7 +148,7 @@ class _Filling:
 
     def rendered(self, task_index: int) -> Rendered:
         """The finished example."""
-        shown, target = self._target()
+        shown, targets = self._targets()
         text = self._text(shown)
         modality, positions = [np.zeros(len(text), np.int64)], [_line(len(text))]
         frames = {}
@@ -150,7 +157,7 @@ class _Filling:
             placed = self._positions(stream, frames[stream])
             modality.append(np.full(len(placed), stream, np.int64))
             positions.append(placed)
-        return Rendered(task_index, text, frames, np.concatenate(modality), np.concatenate(positions), target)
+        return Rendered(task_index, text, frames, np.concatenate(modality), np.concatenate(positions), *targets)
 
     def _text(self, shown: Ids) -> Ids:
         pieces = [
@@ -159,49 +166,67 @@ class _Filling:
         head = np.concatenate(pieces)[: self.recipe.head_tokens]
         return np.concatenate([head, shown, [self.vocabulary.EOS]]).astype(np.int64)
 
-    def _target(self) -> tuple[Ids, Target]:
-        """What the encoder sees of a text target, and the decoder's side."""
-        split = self.recipe.split
-        if split is None:
-            return np.empty(0, np.int64), self._codes()
-        whole = np.concatenate([self.content.text_ids[i] for i in self.recipe.target_segments]).astype(np.int64)
-        shown, wanted = split.apply(whole, self.vocabulary)
+    def _targets(self) -> tuple[Ids, tuple[Target, tuple[Target, ...]]]:
+        """What the encoder sees of a text target, and the decoder's side: its first target and any others."""
+        targets = [self._codes(modality, count) for modality, count in self.recipe.codes.items()]
+        split, shown = self.recipe.split, np.empty(0, np.int64)
+        if split is not None:
+            whole = np.concatenate([self.content.text_ids[i] for i in self.recipe.target_segments]).astype(np.int64)
+            shown, wanted = split.apply(whole, self.vocabulary)
+            if split.targets:
+                targets.insert(0, self._words(wanted))
+        return shown, (targets[0], tuple(targets[1:]))
+
+    def _words(self, wanted: Ids) -> Target:
         targets = np.append(wanted, self.vocabulary.EOS)
         # Nothing but EOS teaches nothing but silence; the reference gives it no weight either.
         loss = np.full(len(targets), float(len(wanted) > 0), np.float32)
         hidden = np.zeros(len(targets), np.bool_)
         ids = _shift_right(targets, self.vocabulary.PAD)
-        return shown, Target(DecoderModality.TEXT, ids, targets, loss, hidden, _line(len(targets)))
+        return Target(DecoderModality.TEXT, ids, targets, loss, hidden, _line(len(targets)))
 
-    def _codes(self) -> Target:
+    def _codes(self, modality: DecoderModality, count: int) -> Target:
         number = self.recipe.target_picture
-        modality, stream = DecoderModality.IMAGE, EncoderModality.IMAGE
-        grid: Grid = (self.image.target_grid, self.image.target_grid)
+        if modality == DecoderModality.IMAGE:
+            stream, grid = EncoderModality.IMAGE, (self.image.target_grid, self.image.target_grid)
+        else:
+            stream, grid = EncoderModality.AUDIO, self.audio.target_grid
         if number is not None:
             codes = self.content.target_codes[number]
             size = self.content.target_heights[number], self.content.target_widths[number]
             valid = covered_patches(*size, self.image.target_size, self.image.code_stride)
             valid &= unpack_known(self.content.target_known[number], len(valid))
-        elif self.recipe.task.target == "image":
+        elif modality == DecoderModality.IMAGE:
             codes = self.content.image_codes[-1]
             valid = self._picture(len(self.content.image_data) - 1).target_valid()
         else:
-            modality, stream = DecoderModality.AUDIO, EncoderModality.AUDIO
-            codes, grid = self.content.audio_codes[-1], self.audio.target_grid
+            codes = self.content.audio_codes[-1]
             valid = self._clip(len(self.content.audio_data) - 1).target_valid()
         if len(codes) != grid[0] * grid[1]:
             raise IntegrityError(
                 f"example {self.content.id}: {len(codes)} {modality.name.lower()} codes, the layout says {grid}"
             )
-        targets = codes.astype(np.int64) + CODE_OFFSET
+        hidden = self._hidden(stream, grid)
+        places = self._places(stream, valid, hidden, count)
+        targets = codes.astype(np.int64)[places] + CODE_OFFSET
         return Target(
             modality=modality,
             ids=_shift_right(targets, CODE_START),
             targets=targets,
-            loss=valid.astype(np.float32),
-            hidden=self._hidden(stream, grid),
-            positions=_grid_positions(np.arange(len(codes)), grid, 1.0),
+            loss=valid[places].astype(np.float32),
+            hidden=hidden[places],
+            positions=_grid_positions(places, grid, 1.0),
         )
+
+    def _places(self, stream: EncoderModality, valid: Mask, hidden: Mask, count: int) -> Ids:
+        """Which codes are asked for, ascending: `count` of them, as far as possible those that the encoder cannot see."""
+        if count == len(valid):
+            return np.arange(count)
+        seen = ~hidden & bool(self.recipe.frames.get(stream))
+        order = generator(subkey(self.recipe.key, Purpose.CODES, stream)).permutation(len(valid))
+        # Stable: what is padding of the canvas comes last, what is seen before it.
+        first = order[np.lexsort((seen[order], ~valid[order]))]
+        return np.sort(first[:count])
 
     def _hidden(self, stream: EncoderModality, onto: Grid) -> Mask:
         """Codes whose patch the objective hides from the encoder: bool [codes]."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture, Task
+from omnimill.mixtures.objectives import MOST_MOVED
 from omnimill.tokenizers.sampling import patch_count
 from omnimill.tokenizers.vocabulary import SENTINELS
 from omnimill.tokens import TokenLayout
@@ -37,12 +38,23 @@ def check_vocabulary(mixture: Mixture, layout: TokenLayout, text: PromptText, se
             f"history_frames: found {settings.history_frames}, tokenizers {tokenizers!r} have "
             f"{vocabulary.history} history markers (layout.vocabulary.history)"
         )
-    denoised = [task.name for task in mixture.tasks if task.objective == "text_denoising"]
-    if denoised and vocabulary.sentinels < SENTINELS:
-        raise ConfigError(
-            f"task {denoised[0]!r}: text_denoising needs {SENTINELS} sentinels, tokenizers {tokenizers!r} have "
-            f"{vocabulary.sentinels} (layout.vocabulary.sentinels)"
-        )
+    for task in mixture.tasks:
+        needed = _sentinels(task, settings)
+        if vocabulary.sentinels < needed:
+            raise ConfigError(
+                f"task {task.name!r}: {task.objective} needs {needed} sentinels, tokenizers {tokenizers!r} have "
+                f"{vocabulary.sentinels} (layout.vocabulary.sentinels)"
+            )
+
+
+def _sentinels(task: Task, settings: RenderSettings) -> int:
+    """Sentinels that a text of the task can need."""
+    if task.denoises_text:
+        denoisers = settings.objectives.denoisers_of(task)
+        if any(one.mean_span is not None for one in denoisers):
+            return SENTINELS
+        return MOST_MOVED if any(one.moved_spans is not None for one in denoisers) else 0
+    return SENTINELS if task.budgeted and task.target_role else 0
 
 
 def most_patches(layout: TokenLayout, settings: RenderSettings) -> dict[EncoderModality, int]:
@@ -78,21 +90,24 @@ def check_room(
     image, audio = EncoderModality.IMAGE in streams, EncoderModality.AUDIO in streams
     earlier_images = frames if EncoderModality.IMAGE_HISTORY in streams else 0
     earlier_clips = frames if EncoderModality.AUDIO_HISTORY in streams else 0
+    current = image * patches[EncoderModality.IMAGE] + audio * patches[EncoderModality.AUDIO]
+    shared = settings.objectives.token_budgets
     encoder = (
-        # Prefix, markers, text and EOS.
-        1
+        # Prefixes, markers, text and EOS.
+        (1 + image + audio if task.budgeted else 1)
         + earlier_images
         + earlier_clips
         + _LEAST_TEXT
         + 1
-        + image * patches[EncoderModality.IMAGE]
-        + audio * patches[EncoderModality.AUDIO]
+        + (min(current, shared.input_tokens[1]) if task.budgeted else current)
         + earlier_images * settings.image_latents
         + earlier_clips * settings.audio_latents
     )
     rows, columns = layout.audio.target_grid
-    decoder = {"text": _LEAST_TARGET, "image": layout.image.target_grid**2, "audio": rows * columns}
-    needed = (encoder, decoder[task.target_modality], int(image), earlier_images, audio + earlier_clips)
+    most = {"text": _LEAST_TARGET, "image": layout.image.target_grid**2, "audio": rows * columns}
+    # EOS comes on top of a budget.
+    decoder = shared.target_tokens[1] + 1 if task.budgeted else most[task.target_modality]
+    needed = (encoder, decoder, int(image), earlier_images, audio + earlier_clips)
     for name, need, room in zip(Budgets.model_fields, needed, budgets.limits, strict=True):
         if need > room:
             raise ConfigError(

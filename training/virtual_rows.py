@@ -106,7 +106,7 @@ class _Source:
         self._task = task
         self._layout = layout
         self._lengths = entry.lengths or STANDARD[entry.kind]
-        self._least_text = 2 if task.objective == "text_denoising" else 1
+        self._least_text = 2 if task.denoises_text else 1
         self._roles = sorted(task.roles)
 
     @cached_property

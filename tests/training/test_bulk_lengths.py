@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.eligibility import reasons
+from omnimill.mixtures.objectives import OBJECTIVES, Denoiser
 from omnimill.mixtures.rows import RowLengths
 from omnimill.rng import generator
 from omnimill.schema import example_id
@@ -22,7 +23,7 @@ from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, TokenLayout
 from omnimill.training.bulk_lengths import FIELDS, BulkLengths, costs_of
 from omnimill.training.draws import id_of, id_words
 from omnimill.training.lengths import Budgets, Lengths
-from omnimill.training.objectives import UL2, Denoiser, ObjectiveSettings
+from omnimill.training.objectives.settings import ObjectiveSettings, TokenBudgets
 from omnimill.training.recipe import Recipes
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.row_batch import COLUMNS, RowBatch
@@ -47,6 +48,17 @@ def tasks() -> tuple[Task, ...]:
         task("hear", target="audio", objective="audio_denoising", optional=("image",)),
         task("read", target="text:body", objective="text_denoising", optional=("audio_history",)),
         task("know", target="text:body", objective="text_denoising", prompts=("{question}",)),
+        task("moved", target="text:body", objective="cm3", prompts=("{question}",)),
+        task(
+            "follow",
+            target="text:body",
+            objective="prefix_lm",
+            inputs=("audio",),
+            optional=("image",),
+            keep_optional=0.4,
+        ),
+        task("some", target="text:caption", objective="token_budgets", optional=("image", "audio"), keep_optional=0.6),
+        task("any", target="image", objective="token_budgets", inputs=("audio",), optional=("image_history",)),
         task("sound", target="audio", inputs=("image_history",), optional=("audio_history",)),
     )
 
@@ -83,7 +95,9 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def render_settings(draw: st.DrawFn) -> RenderSettings:
     keep = st.floats(0.05, 1.0)
-    denoisers = st.sampled_from([*UL2, Denoiser(paradigm="S", rate=1.0), Denoiser(paradigm="S", rate=0.02)])
+    entries = [entry.denoiser for entry in OBJECTIVES.values() if entry.denoiser]
+    denoisers = st.sampled_from([*entries, Denoiser(paradigm="S", rate=0.02)])
+    few = st.tuples(st.integers(1, 20), st.integers(20, 60))
     return RenderSettings(
         max_text=draw(st.integers(40, 300)),
         max_target_text=draw(st.integers(8, 200)),
@@ -94,7 +108,14 @@ def render_settings(draw: st.DrawFn) -> RenderSettings:
         image_latents=draw(st.integers(1, 8)),
         audio_latents=draw(st.integers(1, 8)),
         prompt_drop=draw(st.sampled_from([0.0, 0.5])),
-        objectives=ObjectiveSettings(denoisers=tuple(draw(st.lists(denoisers, min_size=1, max_size=4)))),
+        objectives=ObjectiveSettings(
+            denoisers=tuple(draw(st.lists(denoisers, min_size=1, max_size=4))),
+            token_budgets=TokenBudgets(
+                input_tokens=draw(few),
+                target_tokens=draw(few),
+                alphas=draw(st.sampled_from([(0.01,), (0.1, 1.0), (50.0,)])),
+            ),
+        ),
     )
 
 

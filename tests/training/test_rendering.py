@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from omnimill.errors import BadRecord, ConfigError, IntegrityError
 from omnimill.mixtures.config import Mixture, Task
+from omnimill.mixtures.objectives import Denoiser
 from omnimill.mixtures.rows import RowContent, RowLengths
 from omnimill.tokenizers import image
 from omnimill.tokenizers.text import TextTokenizer
@@ -20,7 +21,7 @@ from omnimill.tokenizers.vocabulary import CODE_OFFSET, TextVocabulary
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, TokenLayout
 from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.lengths import Budgets
-from omnimill.training.objectives import Denoiser, ObjectiveSettings
+from omnimill.training.objectives.settings import ObjectiveSettings
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Rendered, Renderer
 from omnimill.vocabulary_layout import VocabularyLayout
