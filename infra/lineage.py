@@ -51,11 +51,20 @@ def client(root: str) -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri(root))
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A dataset, file or folder that a run read or wrote. digest: of its manifest or content, 64 hex digits."""
+
+    name: str
+    digest: str
+    url: str
+
+
 class CommandRun:
     """One MLflow run of one command; all writes go through here."""
 
     def __init__(self, mlflow: MlflowClient, run: Run) -> None:
-        self._client = mlflow
+        self.client = mlflow
         self.id: str = run.info.run_id
 
     def input(self, dataset: str, digest: str, url: str) -> None:
@@ -70,23 +79,32 @@ class CommandRun:
         source = json.dumps({"uri": url})
         entity = Dataset(name=name, digest=digest[:DIGEST_CHARACTERS], source_type="omnimill", source=source)
         tags = [InputTag(CONTEXT_TAG, context), InputTag(MANIFEST_TAG, digest)]
-        self._client.log_inputs(self.id, datasets=[DatasetInput(entity, tags)])
+        self.client.log_inputs(self.id, datasets=[DatasetInput(entity, tags)])
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+    def metrics(
+        self, values: Mapping[str, float], step: int = 0, model: str | None = None, data: Reference | None = None
+    ) -> None:
+        """Log metrics of the run.
+
+        Args:
+            model: id of a logged model that they are metrics of too.
+            data: dataset that they were measured on.
+        """
         now = int(time.time() * 1000)
-        batch = [Metric(name, float(value), now, step) for name, value in values.items()]
+        on = {} if data is None else {"dataset_name": data.name, "dataset_digest": data.digest[:DIGEST_CHARACTERS]}
+        batch = [Metric(name, float(value), now, step, model_id=model, **on) for name, value in values.items()]
         for start in range(0, len(batch), 1000):
-            self._client.log_batch(self.id, metrics=batch[start : start + 1000])
+            self.client.log_batch(self.id, metrics=batch[start : start + 1000])
 
     def tags(self, values: Mapping[str, str]) -> None:
-        self._client.log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in values.items()])
+        self.client.log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in values.items()])
 
     def json(self, value: Any, file: str) -> None:
         """Store a JSON document as an artifact."""
-        self._client.log_dict(self.id, value, file)
+        self.client.log_dict(self.id, value, file)
 
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
-        self._client.log_artifact(self.id, str(path), folder)
+        self.client.log_artifact(self.id, str(path), folder)
 
 
 @contextmanager
@@ -175,15 +193,6 @@ def runs(root: str, command: str | None = None) -> list[Run]:
         token = page.token
         if not token:
             return result
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A dataset, file or folder that a run read or wrote. digest: of its manifest or content, 64 hex digits."""
-
-    name: str
-    digest: str
-    url: str
 
 
 def references(run: Run, context: Literal["input", "output"]) -> list[Reference]:

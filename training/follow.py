@@ -14,11 +14,14 @@ from typing import Any, Self
 
 from omnimill.errors import OmnimillError
 from omnimill.infra import lineage
-from omnimill.infra.lineage import CommandRun
-from omnimill.training.checkpoint import RECORD, list_checkpoints, read_record
+from omnimill.infra.lineage import CommandRun, Reference
+from omnimill.infra.logged_models import LoggedModels
+from omnimill.training.checkpoint import RECORD, CheckpointRecord, list_checkpoints, read_record
 from omnimill.training.history import TIMING, HistoryReader
 
 POLL_SECONDS = 0.5
+# The metric that every evaluation has: tokens that were asked for.
+EVALUATED = "evaluation/targets"
 
 
 class Follower:
@@ -41,6 +44,11 @@ class Follower:
         self._next = max((metric.step for metric in logged), default=-1) + 1
         known = lineage.references(store.get_run(told.id), "output")
         self._checkpoints = {reference.name for reference in known}
+        measured = store.get_metric_history(told.id, EVALUATED)
+        self._measured = {metric.step for metric in measured}
+        # Evaluations that wait for the checkpoint of their step, which they are metrics of; by updates done.
+        self._evaluations: dict[int, dict[str, float]] = {}
+        self._models = LoggedModels(told)
         self._examples: Counter[str] = Counter()
         self._history = HistoryReader(run)
         self._stop = threading.Event()
@@ -63,32 +71,64 @@ class Follower:
             while not self._stop.wait(POLL_SECONDS):
                 self._tell()
             self._tell()
+            for done in sorted(self._evaluations):
+                self._told.metrics(self._evaluations[done], done)
         except BaseException as error:  # noqa: BLE001 - raised where the block ends
             self._failure = error
 
     def _tell(self) -> None:
+        # Before the history: a step's line is written before its checkpoint is published.
+        folders = list_checkpoints(self._run)
         for line in self._history.read():
             self._examples.update(line["examples"])
             if line["step"] >= self._next and line["step"] % self._every == 0:
                 self._told.metrics(step_metrics(line, self._examples), line["step"])
+            done = line["step"] + 1
+            if "evaluation" in line and done not in self._measured:
+                self._evaluations[done] = evaluation_metrics(line["evaluation"])
             self._shown(line)
-        for folder in list_checkpoints(self._run):
+        for folder in folders:
             name = checkpoint_name(folder)
             if name in self._checkpoints:
                 continue
             try:
-                digest = read_record(folder).digest
+                record = read_record(folder)
             except OmnimillError:
                 if (folder / RECORD).exists():
                     raise
                 continue  # an old one that was deleted just now
-            self._told.output(name, digest, str(folder))
+            self._log(record, Reference(name, record.digest, str(folder)))
+            self._told.output(name, record.digest, str(folder))
             self._checkpoints.add(name)
+        self._models.present([checkpoint_name(folder) for folder in folders])
+
+    def _log(self, record: CheckpointRecord, weights: Reference) -> None:
+        """The checkpoint as a logged model, with its evaluation and its data."""
+        params = {
+            "run": record.run,
+            "backbone": record.config.backbone.size,
+            "streams": str(record.config.streams),
+            "mixture": record.mixture.content_digest(),
+            "tokenizers": record.layout.tokenizers,
+        }
+        data = [Reference(one.name, one.manifest, "") for one in record.versions.datasets]
+        self._models.log(weights, record.step, params, data, self._evaluations.pop(record.step, {}))
 
 
 def checkpoint_name(folder: Path) -> str:
     """What a checkpoint is called in lineage: ``<run>/step-00000050``."""
     return f"{folder.parent.parent.name}/{folder.name}"
+
+
+def evaluation_metrics(found: dict[str, Any]) -> dict[str, float]:
+    """MLflow metrics of a line's evaluation."""
+    values = {
+        "evaluation/loss": found["loss"],
+        **{f"evaluation/loss/{name}": value for name, value in found["loss_by_modality"].items()},
+        **{f"evaluation/loss/task/{name}": value for name, value in found["loss_by_task"].items()},
+        EVALUATED: float(sum(found["targets"].values())),
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def step_metrics(line: dict[str, Any], examples: Counter[str]) -> dict[str, float]:

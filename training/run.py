@@ -15,9 +15,11 @@ from omnimill.errors import ConfigError
 from omnimill.infra import lineage, storage
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.lineage import CommandRun
+from omnimill.infra.logged_models import LoggedModels
 from omnimill.infra.ray_session import ray_session
 from omnimill.infra.ray_train import WorkerGroup, run_workers
 from omnimill.infra.selections import selection_url
+from omnimill.infra.system_metrics import system_metrics
 from omnimill.mixtures.course import open_course
 from omnimill.mixtures.ledger import Ledger
 from omnimill.progress import console, progress
@@ -103,6 +105,7 @@ def set_aside(run: Path, root: str) -> None:
         if record.mlflow_run:
             earlier = CommandRun(store, store.get_run(record.mlflow_run))
             earlier.output(checkpoint_name(folder), record.digest, str(folder))
+            LoggedModels(earlier).move(f"{run.name}/{folder.name}", str(folder))
     console.print(f"the run that was there is now {aside}", style="dim")
 
 
@@ -156,7 +159,7 @@ def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: i
                 loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
                 advance(1, step=line["step"], loss=loss, tokens_per_second=round(line[TIMING]["tokens_per_second"]))
 
-        with Follower(run, told, root, config.log_every, show):
+        with system_metrics(root, told.id), Follower(run, told, root, config.log_every, show):
             settings = {"inputs": inputs.model_dump(mode="json"), "root": root, "mlflow_run": told.id}
             run_workers(on_worker, settings, group, run / "ray", f"run {config.name}", config.max_failures)
 

@@ -21,6 +21,7 @@ from omnimill.tokenizers.store import StoredSet, file_digests, publish
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
 from omnimill.training.config import TrainConfig
+from omnimill.training.evaluation_settings import EvaluationSettings
 from omnimill.training.history import TIMING, read_history
 from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.lengths import Budgets
@@ -252,6 +253,22 @@ def train_config(train_root: Path) -> TrainConfig:
 
 
 @pytest.fixture(scope="session")
+def watched_config(train_config: TrainConfig, train_root: Path, mixture: Mixture) -> TrainConfig:
+    """The same with a task of every modality held out, and evaluated on."""
+    tasks = (
+        Task(name="tell", rate=1, sources=("photos",), inputs=("image",), target="text:caption", prompts=("tell",)),
+        Task(name="draw", rate=1, sources=("photos",), target="image", prompts=("draw {caption}",)),
+        Task(name="play", rate=1, sources=("films",), target="audio", prompts=("play {transcript}",)),
+    )
+    plain = mixture.model_dump(mode="json", exclude_defaults=True)
+    plain["tasks"] += [{**task.model_dump(mode="json", exclude_defaults=True), "held_out": True} for task in tasks]
+    path = train_root / "watched.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    evaluation = EvaluationSettings(every=8, examples=5, sequences=2)
+    return train_config.model_copy(update={"mixture": str(path), "evaluation": evaluation})
+
+
+@pytest.fixture(scope="session")
 def inputs(train_config: TrainConfig, train_root: Path) -> TrainInputs:
     """What `train_config` means."""
     return resolve(train_config, str(train_root))
@@ -277,12 +294,12 @@ class RayRun:
 
 
 @pytest.fixture(scope="session")
-def ray_run(train_config: TrainConfig, train_root: Path, ray_local: None) -> RayRun:
+def ray_run(watched_config: TrainConfig, train_root: Path, ray_local: None) -> RayRun:
     """Twelve steps of two workers on Ray Train, begun anew over an existing run of another seed."""
     from omnimill.infra import lineage
     from omnimill.training.run import train
 
-    config = train_config.model_copy(update={"name": "calm", "steps": 12, "workers": 2, "checkpoint_every": 4})
+    config = watched_config.model_copy(update={"name": "calm", "steps": 12, "workers": 2, "checkpoint_every": 4})
     earlier = config.model_copy(update={"seed": 9, "steps": 2, "workers": 1})
     with lineage.command_run(str(train_root), "train", {}, "calm") as told:
         train_worker(resolve(earlier, str(train_root)), str(train_root), Worker(), told.id)

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from omnimill.errors import ConfigError
-from omnimill.mixtures.config import Mixture, Task
+from omnimill.mixtures.config import Task
 from omnimill.mixtures.rows import TaskRows
 from omnimill.mixtures.versions import open_versions
 from omnimill.tokenizers.store import load_text
@@ -26,23 +25,11 @@ from omnimill.training.loop import Worker, train_worker
 from omnimill.training.loss import task_sums
 from omnimill.training.rendering import Renderer
 
-HELD_OUT = (
-    Task(name="name-it", rate=1, sources=("photos",), inputs=("image",), target="text:caption", prompts=("name it",)),
-    Task(name="draw", rate=1, sources=("photos",), target="image", prompts=("draw {caption}",)),
-    Task(name="sound", rate=1, sources=("films",), target="audio", prompts=("play {transcript}",)),
-)
-
 
 @pytest.fixture(scope="module")
-def held_out(train_config: TrainConfig, train_root: Path, mixture: Mixture) -> TrainInputs:
-    """A run that holds a task of every modality out."""
-    path = train_root / "held-out.yaml"
-    plain = mixture.model_dump(mode="json", exclude_defaults=True)
-    plain["tasks"] += [{**task.model_dump(mode="json", exclude_defaults=True), "held_out": True} for task in HELD_OUT]
-    path.write_text(yaml.safe_dump(plain))
-    settings = EvaluationSettings(every=4, examples=5, sequences=2)
-    changed = {"name": "watched", "mixture": str(path), "evaluation": settings}
-    return resolve(train_config.model_copy(update=changed), str(train_root))
+def held_out(watched_config: TrainConfig, train_root: Path) -> TrainInputs:
+    """What `watched_config` means."""
+    return resolve(watched_config, str(train_root))
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +39,18 @@ def learner(held_out: TrainInputs) -> Learner:
 
 def test_losses_are_those_of_the_examples_alone(held_out: TrainInputs, learner: Learner, train_root: Path) -> None:
     found = Evaluator(held_out, str(train_root)).evaluate(learner)
-    tasks = held_out.mixture.model_copy(update={"tasks": HELD_OUT, "held_out": ()})
+    mixture = held_out.mixture
+    tasks = mixture.model_copy(update={"tasks": mixture.held_out, "held_out": ()})
     budgets = held_out.config.packing.budgets
     text = load_text(str(train_root), held_out.layout)
     renderer = Renderer(tasks, held_out.layout, text, held_out.render, budgets)
     data = open_versions(str(train_root), held_out.versions)
-    for number, task in enumerate(HELD_OUT):
+    for number, task in enumerate(mixture.held_out):
         rows = TaskRows.open(data, task)
         examples = [renderer.render(number, rows.fetch(row), 0) for row in chosen_rows(rows, 5)]
         assert len({id(example) for example in examples}) == 5
         batch = collate([[example] for example in examples], budgets)
-        sums = task_sums(learner.losses(batch), batch, len(HELD_OUT))
+        sums = task_sums(learner.losses(batch), batch, len(mixture.held_out))
         assert found["loss_by_task"][task.name] == pytest.approx(
             float(sums.nll[number] / sums.weight[number]), rel=1e-5
         )

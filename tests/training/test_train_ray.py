@@ -13,7 +13,7 @@ import pytest
 
 from omnimill import rng
 from omnimill.errors import ConfigError, OmnimillError
-from omnimill.infra import lineage
+from omnimill.infra import lineage, logged_models
 from omnimill.training import checkpoint
 from omnimill.training.config import TrainConfig
 from omnimill.training.history import TIMING, read_history
@@ -34,6 +34,10 @@ def test_one_and_two_workers_train_on_the_same_sequences(ray_run: Any, train_roo
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
         for key in ("examples", "tokens", "padding_share"):
             assert ours[key] == theirs[key]
+        assert ("evaluation" in ours, "evaluation" in theirs) == (ours["step"] in (7, 11),) * 2
+        if "evaluation" in ours:
+            assert ours["evaluation"]["loss_by_task"] == pytest.approx(theirs["evaluation"]["loss_by_task"], rel=1e-4)
+            assert ours["evaluation"]["targets"] == theirs["evaluation"]["targets"]
     plans = [
         checkpoint.read_record(train_root / "runs" / name / "checkpoints" / "step-00000012").plan
         for name in ("alone", "calm")
@@ -85,6 +89,34 @@ def test_mlflow_knows_the_run(ray_run: Any, train_root: Path) -> None:
     assert set(wrote) == {f"calm/step-{step:08d}" for step in (4, 8, 12)}
     assert wrote["calm/step-00000012"].digest == record.digest == ray_run.result.checkpoint_digest
     assert wrote["calm/step-00000012"].url == ray_run.result.checkpoint
+
+
+def test_checkpoints_are_models_with_their_data_and_evaluations(ray_run: Any, train_root: Path) -> None:
+    client = lineage.client(str(train_root))
+    run = client.get_run(ray_run.result.mlflow_run)
+    (tokens,) = lineage.references(run, "input")
+    asked = {"dataset_name": tokens.name, "dataset_digest": tokens.digest[: lineage.DIGEST_CHARACTERS]}
+    of_this_run = f"source_run_id = '{run.info.run_id}' AND metrics.`updates/tokens` > 0"
+    found = client.search_logged_models([run.info.experiment_id], of_this_run, datasets=[asked])
+    models = {model.name: model for model in found}
+    assert set(models) == {f"calm-step-{step:08d}" for step in (4, 8, 12)}
+    assert {output.model_id for output in run.outputs.model_outputs} == {model.model_id for model in found}
+    last = client.get_logged_model(models["calm-step-00000012"].model_id)
+    assert last.tags[logged_models.DIGEST_TAG] == ray_run.result.checkpoint_digest
+    assert last.tags[logged_models.URL_TAG] == ray_run.result.checkpoint
+    assert last.params["backbone"] == "tiny"
+    evaluations = {
+        line["step"] + 1: line["evaluation"] for line in read_history(ray_run.folder) if "evaluation" in line
+    }
+    assert set(evaluations) == {8, 12}
+    for step, one in evaluations.items():
+        model = client.get_logged_model(models[f"calm-step-{step:08d}"].model_id)
+        metrics = {metric.key: metric.value for metric in model.metrics}
+        assert metrics["evaluation/loss"] == one["loss"]
+        assert metrics["evaluation/loss/task/draw"] == one["loss_by_task"]["draw"]
+        assert metrics["evaluation/loss/audio"] == one["loss_by_modality"]["audio"]
+    points = client.get_metric_history(run.info.run_id, "evaluation/loss")
+    assert {point.step: point.value for point in points} == {step: one["loss"] for step, one in evaluations.items()}
 
 
 def test_too_few_cores_are_refused(train_config: TrainConfig, train_root: Path, ray_local: None) -> None:
