@@ -24,9 +24,10 @@ def system_metrics(root: str, run_id: str, node: str | None = None) -> Iterator[
         root: whose tracking store has the run.
         node: comes into the metrics' names, where several machines are measured: ``system/<node>/…``.
     """
-    monitor = SystemMetricsMonitor(run_id, resume_logging=True, node_id=node, tracking_uri=tracking_uri(root))
-    monitor.start()
+    where = {"node_id": node, "tracking_uri": tracking_uri(root)}
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, **where)  # type: ignore[no-untyped-call]
+    monitor.start()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        monitor.finish()
+        monitor.finish()  # type: ignore[no-untyped-call]

@@ -80,7 +80,7 @@ class Evaluator:
         """
         tasks, modalities = len(self._tasks), len(_MODALITIES)
         total = sum_over_workers(self.own_sums(learner).to(learner.device)).cpu().sum(0)
-        nll, weight, modality_nll, modality_weight = total.split([tasks, tasks, modalities, modalities])
+        nll, weight, modality_nll, modality_weight = torch.split(total, [tasks, tasks, modalities, modalities])
         by_task = {name: _finite(value) for name, value in zip(self._tasks, (nll / weight).tolist(), strict=True)}
         means = [value for value in by_task.values() if value is not None]
         return {
