@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
 
@@ -147,7 +147,7 @@ class TaskRows:
 
     def lengths(self, index: int) -> RowLengths:
         """Length columns of one row; no media are touched. Raises IndexError outside the rows."""
-        batch, row = self._batch(index)
+        batch, row = self._batch(index, partial(open_shard, columns=LENGTH_COLUMNS))
         return RowLengths(*(batch.column(name)[row].as_py() for name in LENGTH_COLUMNS))
 
     def fetch(self, index: int, opened: Callable[[str], ShardFile] = open_shard) -> RowContent:
@@ -165,7 +165,7 @@ class TaskRows:
 
     def id(self, index: int) -> str:
         """The example's id."""
-        batch, row = self._batch(index)
+        batch, row = self._batch(index, partial(open_shard, columns=("id",)))
         return str(batch.column("id")[row].as_py())
 
     def locate_ids(self, example_ids: Set[str]) -> list[int]:
@@ -224,7 +224,7 @@ class TaskRows:
             raise IndexError(f"task {self.task.name!r} has {len(self)} rows, asked for row {index}")
         return bisect_right(self._starts, index) - 1
 
-    def _batch(self, index: int, opened: Callable[[str], ShardFile] = open_shard) -> tuple[pa.RecordBatch, int]:
+    def _batch(self, index: int, opened: Callable[[str], ShardFile]) -> tuple[pa.RecordBatch, int]:
         number = self._find(index)
         span = self._spans[number]
         row = span.shard_row(index - self._starts[number])

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 
+import polars as pl
 import pyarrow as pa
 
 from omnimill.infra import storage
 from omnimill.infra.arrow_files import BATCH_ROWS
-from omnimill.tokens import TOKEN_SCHEMA, check_token_schema
+from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, check_token_schema
 
 # Opened shards that are remembered, and record batches of remote ones, megabytes each.
 _OPEN_SHARDS, _REMOTE_BATCHES = 64, 16
@@ -30,9 +31,11 @@ class ShardFile:
     def __init__(self, url: str, columns: Sequence[str] = ()) -> None:
         local = storage.is_local(url)
         source = pa.memory_map(storage.filesystem(url)[1]) if local else storage.open_read(url, _PIECE_BYTES)
-        check_token_schema(pa.ipc.open_file(source).schema, url)
-        chosen = [TOKEN_SCHEMA.get_field_index(name) for name in columns]
-        self._file = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=chosen or None))
+        self._file = pa.ipc.open_file(source)
+        check_token_schema(self._file.schema, url)
+        if columns:
+            chosen = [TOKEN_SCHEMA.get_field_index(name) for name in columns]
+            self._file = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=chosen))
         self._lock = threading.Lock()
         self.batch = lru_cache(maxsize=None if local else _REMOTE_BATCHES)(self._read)
 
@@ -41,10 +44,12 @@ class ShardFile:
         number, place = divmod(row, BATCH_ROWS)
         return self.batch(number), place
 
-    def table(self, batches: slice = slice(None)) -> pa.Table:
-        """Some record batches as a table."""
-        numbers = range(self._file.num_record_batches)[batches]
-        return pa.Table.from_batches([self._read(number) for number in numbers], self._file.schema)
+    def table(self, first: int = 0, rows: int | None = None) -> pa.Table:
+        """Rows from `first` on, as many as there are, or `rows`."""
+        last = self._file.num_record_batches if rows is None else -(-(first + rows) // BATCH_ROWS)
+        numbers = range(self._file.num_record_batches)[first // BATCH_ROWS : last]
+        table = pa.Table.from_batches([self._read(number) for number in numbers], self._file.schema)
+        return table.slice(first % BATCH_ROWS, rows)
 
     def _read(self, number: int) -> pa.RecordBatch:
         with self._lock:
@@ -56,3 +61,15 @@ class ShardFile:
 def open_shard(url: str, columns: tuple[str, ...] = ()) -> ShardFile:
     """A shard, opened once."""
     return ShardFile(url, columns)
+
+
+def shard_columns(url: str, columns: Sequence[str], first: int = 0, rows: int | None = None) -> pa.Table:
+    """Some columns of a shard, of the rows from `first` on, in the order asked for."""
+    return open_shard(url, tuple(columns)).table(first, rows).select(list(columns))
+
+
+def shard_lengths(url: str) -> pl.DataFrame:
+    """The length columns of a shard."""
+    frame = pl.from_arrow(shard_columns(url, LENGTH_COLUMNS))
+    assert isinstance(frame, pl.DataFrame)
+    return frame

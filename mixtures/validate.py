@@ -13,7 +13,8 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.faults import Fault
 from omnimill.mixtures.loading import read_mixture
-from omnimill.mixtures.rows import TaskRows, scan, shard_lengths
+from omnimill.mixtures.rows import TaskRows, scan
+from omnimill.mixtures.shard_files import shard_lengths
 from omnimill.mixtures.versions import TokenData, Versions, current_versions, open_versions
 from omnimill.tokens import TokenLayout
 

@@ -194,7 +194,7 @@ class Loader(Iterator[Step]):
     def _render(self, item: PlannedExample) -> Rendered:
         rows: TaskRows = self._streams.rows[item.task]
         try:
-            content = rows.fetch(item.row)
+            content = rows.fetch(item.row, self._shards.open)
             return self._streams.renderer.render(item.task, content, item.epoch)
         except (BadRecord, IntegrityError) as error:
             raise IntegrityError(

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from omnimill.mixtures.rows import TaskRows, shard_columns
+from omnimill.mixtures.rows import TaskRows
+from omnimill.mixtures.shard_files import shard_columns
 from omnimill.rng import Int64s, UInt64s
 from omnimill.training.bulk_lengths import BulkLengths
 from omnimill.training.row_batch import COLUMNS, RowBatch
@@ -47,4 +48,4 @@ class RowMeasure:
 @lru_cache(maxsize=_RUNS)
 def _run(url: str, number: int) -> RowBatch:
     """The `number`-th run of rows of a shard."""
-    return RowBatch.of(shard_columns(url, COLUMNS).slice(number * _RUN, _RUN))
+    return RowBatch.of(shard_columns(url, COLUMNS, number * _RUN, _RUN))

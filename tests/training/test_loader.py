@@ -6,17 +6,22 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from faults.s3 import s3_server
 
 from omnimill.errors import ConfigError, IntegrityError, OmnimillError
+from omnimill.infra import storage
+from omnimill.infra.ranges import RangeReader
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.course import new_course
+from omnimill.mixtures.shard_files import open_shard
 from omnimill.training.batch import EncoderModality, Frames, PackedBatch
 from omnimill.training.collate import collate
 from omnimill.training.lengths import Budgets
@@ -224,6 +229,75 @@ def test_what_cannot_be_served_is_refused(token_data: Any, mixture: Mixture) -> 
         next(other)
         with pytest.raises(IntegrityError, match=r"steps \[0, 1\]"):
             merge_states([state, other.state_dict()])
+
+
+@pytest.fixture(scope="module")
+def bucket(token_data: Any) -> Iterator[str]:
+    """The token dataset on a local S3 server."""
+    root = Path(token_data.root)
+    with s3_server():
+        for path in (root / "tokens").rglob("*.[aj]*"):
+            url = storage.join("s3://bucket/root", path.relative_to(root).as_posix())
+            storage.publish_bytes(url, path.read_bytes())
+        yield "s3://bucket/root"
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Bytes that were read of remote shards, by their names."""
+    found: Counter[str] = Counter()
+    plain = RangeReader.get
+
+    def counted(reader: RangeReader, start: int, stop: int) -> bytes:
+        found[reader._url.rpartition("/")[2]] += stop - start
+        return plain(reader, start, stop)
+
+    monkeypatch.setattr(RangeReader, "get", counted)
+    return found
+
+
+def test_from_a_bucket_come_the_same_batches_and_no_shard_comes_twice(
+    bucket: str, token_data: Any, mixture: Mixture, tmp_path: Path, read: Counter[str]
+) -> None:
+    wanted = take(open_loader(token_data, mixture), 4)
+    course, copies = new_course(bucket, mixture, 4), tmp_path / "copies"
+
+    def same(rank: int, world: int, **settings: Any) -> bool:
+        """Whether a worker's batches are its part of those of a local root."""
+        chosen = LoaderSettings(cache_folder=copies, **settings)
+        with Loader(
+            course, token_data.text, packing=PACKING, render=RENDER, rank=rank, world=world, settings=chosen
+        ) as loader:
+            steps = [next(loader) for _ in wanted]
+        same_order = all(got[2] == one[2][rank::world] for got, one in zip(steps, wanted, strict=True))
+        return same_order and (world > 1 or all(equal(got[1], one[1]) for got, one in zip(steps, wanted, strict=True)))
+
+    read.clear()
+    assert same(0, 1)
+    sizes = {path.name: path.stat().st_size for path in copies.glob("*.arrow")}
+    assert sizes
+    # Once whole, and in small pieces what says how long its rows are.
+    assert all(size <= read[name] <= size + 3 * 65_536 for name, size in sizes.items())
+    # Other workers of the machine find the copies, and the lengths are still known.
+    read.clear()
+    assert same(0, 2)
+    assert same(1, 2)
+    assert not read.keys() & sizes.keys()
+    # Where there is no room, and where no copies are kept, rows are read from the store.
+    assert same(0, 1, cache_gib=1e-9)
+    assert same(0, 1, cache_gib=0)
+    assert read.keys() & sizes.keys()
+
+
+def test_planning_from_a_bucket_reads_lengths_alone(
+    bucket: str, token_data: Any, mixture: Mixture, read: Counter[str]
+) -> None:
+    open_shard.cache_clear()
+    course = new_course(bucket, mixture, 2)
+    streams = VirtualStreams(course, token_data.text, packing=PACKING, render=RENDER)
+    next(streams.planner([0, 1]))
+    size = sum(ref.bytes for commit in token_data.manifest.commits for ref in commit.shards)
+    assert 0 < sum(read.values()) < size / 4
 
 
 def test_the_room_loads_without_ray_and_mlflow() -> None:
