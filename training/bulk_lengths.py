@@ -11,11 +11,12 @@ from omnimill.rng import Int64s, UInt64s, choose_many, subkey_many, unit_many
 from omnimill.training.batch import EncoderModality
 from omnimill.training.bulk_choices import BulkChoices
 from omnimill.training.draws import Purpose, example_keys
+from omnimill.training.frames import CODED, may_drop, streams_read
 from omnimill.training.lengths import Lengths
 from omnimill.training.objectives.budgets import Portions, divide
 from omnimill.training.objectives.spans import Mask
 from omnimill.training.objectives.text import denoise
-from omnimill.training.recipe import TARGETS, Recipes, may_drop_prompt, may_drop_streams, streams_read
+from omnimill.training.recipe import Recipes, may_drop_prompt
 from omnimill.training.row_batch import Lists, RowBatch, role_code
 
 FIELDS = tuple(field.name for field in fields(Lengths))
@@ -87,10 +88,9 @@ class BulkLengths:
 
     def _kept(self, task: Task, keys: UInt64s) -> dict[EncoderModality, Mask]:
         """Which examples read each of the streams that they have: bool [n]."""
-        dropped = may_drop_streams(task)
         return {
             stream: unit_many(subkey_many(keys, Purpose.KEEP_STREAM, stream)) < task.keep_optional
-            if stream.name.lower() in dropped
+            if may_drop(task, stream)
             else np.ones(len(keys), np.bool_)
             for stream in sorted(streams_read(task))
         }
@@ -119,7 +119,7 @@ class BulkLengths:
             if stream in _CURRENT:
                 valid = lists.last("input") * read
                 hidden = self._hidden(task, stream, valid, keys)
-                patches = valid - hidden if portions is None else portions.shown[TARGETS[stream]]
+                patches = valid - hidden if portions is None else portions.shown[CODED[stream]]
                 found[name] = np.minimum(patches, self._recipes.most_patches[stream])
                 found[_CURRENT[stream]] = (found[name] > 0).astype(np.int64)
             else:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from omnimill.tokens import TokenLayout
 from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.choices import Choices
 from omnimill.training.draws import Purpose, example_key, task_key
+from omnimill.training.frames import CODED, Frames, Valid, frames_of, media_lengths, streams_read, valid_patches
 from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.objectives.budgets import Medium, Portions, divide
 from omnimill.training.objectives.budgets import portions as share_out
@@ -34,32 +34,7 @@ from omnimill.training.render_settings import RenderSettings
 from omnimill.training.room import check_room, check_vocabulary, most_patches
 
 _SLOT = re.compile(r"\{(\w+)\}")
-_STREAMS = (
-    EncoderModality.IMAGE,
-    EncoderModality.IMAGE_HISTORY,
-    EncoderModality.AUDIO,
-    EncoderModality.AUDIO_HISTORY,
-)
-# Streams that can be the target as well, and what they are called as such.
-TARGETS: dict[EncoderModality, Literal["image", "audio"]] = {
-    EncoderModality.IMAGE: "image",
-    EncoderModality.AUDIO: "audio",
-}
 _MEDIA_SLOTS = ("image", "image_history", "audio", "audio_history")
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One picture or clip that the encoder reads.
-
-    number: its place among the row's. valid: patches that are not padding. hidden: those that the objective hides.
-    kept: those that remain after sub-sampling.
-    """
-
-    number: int
-    valid: int
-    hidden: int
-    kept: int
 
 
 # Ids of a literal, or the number of the row's text segment that fills a slot.
@@ -88,7 +63,7 @@ class Recipe:
     target_picture: int | None
     split: TextSplit | None
     codes: dict[DecoderModality, int]
-    frames: dict[EncoderModality, tuple[Frame, ...]]
+    frames: Frames
     lengths: Lengths
 
 
@@ -141,10 +116,10 @@ class Recipes:
         segments = _target_segments(task, task.target_role, lengths, choices) if task.target_role else ()
         picture = choices.picture(task.target_picture) if task.target_picture else None
         whole = sum(lengths.text_lengths[segment] for segment in segments)
-        valid = self._valid(task, lengths, key)
+        valid = valid_patches(task, lengths, key)
         portions = self._portions(whole, valid, lengths, key) if task.budgeted else None
-        frames = self._frames(task, valid, portions, key)
-        media = self._media_lengths(frames)
+        frames = frames_of(task, valid, portions, self.most_patches, self.settings, key)
+        media = media_lengths(frames, self.settings)
         limit = min(self.settings.max_text, self.budgets.encoder - sum(media[name] for name in _MEDIA_SLOTS)) - 1
 
         markers = self._markers(frames)
@@ -164,7 +139,7 @@ class Recipes:
         return Recipe(
             task=task,
             key=key,
-            head=((*self._prefixes(split, codes, frames), *markers), *prompt),
+            head=((*self._prefixes(task, split, codes, frames), *markers), *prompt),
             head_tokens=head_tokens,
             target_segments=segments,
             target_picture=picture,
@@ -174,24 +149,7 @@ class Recipes:
             lengths=Lengths(text=head_tokens + shown + 1, cut=asked - prompt_tokens + unused, **media, **target),
         )
 
-    def _valid(self, task: Task, lengths: RowLengths, key: int) -> dict[EncoderModality, Sequence[int]]:
-        """Valid patches of the row's pictures or clips, by stream that the example reads."""
-        patches = {
-            EncoderModality.IMAGE: lengths.image_patches,
-            EncoderModality.IMAGE_HISTORY: lengths.history_patches,
-            EncoderModality.AUDIO: lengths.audio_patches,
-            EncoderModality.AUDIO_HISTORY: lengths.audio_patches,
-        }
-        return {
-            stream: patches[stream]
-            for stream in streams_read(task)
-            if stream.name.lower() not in may_drop_streams(task)
-            or unit(subkey(key, Purpose.KEEP_STREAM, stream)) < task.keep_optional
-        }
-
-    def _portions(
-        self, whole: int, valid: dict[EncoderModality, Sequence[int]], lengths: RowLengths, key: int
-    ) -> Portions:
+    def _portions(self, whole: int, valid: Valid, lengths: RowLengths, key: int) -> Portions:
         codes = {EncoderModality.IMAGE: lengths.image_codes_lengths, EncoderModality.AUDIO: lengths.audio_codes_lengths}
         last = {stream: (_last(valid[stream]), _last(codes[stream])) for stream in codes if stream in valid}
         return self.portions(
@@ -213,38 +171,11 @@ class Recipes:
             text,
             self.target_limit - 1,
             {
-                TARGETS[stream]: Medium(valid, codes, self.most_patches[stream], self.canvas_patches[stream])
+                CODED[stream]: Medium(valid, codes, self.most_patches[stream], self.canvas_patches[stream])
                 for stream, (valid, codes) in media.items()
             },
             keys,
         )
-
-    def _frames(
-        self, task: Task, valid: dict[EncoderModality, Sequence[int]], portions: Portions | None, key: int
-    ) -> dict[EncoderModality, tuple[Frame, ...]]:
-        def frame(stream: EncoderModality, number: int) -> Frame:
-            whole = valid[stream][number]
-            hidden = 0
-            if portions is not None and stream in TARGETS:
-                hidden = whole - int(portions.shown[TARGETS[stream]][0])
-            elif task.own_stream == stream.name.lower():
-                hidden = min(max(round(whole * self._hidden_share(task.own_stream, key)), 1), whole - 1)
-            return Frame(number, whole, hidden, min(whole - hidden, self.most_patches[stream]))
-
-        found = {
-            stream: [
-                frame(stream, number)
-                for number in _numbers(stream, len(patches), self.settings.history_frames)
-                if patches[number]
-            ]
-            for stream, patches in sorted(valid.items())
-        }
-        return {stream: tuple(one for one in frames if one.kept) for stream, frames in found.items()}
-
-    def _hidden_share(self, stream: Literal["image", "audio"], key: int) -> float:
-        """Share of a target's own patches that denoising hides; whatever it is, one patch stays visible."""
-        low, high = self.settings.objectives.mask(stream)
-        return low + (high - low) * unit(subkey(key, Purpose.HIDDEN_SHARE))
 
     def _split(self, task: Task, whole: int, room: int, portions: Portions | None, key: int) -> TextSplit:
         """How a text target is divided, with so much room in the encoder."""
@@ -266,7 +197,7 @@ class Recipes:
         if portions is not None:
             asked = {
                 DecoderModality[stream.name]: int(portions.asked[name][0])
-                for stream, name in TARGETS.items()
+                for stream, name in CODED.items()
                 if name in portions.asked
             }
             return {modality: count for modality, count in asked.items() if count}
@@ -279,34 +210,17 @@ class Recipes:
         return {DecoderModality.AUDIO: lengths.audio_codes_lengths[-1]}
 
     def _prefixes(
-        self,
-        split: TextSplit | None,
-        codes: dict[DecoderModality, int],
-        frames: dict[EncoderModality, tuple[Frame, ...]],
+        self, task: Task, split: TextSplit | None, codes: dict[DecoderModality, int], frames: Frames
     ) -> list[int]:
         """A token of modality and paradigm for everything that is asked for."""
         found = [self.vocabulary.prefix("text", split.paradigm)] if split is not None and split.targets else []
-        for stream, name in TARGETS.items():
+        for stream, name in CODED.items():
             if DecoderModality[stream.name] in codes:
-                hidden = any(frame.hidden for frame in frames.get(stream, ()))
-                found.append(self.vocabulary.prefix(name, "R" if hidden else "S"))
+                shown = bool(frames.get(stream)) and (task.budgeted or task.own_stream == name)
+                found.append(self.vocabulary.prefix(name, "R" if shown else "S"))
         return found
 
-    def _media_lengths(self, frames: dict[EncoderModality, tuple[Frame, ...]]) -> dict[str, int]:
-        """The fields of `Lengths` that belong to the encoder's pictures and clips."""
-        image, earlier_images, audio, earlier_clips = (frames.get(stream, ()) for stream in _STREAMS)
-        return {
-            "image": sum(frame.kept for frame in image),
-            "image_history": len(earlier_images) * self.settings.image_latents,
-            "audio": sum(frame.kept for frame in audio),
-            "audio_history": len(earlier_clips) * self.settings.audio_latents,
-            "images": len(image),
-            "earlier_images": len(earlier_images),
-            "clips": len(audio),
-            "earlier_clips": len(earlier_clips),
-        }
-
-    def _markers(self, frames: dict[EncoderModality, tuple[Frame, ...]]) -> list[int]:
+    def _markers(self, frames: Frames) -> list[int]:
         images, clips = (
             frames.get(stream, ()) for stream in (EncoderModality.IMAGE_HISTORY, EncoderModality.AUDIO_HISTORY)
         )
@@ -337,24 +251,6 @@ class Recipes:
 def may_drop_prompt(task: Task) -> bool:
     """Whether some of the task's prompts are replaced, for classifier-free guidance."""
     return task.target == "image" and task.objective == "generate"
-
-
-def may_drop_streams(task: Task) -> set[str]:
-    """Streams that some examples do not read though they have them."""
-    return {name for name in task.optional if name != task.own_stream} if task.keep_optional < 1 else set()
-
-
-def streams_read(task: Task) -> set[EncoderModality]:
-    """Media streams of the encoder that a task may fill; a denoised target is one of them."""
-    return {EncoderModality[name.upper()] for name in task.streams}
-
-
-def _numbers(stream: EncoderModality, count: int, history_frames: int) -> range:
-    """Which of a row's `count` pictures or clips a stream reads: the last one, or those before it."""
-    last = max(count - 1, 0)
-    if stream in (EncoderModality.IMAGE_HISTORY, EncoderModality.AUDIO_HISTORY):
-        return range(max(last - history_frames, 0), last)
-    return range(last, count)
 
 
 def _target_segments(task: Task, role: str, lengths: RowLengths, choices: Choices) -> tuple[int, ...]:

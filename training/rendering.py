@@ -28,10 +28,11 @@ from omnimill.tokenizers.vocabulary import CODE_OFFSET, CODE_START
 from omnimill.tokens import TokenLayout
 from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.draws import Purpose
+from omnimill.training.frames import Frame
 from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.media import Clip, Grid, Picture, project
 from omnimill.training.objectives.spans import Ids, Mask
-from omnimill.training.recipe import Frame, Recipe, Recipes
+from omnimill.training.recipe import Recipe, Recipes
 from omnimill.training.render_settings import RenderSettings
 
 Floats = npt.NDArray[np.float32]
@@ -219,7 +220,7 @@ class _Filling:
         )
 
     def _places(self, stream: EncoderModality, valid: Mask, hidden: Mask, count: int) -> Ids:
-        """Which codes are asked for, ascending: `count` of them, as far as possible those that the encoder cannot see."""
+        """Which `count` codes are asked for, ascending; as far as possible those that the encoder does not see."""
         if count == len(valid):
             return np.arange(count)
         seen = ~hidden & bool(self.recipe.frames.get(stream))

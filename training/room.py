@@ -46,6 +46,25 @@ def check_vocabulary(mixture: Mixture, layout: TokenLayout, text: PromptText, se
                 f"{vocabulary.sentinels} (layout.vocabulary.sentinels)"
             )
 
+        for prefix in _prefixes(task, settings):
+            if prefix not in vocabulary.prefixes:
+                raise ConfigError(
+                    f"task {task.name!r}: {task.objective} needs the prefix token {prefix!r}, tokenizers "
+                    f"{tokenizers!r} have {', '.join(vocabulary.prefixes) or 'none'} (layout.vocabulary.prefixes)"
+                )
+
+
+def _prefixes(task: Task, settings: RenderSettings) -> list[str]:
+    """Tokens of modality and paradigm that some example of the task begins with."""
+    if task.budgeted:
+        coded = [one for one in ("image", "audio") if one in task.streams]
+        names = ["text", *coded] if task.target_role else coded
+        return [f"{one} {paradigm}" for one in names for paradigm in ("S", "R")]
+    if task.denoises_text:
+        drawn = {one.paradigm for one in settings.objectives.denoisers_of(task) if one.weight}
+        return [f"text {paradigm}" for paradigm in sorted(drawn)]
+    return [f"{task.target_modality} {'R' if task.own_stream else 'S'}"]
+
 
 def _sentinels(task: Task, settings: RenderSettings) -> int:
     """Sentinels that a text of the task can need."""

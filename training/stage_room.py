@@ -7,8 +7,8 @@ from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.faults import Fault
 from omnimill.tokens import TokenLayout
 from omnimill.training.config import TrainConfig
+from omnimill.training.frames import streams_read
 from omnimill.training.inputs import with_latents
-from omnimill.training.recipe import streams_read
 from omnimill.training.room import check_room, most_patches
 
 
