@@ -6,19 +6,20 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from omnimill.errors import ConfigError
-from omnimill.mixtures.permutation import Permutation
-from omnimill.mixtures.rows import TaskRows, scan
+from omnimill.mixtures.rows import scan
 from omnimill.mixtures.versions import open_versions
-from omnimill.rng import digest64
 from omnimill.tokenizers.store import load_text
 from omnimill.training.batch import DecoderModality, PackedBatch
 from omnimill.training.collate import collate
+from omnimill.training.evaluation_answers import AnswerEvaluator
+from omnimill.training.held_out import row_order
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.learner import Learner
 from omnimill.training.lengths import Budgets
@@ -47,13 +48,14 @@ class Evaluator:
     Args:
         inputs: of the run.
         root: where the token datasets lie.
+        device: that the model computes on.
         rank, world: this worker, and how many there are.
 
     Raises:
         ConfigError: a task that is held out has no rows.
     """
 
-    def __init__(self, inputs: TrainInputs, root: str, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, inputs: TrainInputs, root: str, device: torch.device, *, rank: int = 0, world: int = 1) -> None:
         settings, mixture = inputs.config.evaluation, inputs.mixture
         data = open_versions(root, inputs.versions)
         self._rows = scan(data, mixture.held_out)
@@ -70,13 +72,16 @@ class Evaluator:
             sequences[first : first + settings.sequences] for first in range(0, len(sequences), settings.sequences)
         ]
         self._tasks = [task.name for task in mixture.held_out]
+        answers = AnswerEvaluator(inputs, root, device, rank=rank, world=world) if settings.generate else None
+        self._answers = answers
         self._rank, self._world, self._threads = rank, world, inputs.config.threads
 
     def evaluate(self, learner: Learner) -> dict[str, Any]:
         """What a line of the history says of it; every worker has to call this, and gets the same.
 
         ``loss_by_task``, ``loss_by_modality``: mean NLL in nats a target token; ``loss``: the mean over the tasks.
-        ``targets``: tokens that were asked for, by task.
+        ``targets``: tokens that were asked for, by task. ``scores``: by task and metric, of the answers; see
+        `AnswerEvaluator.scores`.
         """
         tasks, modalities = len(self._tasks), len(_MODALITIES)
         total = sum_over_workers(self.own_sums(learner).to(learner.device)).cpu().sum(0)
@@ -91,6 +96,7 @@ class Evaluator:
                 for name, value, count in zip(_MODALITIES, modality_nll.tolist(), modality_weight.tolist(), strict=True)
                 if count
             },
+            "scores": self._answers.scores(learner) if self._answers else {},
             "targets": {name: round(count) for name, count in zip(self._tasks, weight.tolist(), strict=True)},
         }
 
@@ -138,13 +144,7 @@ class Evaluator:
 
     def _items(self, count: int) -> Iterator[_Item]:
         for number, rows in enumerate(self._rows):
-            yield from (_Item(number, row) for row in chosen_rows(rows, count))
-
-
-def chosen_rows(rows: TaskRows, count: int) -> list[int]:
-    """The first `count` rows of a task, or all it has, in an order that it has for good."""
-    order, key = Permutation(len(rows)), digest64("held_out", rows.task.name)
-    return [order.forward(place, key) for place in range(min(count, len(rows)))]
+            yield from (_Item(number, row) for row in islice(row_order(rows), count))
 
 
 def _fits(used: Sequence[int], costs: Sequence[int], budgets: Budgets) -> bool:

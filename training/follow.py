@@ -126,6 +126,11 @@ def evaluation_metrics(found: dict[str, Any]) -> dict[str, float]:
         "evaluation/loss": found["loss"],
         **{f"evaluation/loss/{name}": value for name, value in found["loss_by_modality"].items()},
         **{f"evaluation/loss/task/{name}": value for name, value in found["loss_by_task"].items()},
+        **{
+            f"evaluation/{task}/{name}": score["value"]
+            for task, scores in found["scores"].items()
+            for name, score in scores.items()
+        },
         EVALUATED: float(sum(found["targets"].values())),
     }
     return {name: value for name, value in values.items() if value is not None}

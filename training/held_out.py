@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,12 +128,10 @@ class HeldOut:
 
     def _first(self, task: int, count: int) -> list[int]:
         rows = self._rows[task]
-        order, key = Permutation(len(rows)), digest64("held_out", rows.task.name)
         found: list[int] = []
-        for place in range(len(rows)):
+        for row in row_order(rows):
             if len(found) == count:
                 break
-            row = order.forward(place, key)
             if rows.task.name not in self._unseen or not self._seen(task, row):
                 found.append(row)
         if not found:
@@ -150,6 +148,12 @@ class HeldOut:
 
     def _whole(self, tasks: Sequence[Task]) -> Renderer:
         return whole_renderer(tasks, self._trained.layout, self._tokenizers.text, self._trained.render, self._seed)
+
+
+def row_order(rows: TaskRows) -> Iterator[int]:
+    """A task's rows in the one random order that they have for good."""
+    order, key = Permutation(len(rows)), digest64("held_out", rows.task.name)
+    return (order.forward(place, key) for place in range(len(rows)))
 
 
 def open_held_out(

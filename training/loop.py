@@ -88,7 +88,11 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         if folder:
             device = str(worker.device)
             learner.load({"model": load_weights(folder, device), "optimizer": load_optimizer(folder, device)})
-        evaluator = Evaluator(inputs, root, rank=worker.rank, world=worker.world) if config.evaluation.every else None
+        evaluator = (
+            Evaluator(inputs, root, worker.device, rank=worker.rank, world=worker.world)
+            if config.evaluation.every
+            else None
+        )
         examples = Counter(record.examples if record else {})
         for step in range(start, config.steps):
             line = _one_step(step, learner, loader, inputs, worker, tasks)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from omnimill.errors import ConfigError
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.mixtures.config import Task
 from omnimill.mixtures.rows import TaskRows
 from omnimill.mixtures.versions import open_versions
-from omnimill.tokenizers.store import load_text
+from omnimill.tokenizers.store import load_text, load_tokenizers
 from omnimill.training.checkpoint import list_checkpoints
 from omnimill.training.collate import collate
 from omnimill.training.config import TrainConfig
-from omnimill.training.evaluation import Evaluator, chosen_rows
+from omnimill.training.evaluation import Evaluator
 from omnimill.training.evaluation_settings import EvaluationSettings
+from omnimill.training.generate import Generator
+from omnimill.training.held_out import open_held_out, row_order
 from omnimill.training.history import TIMING, read_history
 from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.learner import Learner
 from omnimill.training.loop import Worker, train_worker
 from omnimill.training.loss import task_sums
 from omnimill.training.rendering import Renderer
+from omnimill.training.scoring import generate_and_score
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +40,11 @@ def held_out(watched_config: TrainConfig, train_root: Path) -> TrainInputs:
 
 @pytest.fixture(scope="module")
 def learner(held_out: TrainInputs) -> Learner:
-    return Learner(held_out, len(held_out.mixture.tasks), torch.device("cpu"), resumed=False)
+    return Learner(held_out, len(held_out.mixture.tasks), CPU, resumed=False)
 
 
 def test_losses_are_those_of_the_examples_alone(held_out: TrainInputs, learner: Learner, train_root: Path) -> None:
-    found = Evaluator(held_out, str(train_root)).evaluate(learner)
+    found = Evaluator(held_out, str(train_root), CPU).evaluate(learner)
     mixture = held_out.mixture
     tasks = mixture.model_copy(update={"tasks": mixture.held_out, "held_out": ()})
     budgets = held_out.config.packing.budgets
@@ -47,7 +53,7 @@ def test_losses_are_those_of_the_examples_alone(held_out: TrainInputs, learner: 
     data = open_versions(str(train_root), held_out.versions)
     for number, task in enumerate(mixture.held_out):
         rows = TaskRows.open(data, task)
-        examples = [renderer.render(number, rows.fetch(row), 0) for row in chosen_rows(rows, 5)]
+        examples = [renderer.render(number, rows.fetch(row), 0) for row in islice(row_order(rows), 5)]
         assert len({id(example) for example in examples}) == 5
         batch = collate([[example] for example in examples], budgets)
         sums = task_sums(learner.losses(batch), batch, len(mixture.held_out))
@@ -65,8 +71,8 @@ def test_the_sum_over_workers_has_the_same_bits(
     held_out: TrainInputs, learner: Learner, train_root: Path, world: int
 ) -> None:
     root = str(train_root)
-    parts = [Evaluator(held_out, root, rank=rank, world=world).own_sums(learner) for rank in range(world)]
-    alone = Evaluator(held_out, root).own_sums(learner)
+    parts = [Evaluator(held_out, root, CPU, rank=rank, world=world).own_sums(learner) for rank in range(world)]
+    alone = Evaluator(held_out, root, CPU).own_sums(learner)
     assert 3 <= len(alone) < 8
     assert torch.equal(sum(parts[1:], parts[0]), alone)
 
@@ -90,6 +96,27 @@ def test_a_run_is_evaluated_and_goes_on_as_if_never_stopped(held_out: TrainInput
     assert curve("parts", 2, 3) == whole
 
 
+def test_answers_are_judged_by_the_metrics_of_their_families(
+    held_out: TrainInputs, learner: Learner, train_root: Path
+) -> None:
+    tell = held_out.mixture.held_out[0].model_copy(update={"family": "image-captioning"})
+    settings = EvaluationSettings(every=1, examples=1, generate=3)
+    asking = held_out.model_copy(
+        update={
+            "mixture": held_out.mixture.model_copy(update={"held_out": (tell,)}),
+            "config": held_out.config.model_copy(update={"evaluation": settings}),
+        }
+    )
+    found = Evaluator(asking, str(train_root), CPU).evaluate(learner)["scores"]
+    tokenizers = load_tokenizers(str(train_root), asking.layout.tokenizers)
+    cases = open_held_out(str(train_root), asking, tokenizers).cases(3)
+    judged = generate_and_score(Generator(learner.backbone, asking, tokenizers), cases)["tell"].scores
+    assert {score.name for score in judged} == {"cider_d", "bleu_4"}
+    assert found == {"tell": {one.name: {"value": one.value, "count": 3, "unread": one.unread} for one in judged}}
+    with pytest.raises(OmnimillError, match="image"):
+        Evaluator(held_out.model_copy(update={"config": asking.config}), str(train_root), CPU)
+
+
 def test_there_has_to_be_something_to_evaluate_on(
     held_out: TrainInputs, train_config: TrainConfig, train_root: Path
 ) -> None:
@@ -99,4 +126,4 @@ def test_there_has_to_be_something_to_evaluate_on(
     empty = (Task(name="none", rate=1, sources=("pages",), target="image"),)
     mixture = held_out.mixture.model_copy(update={"held_out": empty})
     with pytest.raises(ConfigError, match=r"evaluation: task 'none': no eligible row: pages: "):
-        Evaluator(held_out.model_copy(update={"mixture": mixture}), str(train_root))
+        Evaluator(held_out.model_copy(update={"mixture": mixture}), str(train_root), CPU)

@@ -1,0 +1,99 @@
+"""What a model in training answers to held-out cases, and what its answers are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from omnimill.tokenizers.store import SET, load_tokenizers
+from omnimill.training.generate import Generator
+from omnimill.training.held_out import Place, open_held_out
+from omnimill.training.inputs import TrainInputs
+from omnimill.training.learner import Learner
+from omnimill.training.metrics.score import Score
+from omnimill.training.scoring import BATCH, Answer, Decoding, answer_cases, score_answers
+
+# Of a case, what a worker hands over: the ids that were generated, and the loss of the right ones.
+_Output = tuple[tuple[int, ...] | None, tuple[float, float]]
+
+
+class AnswerEvaluator:
+    """Has a model answer the first cases of every held-out task.
+
+    Cases are answered in batches that depend on their number alone; batch i is worker i mod `world`'s, so that the
+    answers are the same with any number of workers. Worker 0 judges them.
+
+    Args:
+        inputs: of the run.
+        root: where token datasets and tokenizers lie.
+        device: that the model computes on.
+        rank, world: this worker, and how many there are.
+
+    Raises:
+        OmnimillError: a task asks for codes that the tokenizers have no network for.
+    """
+
+    def __init__(self, inputs: TrainInputs, root: str, device: torch.device, *, rank: int = 0, world: int = 1) -> None:
+        layout = inputs.layout
+        self._inputs, self._rank, self._world = inputs, rank, world
+        self._tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), str(device), batch=1)
+        for task in inputs.mixture.held_out:
+            if task.target_modality != "text":
+                getattr(self._tokenizers, task.target_modality)
+        self._held_out = open_held_out(root, inputs, self._tokenizers)
+        self._batches = list(_batches(self._held_out.places(inputs.config.evaluation.generate)))
+
+    def scores(self, learner: Learner) -> dict[str, dict[str, dict[str, Any]]]:
+        """By task and metric: value (None: there is none), count and unread. Every worker has to call this together,
+        and gets the same.
+        """
+        own = {
+            number: self._outputs(learner, self._batches[number])
+            for number in range(self._rank, len(self._batches), self._world)
+        }
+        outputs = _gathered(own, self._world)
+        found = [self._judged(outputs) if self._rank == 0 else {}]
+        if dist.is_initialized():
+            dist.broadcast_object_list(found)
+        return found[0]
+
+    def _outputs(self, learner: Learner, places: list[Place]) -> list[_Output]:
+        generator = Generator(learner.backbone, self._inputs, self._tokenizers)
+        cases = [self._held_out.case(place) for place in places]
+        return [(answer.output, answer.loss) for answer in answer_cases(generator, cases, Decoding(), batch=BATCH)]
+
+    def _judged(self, outputs: dict[int, list[_Output]]) -> dict[str, dict[str, dict[str, Any]]]:
+        answers = [
+            Answer(self._held_out.case(place), *output)
+            for number, places in enumerate(self._batches)
+            for place, output in zip(places, outputs[number], strict=True)
+        ]
+        judged = score_answers(answers, self._tokenizers)
+        return {task: {score.name: _plain(score) for score in of.scores} for task, of in judged.items()}
+
+
+def _batches(places: list[Place]) -> Iterator[list[Place]]:
+    """As many of one task as are answered at once."""
+    for _, group in groupby(places, lambda place: place.task):
+        own = list(group)
+        for first in range(0, len(own), BATCH):
+            yield own[first : first + BATCH]
+
+
+def _gathered(own: dict[int, list[_Output]], world: int) -> dict[int, list[_Output]]:
+    """What all workers have."""
+    if world == 1:
+        return own
+    parts: list[Any] = [None] * world
+    dist.all_gather_object(parts, own)
+    return {number: outputs for part in parts for number, outputs in part.items()}
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    value = score.value if score.value is not None and math.isfinite(score.value) else None
+    return {"value": value, "count": score.count, "unread": score.unread}
