@@ -10,7 +10,7 @@ encoders run on real frames only and an unpacked batch is simply one with one ex
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any
 
@@ -96,6 +96,35 @@ class PackedBatch:
     def to(self, device: torch.device | str) -> PackedBatch:
         """The batch with every tensor on `device`; from page-locked memory without waiting for the copy."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def split(self, parts: int) -> list[PackedBatch]:
+        """The same sequences in `parts` batches of equal size, in order; `parts` divides their number."""
+        size = len(self.encoder_segment) // parts
+        return [self._sequences(first * size, size) for first in range(parts)] if parts > 1 else [self]
+
+    def _sequences(self, first: int, count: int) -> PackedBatch:
+        slots = self.encoder_segment.shape[1]
+        start, end = first * slots, (first + count) * slots
+        found: dict[str, Any] = dict.fromkeys(("image", "image_history", "audio", "audio_history"))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Frames):
+                found[field.name] = _between(value, start, end)
+            elif field.name.startswith(("encoder_", "decoder_")):
+                found[field.name] = value[first : first + count]
+        here = (self.text_slot >= start) & (self.text_slot < end)
+        found |= {"text_ids": self.text_ids[here], "text_slot": self.text_slot[here] - start}
+        return PackedBatch(**found)
+
+
+def _between(frames: Frames, start: int, end: int) -> Frames | None:
+    """The frames that fill slots from `start` to `end`, which are counted from `start` then."""
+    last = frames.slot.amax(1)
+    here = (last >= start) & (last < end)
+    if not here.any():
+        return None
+    found = Frames(**{field.name: getattr(frames, field.name)[here] for field in fields(frames)})
+    return replace(found, slot=torch.where(found.slot >= 0, found.slot - start, -1))
 
 
 def _changed(value: Tensor | Frames | None, change: Callable[[Tensor], Tensor]) -> Tensor | Frames | None:

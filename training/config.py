@@ -12,6 +12,7 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
+from omnimill.training.engine_settings import LossWeights, ParallelSettings, PrecisionSettings
 from omnimill.training.evaluation_settings import EvaluationSettings
 from omnimill.training.optim import AdafactorConfig, OptimizerConfig
 from omnimill.training.packing import PackingSettings
@@ -31,6 +32,8 @@ FREE_TO_CHANGE = frozenset(
         "log_every",
         "max_failures",
         "on_change",
+        "parallel",
+        "watch_attention",
     }
 )
 
@@ -66,6 +69,9 @@ class TrainConfig(Config):
     init_optimizer: take the optimizer's state over from the checkpoint of `init_from` too, and count the learning
         rate's steps on from there, as if it were one run.
     z_loss: weight of (log Z)², which keeps logits from drifting (fact sheet of the reference, §7.6).
+    loss_weights: of the modalities' mean losses in the sum that is minimised.
+    train_encoders_from: step that image and audio encoders are frozen until; null: as the backbone says, for good.
+    watch_attention: updates from one look at the largest attention logits to the next; null: none.
     gradient_clip: most that the global norm of the gradient may be.
     online: rates that follow the losses, see `omnimill.mixtures.online`.
     on_change: what to do when a run goes on and its mixture, the version of its data, a selection or `online` has
@@ -91,6 +97,11 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig = AdafactorConfig()
     gradient_clip: PositiveFloat = 1.0
     z_loss: float = Field(default=1e-4, ge=0)
+    loss_weights: LossWeights = LossWeights()
+    train_encoders_from: NonNegativeInt | None = None
+    precision: PrecisionSettings = PrecisionSettings()
+    parallel: ParallelSettings = ParallelSettings()
+    watch_attention: PositiveInt | None = 100
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint_every: PositiveInt = 1000
     keep_checkpoints: PositiveInt = 3
@@ -101,6 +112,11 @@ class TrainConfig(Config):
     def _divisible(self) -> Self:
         if self.streams % self.workers:
             raise ValueError(f"streams ({self.streams}) must be a multiple of workers ({self.workers})")
+        if self.streams // self.workers % (parts := self.parallel.micro_batches):
+            raise ValueError(
+                f"a worker's streams ({self.streams // self.workers}) must be a multiple of parallel.micro_batches "
+                f"({parts})"
+            )
         return self
 
 

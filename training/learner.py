@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.nn.parallel import DistributedDataParallel
 
 from omnimill.training.backbone.model import Backbone, TokenLosses
+from omnimill.training.backbone.watch import GROUPS, watch_attention
 from omnimill.training.batch import PackedBatch
+from omnimill.training.flops import StepFlops, step_flops
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.optim import build_optimizer
+from omnimill.training.parallel import distribute, prepare_layers, whole
 from omnimill.training.schedules import learning_rate
 from omnimill.training.starting_weights import fill
-from omnimill.training.step import StepMetrics, train_step
+from omnimill.training.step import StepMetrics, StepSettings, sum_over_workers, train_step
 
 
 class Learner:
@@ -30,33 +34,69 @@ class Learner:
     """
 
     def __init__(self, inputs: TrainInputs, tasks: int, device: torch.device, *, resumed: bool) -> None:
-        self._config, self._tasks, self.device = inputs.config, tasks, device
-        self.backbone = Backbone(inputs.backbone, seed=inputs.config.seed)
-        if inputs.config.init_from and not resumed:
-            fill(self.backbone, inputs.config.init_from)
-        self.backbone.to(device)
-        self._optimizer = build_optimizer(
-            inputs.config.optimizer, [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+        config = self._config = inputs.config
+        self.device = device
+        self._settings = StepSettings(
+            tasks=tasks,
+            z_loss=config.z_loss,
+            gradient_clip=config.gradient_clip,
+            shares=(config.loss_weights.text, config.loss_weights.image, config.loss_weights.audio),
+            micro_batches=config.parallel.micro_batches,
         )
-        self._model = self._wrapped()
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if config.precision.tf32 else "highest")
+        activations = torch.bfloat16 if config.precision.activations == "bfloat16" else torch.float32
+        self.backbone = Backbone(inputs.backbone, config.seed, activations)
+        if config.init_from and not resumed:
+            fill(self.backbone, config.init_from)
+        if config.train_encoders_from is not None:
+            for encoder in self.backbone.inputs.encoders:
+                encoder.requires_grad_(True)
+        prepare_layers(self.backbone, config.parallel)
+        self._model = distribute(self.backbone, config.parallel, device)
+        # What is held back for some time has a group of its own: the optimizer counts its updates apart.
+        held = {parameter for encoder in self.backbone.inputs.encoders for parameter in encoder.parameters()}
+        trained = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+        self._always = [
+            parameter for parameter in trained if config.train_encoders_from is None or parameter not in held
+        ]
+        self._later = [
+            parameter for parameter in trained if config.train_encoders_from is not None and parameter in held
+        ]
+        groups = [group for group in (self._always, self._later) if group]
+        self._optimizer = build_optimizer(config.optimizer, *groups)
 
     def update(self, batch: PackedBatch, step: int) -> StepMetrics:
         """The update with index `step` (from 0), on this worker's part of the global batch."""
-        return train_step(
+        batch = batch.to(self.device)
+        starts = self._config.train_encoders_from
+        if starts is not None:
+            self.backbone.inputs.hold_encoders = step < starts
+        every = self._config.watch_attention
+        logits = self._attention_logits(batch) if every and step % every == 0 else {}
+        metrics = train_step(
             self._model,
             self._optimizer,
-            batch.to(self.device),
-            tasks=self._tasks,
-            learning_rate=self.learning_rate(step),
-            z_loss=self._config.z_loss,
-            gradient_clip=self._config.gradient_clip,
+            batch,
+            self._settings,
+            self.learning_rate(step),
+            self._always if self.backbone.inputs.hold_encoders else [*self._always, *self._later],
         )
+        flops = step_flops(batch, self.backbone.config, not self.backbone.inputs.hold_encoders)
+        return replace(metrics, flops=StepFlops(*sum_over_workers(flops).tolist()), attention_logit=logits)
 
     @torch.no_grad()
     def losses(self, batch: PackedBatch) -> TokenLosses:
         """Of a batch on `device`, without gradients; all workers have to ask for one at the same time."""
         losses: TokenLosses = self.backbone(batch)
         return losses
+
+    @contextmanager
+    def whole(self) -> Iterator[Backbone]:
+        """The backbone with all its weights on this worker, to be used without gradients; all workers enter and leave
+        the ``with`` block together, and in it each does what it likes."""
+        with whole(self.backbone):
+            yield self.backbone
 
     def learning_rate(self, step: int) -> float:
         """The rate of the update with index `step`."""
@@ -73,13 +113,13 @@ class Learner:
             self.backbone, self._optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
         )
 
-    def _wrapped(self) -> nn.Module:
-        if not dist.is_initialized() or dist.get_world_size() == 1:
-            return self.backbone
-        # Every batch leaves other parts of the model unused. And only like this does DDP keep its buckets for good, so
-        # that the first step after a resume adds gradients up in the same order as any other.
-        return DistributedDataParallel(
-            self.backbone,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
-            find_unused_parameters=True,
-        )
+    def _attention_logits(self, batch: PackedBatch) -> dict[str, float]:
+        """The largest of every group of layers, over the first sequence of every worker."""
+        one = batch.split(len(batch.encoder_segment))[0]
+        with watch_attention(self.backbone) as maxima:
+            self.losses(one)
+        nothing = torch.tensor(-torch.inf, device=self.device)
+        found = torch.stack([maxima.get(group, nothing) for group in GROUPS])
+        if dist.is_initialized():
+            dist.all_reduce(found, dist.ReduceOp.MAX)
+        return {group: value for group, value in zip(GROUPS, found.tolist(), strict=True) if value > -torch.inf}

@@ -6,6 +6,7 @@ the global batch is spread.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,19 +43,28 @@ def modality_sums(losses: TokenLosses, batch: PackedBatch, z_loss: float = Z_LOS
         z_loss: weight of (log Z)², which keeps logits from drifting.
     """
     weight = batch.decoder_loss
-    parts = (weight * losses.nll, weight * z_loss * losses.log_z.square(), weight)
+    parts = (weight * losses.nll, weight * z_loss * losses.log_z.square())
     of_modality = [batch.decoder_modality == modality for modality in DecoderModality]
-    return ModalitySums(*(torch.stack([(part * of).sum() for of in of_modality]) for part in parts))
+    nll, z = (torch.stack([(part * of).sum() for of in of_modality]) for part in parts)
+    return ModalitySums(nll, z, modality_weights(batch))
 
 
-def total_loss(sums: ModalitySums, weight: Tensor) -> Tensor:
-    """The scalar to minimise: each modality's sums over its weight, added up.
+def total_loss(sums: ModalitySums, weight: Tensor, shares: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
+    """The scalar to minimise: each modality's sums over its weight, times its share, added up.
 
     Args:
         sums: of one worker (or of all).
         weight: float32 [3], each modality's weight in the whole global batch; a modality of weight 0 adds nothing.
+        shares: what each modality's mean counts.
     """
-    return ((sums.nll + sums.z) / torch.where(weight > 0, weight, 1.0)).sum()
+    means = (sums.nll + sums.z) / torch.where(weight > 0, weight, 1.0)
+    return (means * torch.tensor(shares, device=means.device, dtype=means.dtype)).sum()
+
+
+def modality_weights(batch: PackedBatch) -> Tensor:
+    """float32 [3]: sums of targets' weights, in the order of :class:`DecoderModality`."""
+    of_modality = [batch.decoder_modality == modality for modality in DecoderModality]
+    return torch.stack([(batch.decoder_loss * of).sum() for of in of_modality])
 
 
 def task_sums(losses: TokenLosses, batch: PackedBatch, tasks: int) -> TaskSums:

@@ -7,14 +7,19 @@ batch, so that the update does not depend on how the batch is spread over worker
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from omnimill.training.batch import DecoderModality, PackedBatch
-from omnimill.training.loss import modality_sums, task_sums, total_loss
+from omnimill.training.flops import StepFlops
+from omnimill.training.loss import modality_sums, modality_weights, task_sums, total_loss
 
 _MODALITIES = [modality.name.lower() for modality in DecoderModality]
 
@@ -23,10 +28,13 @@ _MODALITIES = [modality.name.lower() for modality in DecoderModality]
 class StepMetrics:
     """What one update saw, over the whole global batch; equal on all workers.
 
-    loss: what is minimised: per modality (NLL + z-loss) / weight, added up. NaN or infinite when it was so.
+    loss: what is minimised: per modality (NLL + z-loss) / weight, times its share, added up. NaN or infinite when it
+        was so.
     modality_loss, task_loss: mean NLL in nats a target token, by name; those without a target in the batch are absent.
     encoder_tokens, decoder_tokens: real ones. encoder_padding, decoder_padding: share of slots without one.
     grad_norm: before clipping. skipped: the update was left out because loss or gradient was not finite.
+    flops: operations of the step that were of use. attention_logit: the largest, by group of layers; empty where not
+        watched. Both are the learner's to fill in.
     """
 
     loss: float
@@ -38,44 +46,60 @@ class StepMetrics:
     decoder_padding: float
     grad_norm: float
     skipped: bool
+    flops: StepFlops | None = None
+    attention_logit: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """tasks: number of tasks in the mixture. z_loss: weight of (log Z)². shares: what each modality's loss counts, in
+    the order of :class:`DecoderModality`. gradient_clip: most that the gradient's global norm may be. micro_batches:
+    parts that the batch is computed in; they divide the number of its sequences.
+    """
+
+    tasks: int
+    z_loss: float
+    gradient_clip: float
+    shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    micro_batches: int = 1
 
 
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: PackedBatch,
-    *,
-    tasks: int,
+    settings: StepSettings,
     learning_rate: float,
-    z_loss: float,
-    gradient_clip: float,
+    trained: Sequence[nn.Parameter] | None = None,
 ) -> StepMetrics:
     """Forward, backward and update on this worker's part of the global batch.
 
     Args:
-        model: maps the batch to `TokenLosses`; inside a group, wrapped so that gradients are averaged over workers.
-        tasks: number of tasks in the mixture.
+        model: maps a batch to `TokenLosses`; inside a group, wrapped so that gradients are averaged over workers.
+        trained: parameters that are changed; all that the optimizer has when None.
     """
-    losses = model(batch)
-    sums = modality_sums(losses, batch, z_loss)
-    by_task = task_sums(losses, batch, tasks)
-    parts = [*(part.detach() for part in sums), *by_task, _slots(batch.encoder_segment), _slots(batch.decoder_segment)]
-    totals = sum_over_workers(torch.cat([part.double() for part in parts]))
-    nll, z, weight, task_nll, task_weight, encoder, decoder = torch.split(totals, [len(part) for part in parts])
-
     optimizer.zero_grad(set_to_none=True)
-    # Workers' gradients are averaged, not added: undo the division.
-    torch.autograd.backward(total_loss(sums, weight.float()) * _workers())
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in parameters:
-        # A part of the model that no worker used still gets an update (momentum, second moments), as it would with any
-        # other number of workers.
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    norm = nn.utils.clip_grad_norm_(parameters, gradient_clip).item()
+    weight = sum_over_workers(modality_weights(batch).double())
+    parts = batch.split(settings.micro_batches)
+    sums: list[Tensor] = []
+    for number, part in enumerate(parts):
+        with _averaging(model, number == len(parts) - 1):
+            losses = model(part)
+            of_part = modality_sums(losses, part, settings.z_loss)
+            # Workers' gradients are averaged, not added: undo the division.
+            torch.autograd.backward(total_loss(of_part, weight.float(), settings.shares) * _workers())
+        by_task = task_sums(losses, part, settings.tasks)
+        sums.append(torch.cat([value.detach().double() for value in (of_part.nll, of_part.z, *by_task)]))
+    norm = _clip(optimizer, trained, settings.gradient_clip)
 
+    counts = torch.cat([_slots(batch.encoder_segment), _slots(batch.decoder_segment)])
+    totals = sum_over_workers(torch.cat([torch.stack(sums).sum(0), counts])).cpu()
+    sizes = [len(weight), len(weight), settings.tasks, settings.tasks, 2, 2]
+    nll, z, task_nll, task_weight, encoder, decoder = torch.split(totals, sizes)
+    weight = weight.cpu()
     present = weight > 0
-    loss = float(((nll + z)[present] / weight[present]).sum())
+    shares = torch.tensor(settings.shares, dtype=torch.float64)
+    loss = float((shares * (nll + z) / weight)[present].sum())
     finite = math.isfinite(loss) and math.isfinite(norm)
     if finite:
         for group in optimizer.param_groups:
@@ -99,6 +123,28 @@ def sum_over_workers(values: Tensor) -> Tensor:
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
+
+
+@contextmanager
+def _averaging(model: nn.Module, last: bool) -> Iterator[None]:
+    """DDP averages what all micro-batches have added up, with the last one; FSDP averages each, as it keeps shards."""
+    with nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync():
+        yield
+
+
+def _clip(optimizer: torch.optim.Optimizer, trained: Sequence[nn.Parameter] | None, most: float) -> float:
+    """Clip the gradients by their global norm, of parameters that are not `trained` drop them; the norm before."""
+    every = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = every if trained is None else trained
+    for parameter in set(every) - set(parameters):
+        parameter.grad = None
+    for parameter in parameters:
+        # A part of the model that no worker used still gets an update (momentum, second moments), as it would with any
+        # other number of workers.
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    norm = nn.utils.clip_grad_norm_(parameters, most)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def _workers() -> int:

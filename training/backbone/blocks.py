@@ -29,12 +29,19 @@ class Block(nn.Module):
 
 
 class Linear(nn.Linear):
-    """A linear map whose weights stay unset until :func:`omnimill.training.backbone.initialise.initialise`."""
+    """A linear map, computed in its input's dtype whatever its weights have.
+
+    Its weights stay unset until :func:`omnimill.training.backbone.initialise.initialise`.
+    """
 
     __call__: Callable[..., Tensor]
 
     def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
         super().__init__(inputs, outputs, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
 
     def reset_parameters(self) -> None:
         """Draws nothing: every weight has one generator of its own."""
@@ -104,6 +111,11 @@ class Attention(Block):
         self.key_norm = RMSNorm(head_width) if norm == "qk_norm" else None
         self.logit_scale = nn.Parameter(torch.empty(heads)) if norm == "scaled_cosine" else None
 
+    @property
+    def scale(self) -> float:
+        """Of the products of queries and keys."""
+        return 1.0 if self.logit_scale is not None else float(self.head_width**-0.5)
+
     def queries(self, x: Tensor, rotation: Rotation | None) -> Tensor:
         """[B, S, d] -> [B, H, S, K], ready to meet the keys (without the factor 1/sqrt(K))."""
         q = split_heads(self.query(x), self.heads)
@@ -125,8 +137,7 @@ class Attention(Block):
 
     def combine(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Attend and project back: -> [B, S, d]."""
-        scale = 1.0 if self.logit_scale is not None else self.head_width**-0.5
-        mixed = attend(q.to(v.dtype), k.to(v.dtype), v, mask, scale)
+        mixed = attend(q.to(v.dtype), k.to(v.dtype), v, mask, self.scale)
         return self.out(merge_heads(mixed))
 
     def forward(

@@ -31,8 +31,15 @@ class Inputs(Block):
         self.image_resampler = Resampler(config.image_resampler, image.width, config.width)
         self.audio_resampler = Resampler(config.audio_resampler, audio.width, config.width)
         self.modality = nn.Parameter(torch.empty(len(EncoderModality), config.width))
-        for encoder in (self.image_encoder, self.audio_encoder):
+        # While it is set, no gradient enters the encoders even where their parameters could have one.
+        self.hold_encoders = config.frozen_encoders
+        for encoder in self.encoders:
             encoder.requires_grad_(not config.frozen_encoders)
+
+    @property
+    def encoders(self) -> tuple[PatchEncoder, PatchEncoder]:
+        """Of pictures and of sound."""
+        return self.image_encoder, self.audio_encoder
 
     def forward(self, batch: PackedBatch, text_table: Table) -> Tensor:
         """float32 [B, E, d]: content plus the vector of its modality in every slot; padding holds no content."""
@@ -56,13 +63,16 @@ class Inputs(Block):
 
     def _current(self, encoder: PatchEncoder, frames: Frames, grid: tuple[int, int]) -> Tensor:
         """Last and second layer side by side, [F, P, 2 w]."""
-        return torch.cat(encoder(frames.patches, frames.index, frames.valid, grid), -1)
+        return torch.cat(self._encode(encoder, frames, grid), -1)
 
     def _last(self, encoder: PatchEncoder, frames: Frames, grid: tuple[int, int]) -> Tensor:
         """The last layer, [F, P, w]."""
-        last: Tensor
-        last, _ = encoder(frames.patches, frames.index, frames.valid, grid)
-        return last
+        return self._encode(encoder, frames, grid)[0]
+
+    def _encode(self, encoder: PatchEncoder, frames: Frames, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.hold_encoders):
+            last, second = encoder(frames.patches, frames.index, frames.valid, grid)
+        return last, second
 
 
 def _place(x: Tensor, slot: Tensor, values: Tensor) -> Tensor:

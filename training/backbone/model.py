@@ -29,7 +29,7 @@ from omnimill.training.batch import DecoderModality, EncoderModality, PackedBatc
 
 
 class Encoded(NamedTuple):
-    """The encoder's output: hidden float32 [B, E, d], segment int64 [B, E], and the rotation of every slot."""
+    """The encoder's output: hidden [B, E, d] of the activations' dtype, segment int64 [B, E], rotation of every slot."""
 
     hidden: Tensor
     segment: Tensor
@@ -52,11 +52,12 @@ class Backbone(nn.Module):
     Args:
         config: sizes.
         seed: of the initial weights; every weight is a function of the seed and its own name alone.
+        activations: what the layers of encoder and decoder compute in; weights are float32.
     """
 
-    def __init__(self, config: BackboneConfig, seed: int = 0) -> None:
+    def __init__(self, config: BackboneConfig, seed: int = 0, activations: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.activations = config, activations
         self.text_table = Table(config.text_rows, config.width)
         self.image_table = Table(config.image_rows, config.width)
         self.audio_table = Table(config.audio_rows, config.width)
@@ -86,13 +87,13 @@ class Backbone(nn.Module):
         flat = batch.encoder_modality == EncoderModality.TEXT
         turns = rotation(batch.encoder_position, flat, self.config.head_width)
         mask = same_segment(batch.encoder_segment, batch.encoder_segment)
-        x = self.inputs(batch, self.text_table)
+        x = self.inputs(batch, self.text_table).to(self.activations)
         for layer in self.encoder_layers:
             x = layer(x, mask, turns)
         return Encoded(self.encoder_norm(x), batch.encoder_segment, turns)
 
     def decode(self, encoded: Encoded, batch: PackedBatch) -> Tensor:
-        """Run the decoder over the batch's shifted targets; hidden states float32 [B, D, d] for :meth:`logits`."""
+        """Run the decoder over the batch's shifted targets; hidden states [B, D, d] for :meth:`logits`."""
         turns = self.target_rotation(batch.decoder_position, batch.decoder_modality)
         cross_mask = same_segment(batch.decoder_segment, encoded.segment)
         x = self._embed_targets(batch)
@@ -124,7 +125,7 @@ class Backbone(nn.Module):
 
     def embed_targets(self, ids: Tensor, modality: DecoderModality) -> Tensor:
         """Decoder inputs of one modality: table rows plus the modality's vector; [...] -> [..., d]."""
-        return self.table(modality)(ids) + self.decoder_modality[modality]
+        return (self.table(modality)(ids) + self.decoder_modality[modality]).to(self.activations)
 
     def table(self, modality: DecoderModality) -> Table:
         """The tied table of a modality."""
@@ -149,7 +150,7 @@ class Backbone(nn.Module):
 
     def _embed_targets(self, batch: PackedBatch) -> Tensor:
         ids = batch.decoder_ids.flatten()
-        x = self.decoder_modality.new_zeros(len(ids), self.config.width)
+        x = self.decoder_modality.new_zeros(len(ids), self.config.width, dtype=self.activations)
         for modality, at in slots_by_modality(batch):
             x = x.index_copy(0, at, self.embed_targets(ids[at], modality))
         return x.view(*batch.decoder_ids.shape, -1)

@@ -1,0 +1,101 @@
+"""How a backbone is laid out over workers and computed on each.
+
+DDP keeps the whole model on every worker. FSDP is PyTorch's ``fully_shard`` ("FSDP2"): a layer's parameters are brought
+together when it is computed, those outside the layers at the beginning of a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from omnimill.training.backbone.model import Backbone
+from omnimill.training.engine_settings import ParallelSettings
+
+
+def several() -> bool:
+    """Whether more than one worker trains."""
+    return dist.is_initialized() and dist.get_world_size() > 1
+
+
+def prepare_layers(backbone: Backbone, config: ParallelSettings) -> None:
+    """Make the layers compute their training pass as configured; a pass without gradients stays plain."""
+    layers = [*backbone.encoder_layers, *backbone.decoder_layers]
+    patch_layers = [*backbone.inputs.image_encoder.layers, *backbone.inputs.audio_encoder.layers]
+    if config.checkpoint_activations:
+        for layer in [*layers, *patch_layers]:
+            _replace_training_pass(layer, partial(checkpoint, layer.forward, use_reentrant=False))
+    if config.compile:
+        # Not the layers of the modality encoders: every batch has another number of frames.
+        for layer in layers:
+            _replace_training_pass(layer, torch.compile(layer.forward))
+
+
+def _replace_training_pass(layer: nn.Module, training: Any) -> None:
+    # Of the forward alone and not of the module, so that names stay and hooks of sharding are left outside.
+    plain = layer.forward
+
+    def forward(*args: Any, **settings: Any) -> Any:
+        return (training if torch.is_grad_enabled() else plain)(*args, **settings)
+
+    layer.forward = forward
+
+
+def distribute(backbone: Backbone, config: ParallelSettings, device: torch.device) -> nn.Module:
+    """The module to train, which averages gradients over the workers; parameters of `backbone` are sharded in place.
+
+    Args:
+        backbone: on `device`, the same on every worker; for ``fsdp`` it may lie on the CPU still.
+    """
+    if not several():
+        return backbone.to(device)
+    if config.strategy == "fsdp":
+        return _shard(backbone, device)
+    # Every batch leaves other parts of the model unused. And only like this does DDP keep its buckets for good, so
+    # that the first step after a resume adds gradients up in the same order as any other.
+    return DistributedDataParallel(
+        backbone.to(device), device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
+    )
+
+
+def _shard(backbone: Backbone, device: torch.device) -> nn.Module:
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    layers = MixedPrecisionPolicy(backbone.activations, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for layer in [*backbone.encoder_layers, *backbone.decoder_layers]:
+        fully_shard(layer, mesh=mesh, mp_policy=layers)
+    # What is not trained is read alone: every worker keeps it.
+    frozen = {parameter for parameter in backbone.parameters() if not parameter.requires_grad}
+    for parameter in frozen:
+        parameter.data = parameter.data.to(device)
+    fully_shard(backbone, mesh=mesh, ignored_params=frozen)
+    for module in backbone.modules():
+        if isinstance(module, FSDPModule):
+            # Workers leave different parts of the model unused.
+            module.set_reduce_scatter_unused_params(True)
+    return backbone
+
+
+@contextmanager
+def whole(backbone: Backbone) -> Iterator[Backbone]:
+    """Have all weights on every worker for the length of a ``with`` block, to be used without gradients; all workers
+    enter and leave it together, and do in it what they like."""
+    units = [module for module in backbone.modules() if isinstance(module, FSDPModule)]
+    for unit in units:
+        unit.set_reshard_after_forward(False, recurse=False)
+        unit.unshard()
+    try:
+        yield backbone
+    finally:
+        for number, unit in enumerate(units):
+            unit.set_reshard_after_forward(number > 0, recurse=False)  # the root is used till the end of a pass
+            unit.reshard()
