@@ -140,8 +140,10 @@ class Backbone(nn.Module):
         if self.config.dynamic_decoder:
             base = base & dynamic_mask(batch.decoder_hidden, index)
         of_modality = torch.tensor(self.config.target_columns, device=index.device)
-        columns = of_modality[batch.decoder_modality][:, None, :, None]
-        queries, keys = index[:, None, :, None], index[:, None, None, :]
+        width = of_modality[batch.decoder_modality]
+        # Some codes of a grid may be asked for alone, so that the number of a slot says nothing of its place.
+        place = (batch.decoder_position[..., 0] * width + batch.decoder_position[..., 1]).long()
+        columns, queries, keys = width[:, None, :, None], place[:, None, :, None], place[:, None, None, :]
         masks: dict[Pattern | None, Tensor] = {None: base}
         for pattern in self.layer_patterns():
             if pattern is not None and pattern not in masks:
