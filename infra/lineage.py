@@ -21,7 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 import omnimill
-from omnimill.errors import ConfigError
+from omnimill.errors import ConfigError, Stopped
 from omnimill.infra import storage
 
 # MLflow tells about every table it creates in a new store.
@@ -111,7 +111,7 @@ class CommandRun:
 def command_run(
     root: str, command: str, config: Mapping[str, Any], name: str | None = None, resume: str | None = None
 ) -> Iterator[CommandRun]:
-    """An MLflow run around a command: FINISHED when the block ends, FAILED when it raises, KILLED on Ctrl-C.
+    """An MLflow run around a command: FINISHED when the block ends, FAILED when it raises, KILLED when it is stopped.
 
     Args:
         root: where datasets and the default tracking store live.
@@ -138,7 +138,7 @@ def command_run(
         yield handle
     except BaseException as error:
         handle.tags({"omnimill.error": f"{type(error).__name__}: {error}"[:5000]})
-        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        status = "KILLED" if isinstance(error, KeyboardInterrupt | Stopped) else "FAILED"
         mlflow.set_terminated(handle.id, status=status)
         raise
     mlflow.set_terminated(handle.id, status="FINISHED")

@@ -27,11 +27,17 @@ from omnimill.errors import ConfigError, OmnimillError
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """Processes that train together: how many, and the cores and GPUs of each."""
+    """Processes that train together: how many, and the cores and GPUs of each.
+
+    fewest: so many go on where there is no room for more, and the group grows again when there is; None: all or none.
+    look_every: seconds between looks for room for more.
+    """
 
     count: int
     threads: int
     num_gpus: float = 0.0
+    fewest: int | None = None
+    look_every: float = 60.0
 
     def cores(self, wanted: int | None = None) -> int:
         """Cores for a local Ray: those wanted; else all, and as many as the workers need on a smaller machine."""
@@ -54,7 +60,7 @@ def run_workers(
         group: the workers.
         scratch: folder for Ray's own files, on a disk that all machines share; deleted here.
         label: what is trained, for messages.
-        max_failures: times that lost workers are started again.
+        max_failures: times that lost workers are started again; those on machines that were taken away do not count.
 
     Raises:
         ConfigError: the local Ray has too few cores.
@@ -65,8 +71,10 @@ def run_workers(
     trainer = ray.train.torch.TorchTrainer(
         function,
         train_loop_config=dict(settings),
-        scaling_config=ScalingConfig(
-            num_workers=group.count,
+        # Typed by what Ray Train was before it had elastic groups.
+        scaling_config=ScalingConfig(  # type: ignore[call-arg]
+            num_workers=group.count if group.fewest is None else (group.fewest, group.count),  # type: ignore[arg-type]
+            elastic_resize_monitor_interval_s=group.look_every,
             use_gpu=group.num_gpus > 0,
             resources_per_worker={"CPU": group.threads, **({"GPU": group.num_gpus} if group.num_gpus else {})},
         ),
@@ -85,11 +93,10 @@ def run_workers(
 def _check_cores(group: WorkerGroup) -> None:
     """Ray waits without end for what a cluster of fixed size does not have."""
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    needed, found = group.count * group.threads, int(resources.get("CPU", 0))
+    count = group.count if group.fewest is None else group.fewest
+    needed, found = count * group.threads, int(resources.get("CPU", 0))
     if found < needed and not os.environ.get("RAY_ADDRESS"):
-        raise ConfigError(
-            f"{group.count} workers of {group.threads} threads need {needed} cores; Ray has {found} (--cpus)"
-        )
+        raise ConfigError(f"{count} workers of {group.threads} threads need {needed} cores; Ray has {found} (--cpus)")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Errors a user can meet, and the exit code of each.
 
-Exit codes of every command: 0 done, 1 failed, 2 bad arguments or configuration.
+Exit codes of every command: 0 done, 1 failed, 2 bad arguments or configuration, 143 told to stop and did.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ class RecordDropped(OmnimillError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Stopped(OmnimillError):
+    """A command was told to stop, and did where it can go on from."""
+
+    exit_code = 143
 
 
 class StoreUnavailable(OmnimillError):

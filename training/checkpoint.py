@@ -2,36 +2,44 @@
 
 Layout under the root::
 
-    runs/<run>/checkpoints/step-00000050/weights.pt       the model's state dict
-                                         optimizer.pt     the optimizer's state dict
-                                         checkpoint.json  `CheckpointRecord`, written last
+    runs/<run>/checkpoints/step-00000050/model/shard-*.safetensors      the weights
+                                         optimizer/shard-*.safetensors  the optimizer's tensors
+                                         optimizer/groups.json          its other values, by parameter group
+                                         checkpoint.json                `CheckpointRecord`, written last
 
-"step 50" has done updates 0 … 49. A folder is prepared under another name and renamed, so that a killed run leaves a
-whole checkpoint or none. Nothing in it depends on the number of workers.
+"step 50" has done updates 0 … 49. Every worker writes a shard of its own, in the format of PyTorch's distributed
+checkpoints over safetensors: a file says which parts of which tensors it holds, so any number of workers reads them, as
+does one process (:func:`load_weights`). `omnimill.training.checkpoint_writer` writes them.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import uuid
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pydantic import Field, ValidationError
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
 
-from omnimill.config import Config, canonical_json, digest_json
+from omnimill.config import Config, digest_json
 from omnimill.errors import ConfigError, IntegrityError, OmnimillError
 from omnimill.infra import storage
 from omnimill.training.inputs import TrainInputs
 
-CHECKPOINT_VERSION = 3
-RECORD, WEIGHTS, OPTIMIZER = "checkpoint.json", "weights.pt", "optimizer.pt"
+CHECKPOINT_VERSION = 4
+RECORD, MODEL, OPTIMIZER, GROUPS = "checkpoint.json", "model", "optimizer", "optimizer/groups.json"
+# What the name of a folder begins with that is being written.
+PARTIAL = ".partial-"
 _FOLDER = re.compile(r"step-(\d{8,})")
 
 
@@ -48,7 +56,8 @@ class CheckpointRecord(TrainInputs):
     step: updates done. plan: the loader's state of all virtual streams, as it stands before step `step`.
     ledger: digest of the last entry of the run's ledger that it stands on.
     examples: consumed so far, by task.
-    mlflow_run: the MLflow run that wrote it.
+    evaluation: what the evaluation of this step measured, nested names joined by dots; empty where there was none.
+    files: by path in the folder. mlflow_run: the MLflow run that wrote it.
     """
 
     version: int = CHECKPOINT_VERSION
@@ -57,12 +66,13 @@ class CheckpointRecord(TrainInputs):
     plan: dict[str, Any]
     ledger: str
     examples: dict[str, int]
+    evaluation: dict[str, float] = Field(default_factory=dict)
     files: dict[str, StoredFile] = Field(default_factory=dict)
     mlflow_run: str | None = None
 
     @property
     def digest(self) -> str:
-        """Content digest of the checkpoint: equal for two runs that learnt the same from the same."""
+        """Content digest: equal for two runs that learnt the same from the same, on equally many workers."""
         learnt = self.model_dump(mode="json", include={"version", "step", "plan", "examples", "files"})
         return digest_json({**self.decisive(), **learnt})
 
@@ -78,13 +88,17 @@ def run_folder(root: str, run: str) -> Path:
     return Path(storage.filesystem(root)[1]) / "runs" / run
 
 
+def checkpoints_folder(run: Path) -> Path:
+    return run / "checkpoints"
+
+
 def folder_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
 def list_checkpoints(run: Path) -> list[Path]:
     """Folders of a run's published checkpoints, oldest first."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if _FOLDER.fullmatch(path.name)]
+    found = [path for path in checkpoints_folder(run).glob("step-*") if _FOLDER.fullmatch(path.name)]
     return sorted((path for path in found if (path / RECORD).exists()), key=lambda path: int(path.name[5:]))
 
 
@@ -104,40 +118,6 @@ def find(path: str | Path) -> Path:
     if folder is None:
         raise OmnimillError(f"{path}: neither a checkpoint's folder nor that of a run which has checkpoints")
     return folder
-
-
-def save(run: Path, record: CheckpointRecord, weights: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> Path:
-    """Publish a checkpoint; `record.files` is filled in here.
-
-    Returns:
-        The checkpoint's folder.
-    """
-    folder = run / "checkpoints"
-    partial = folder / f".partial-{uuid.uuid4().hex}"
-    partial.mkdir(parents=True)
-    files = {}
-    for name, value in ((WEIGHTS, weights), (OPTIMIZER, optimizer)):
-        torch.save(value, partial / name)
-        files[name] = StoredFile(digest=storage.digest_file(str(partial / name)), bytes=(partial / name).stat().st_size)
-    body = record.model_copy(update={"files": files}).model_dump(mode="json")
-    (partial / RECORD).write_bytes(canonical_json(body))
-    for name in (WEIGHTS, OPTIMIZER, RECORD, "."):
-        _to_disk(partial / name)
-    target = folder / folder_name(record.step)
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
-    _to_disk(folder)
-    return target
-
-
-def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what a killed writer left half written or half deleted."""
-    for path in list_checkpoints(run)[:-keep]:
-        (path / RECORD).unlink()
-    for path in [*(run / "checkpoints").glob(".partial-*"), *(run / "checkpoints").glob("step-*")]:
-        if not (path / RECORD).exists() or path.name.startswith("."):
-            shutil.rmtree(path)
 
 
 def read_record(folder: str | Path) -> CheckpointRecord:
@@ -164,31 +144,88 @@ def read_record(folder: str | Path) -> CheckpointRecord:
         raise IntegrityError(f"{path}: not a checkpoint record: {error}") from None
 
 
-def load_weights(folder: str | Path, device: str = "cpu") -> dict[str, Tensor]:
-    """The model's state dict, checked against its digest."""
-    return _load(Path(folder), WEIGHTS, device)
+def measured(evaluation: Mapping[str, Any], within: str = "") -> dict[str, float]:
+    """The numbers of a history line's ``evaluation`` by their names, nested ones joined by dots."""
+    found: dict[str, float] = {}
+    for name, value in evaluation.items():
+        if isinstance(value, Mapping):
+            found |= measured(value, f"{within}{name}.")
+        elif isinstance(value, int | float):
+            found[f"{within}{name}"] = float(value)
+    return found
 
 
-def load_optimizer(folder: str | Path, device: str = "cpu") -> dict[str, Any]:
-    """The optimizer's state dict, checked against its digest."""
-    return _load(Path(folder), OPTIMIZER, device)
+def load_weights(folder: str | Path) -> dict[str, Tensor]:
+    """The model's whole state dict on the CPU, for one process; checked against the digests."""
+    folder = Path(folder)
+    _check_files(folder, sorted(name for name in read_record(folder).files if name.startswith(f"{MODEL}/")))
+    held = HuggingFaceStorageReader(str(folder / MODEL)).read_metadata().state_dict_metadata
+    weights = {
+        name: torch.empty(tensor.size, dtype=tensor.properties.dtype)
+        for name, tensor in held.items()
+        if isinstance(tensor, TensorStorageMetadata)
+    }
+    _fill(folder / MODEL, weights, None)
+    return weights
 
 
-def _load(folder: Path, name: str, device: str) -> dict[str, Any]:
-    expected = read_record(folder).files[name]
-    path = folder / name
-    if not path.exists() or storage.digest_file(str(path)) != expected.digest:
-        raise IntegrityError(
-            f"{path} is damaged or missing: it is not the file that {RECORD} names (digest {expected.digest[:16]}…); "
-            f"delete {folder} to go on from the checkpoint before it"
-        )
-    loaded: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    return loaded
+def load_state(folder: str | Path, state: MutableMapping[str, Any], group: dist.ProcessGroup | None = None) -> None:
+    """Fill a learner's state with that of a checkpoint, in place; checked against the digests.
 
+    Args:
+        state: ``model`` and ``optimizer`` as `Learner.state` gives them, with any number of workers, sharded or not.
+        group: of all workers that do this, each for its own part of `state`; None: there is only this process.
 
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    Raises:
+        IntegrityError: a file is damaged or missing; on all workers.
+    """
+    folder = Path(folder)
+    rank, world = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        # Each file is checked by one worker.
+        _check_files(folder, sorted(read_record(folder).files)[rank::world])
+        fault = None
+    except IntegrityError as error:
+        fault = str(error)
+    faults = [fault]
+    if group:
+        faults = [None] * world
+        dist.all_gather_object(faults, fault, group=group)
+    if found := [one for one in faults if one]:
+        raise IntegrityError(found[0])
+    _fill(folder / MODEL, state["model"], group)
+    _fill(folder / OPTIMIZER, {"state": state["optimizer"]["state"]}, group)
+    state["optimizer"]["param_groups"] = json.loads((folder / GROUPS).read_bytes())
+
+
+@contextmanager
+def on_workers() -> Iterator[None]:
+    """What PyTorch's distributed checkpoints raise as an error that says which worker it was."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        try:
+            yield
+        except CheckpointException as error:
+            rank, (cause, _) = min(error.failures.items(), key=lambda failure: failure[0])
+            raise OmnimillError(f"worker {rank}: {type(cause).__name__}: {cause}") from cause
+
+
+def _fill(folder: Path, tensors: Mapping[str, Any], group: dist.ProcessGroup | None) -> None:
+    with on_workers():
+        load(
+            dict(tensors),
+            storage_reader=HuggingFaceStorageReader(str(folder)),
+            process_group=group,
+            no_dist=group is None,
+        )
+
+
+def _check_files(folder: Path, names: list[str]) -> None:
+    files = read_record(folder).files
+    for name in names:
+        path, expected = folder / name, files[name]
+        if not path.exists() or storage.digest_file(str(path)) != expected.digest:
+            raise IntegrityError(
+                f"{path} is damaged or missing: it is not the file that {RECORD} names (digest "
+                f"{expected.digest[:16]}…); delete {folder} to go on from the checkpoint before it"
+            )

@@ -12,8 +12,10 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
+from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.engine_settings import LossWeights, ParallelSettings, PrecisionSettings
 from omnimill.training.evaluation_settings import EvaluationSettings
+from omnimill.training.loader_settings import LoaderSettings
 from omnimill.training.optim import AdafactorConfig, OptimizerConfig
 from omnimill.training.packing import PackingSettings
 from omnimill.training.render_settings import RenderSettings
@@ -26,9 +28,10 @@ FREE_TO_CHANGE = frozenset(
         "workers",
         "threads",
         "use_gpu",
-        "checkpoint_every",
+        "checkpoints",
+        "elastic",
         "evaluation",
-        "keep_checkpoints",
+        "loader",
         "log_every",
         "max_failures",
         "on_change",
@@ -58,6 +61,17 @@ class BackboneSettings(Config):
             raise ConfigError(f"backbone.overrides: {faults}; allowed keys: {', '.join(sorted(plain))}") from None
 
 
+class ElasticSettings(Config):
+    """Train on with as many workers as there is room for.
+
+    min_workers: fewer than this wait for room. The most are the run's `workers`.
+    look_every: seconds between looks for room for more. A run that grows begins anew from its newest checkpoint.
+    """
+
+    min_workers: PositiveInt
+    look_every: PositiveFloat = 60.0
+
+
 class TrainConfig(Config):
     """One training run: ``omnimill train`` starts it, or goes on with it from its newest checkpoint.
 
@@ -73,10 +87,13 @@ class TrainConfig(Config):
     train_encoders_from: step that image and audio encoders are frozen until; null: as the backbone says, for good.
     watch_attention: updates from one look at the largest attention logits to the next; null: none.
     gradient_clip: most that the global norm of the gradient may be.
+    loader: how batches are made ready ahead of the step.
     online: rates that follow the losses, see `omnimill.mixtures.online`.
     on_change: what to do when a run goes on and its mixture, the version of its data, a selection or `online` has
         changed: refuse, or continue with it from the next step on, which the run's ledger then says.
-    threads: of PyTorch, per worker. max_failures: times that Ray starts lost workers again before it gives up.
+    elastic: how few workers go on when machines are lost; null: the run waits for all of them.
+    threads: of PyTorch, per worker. max_failures: times that Ray starts lost workers again before it gives up; machines
+        that are taken away with notice are not counted.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -89,11 +106,13 @@ class TrainConfig(Config):
     online: OnlineConfig | None = None
     on_change: Literal["refuse", "continue"] = "refuse"
     workers: PositiveInt = 1
+    elastic: ElasticSettings | None = None
     threads: PositiveInt = 1
     use_gpu: bool = False
     backbone: BackboneSettings = BackboneSettings()
     packing: PackingSettings = PackingSettings()
     render: RenderSettings = RenderSettings()
+    loader: LoaderSettings = LoaderSettings()
     optimizer: OptimizerConfig = AdafactorConfig()
     gradient_clip: PositiveFloat = 1.0
     z_loss: float = Field(default=1e-4, ge=0)
@@ -103,8 +122,7 @@ class TrainConfig(Config):
     parallel: ParallelSettings = ParallelSettings()
     watch_attention: PositiveInt | None = 100
     evaluation: EvaluationSettings = EvaluationSettings()
-    checkpoint_every: PositiveInt = 1000
-    keep_checkpoints: PositiveInt = 3
+    checkpoints: CheckpointSettings = CheckpointSettings()
     log_every: PositiveInt = 1
     max_failures: NonNegativeInt = 2
 
@@ -117,6 +135,8 @@ class TrainConfig(Config):
                 f"a worker's streams ({self.streams // self.workers}) must be a multiple of parallel.micro_batches "
                 f"({parts})"
             )
+        if self.elastic and self.elastic.min_workers > self.workers:
+            raise ValueError(f"elastic.min_workers ({self.elastic.min_workers}) is more than workers ({self.workers})")
         return self
 
 

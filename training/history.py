@@ -72,11 +72,14 @@ class HistoryWriter:
         """Let what was written survive a power cut: called before a checkpoint is published."""
         os.fsync(self._file.fileno())
 
+    def close(self) -> None:
+        self._file.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self.close()
 
 
 def _cut(path: Path, steps: int) -> None:

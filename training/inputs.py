@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from omnimill.config import Config
 from omnimill.errors import ConfigError
 from omnimill.infra import storage
@@ -126,11 +128,13 @@ def open_loader(
     rank: int = 0,
     world: int = 1,
     state: Mapping[str, Any] | None = None,
+    device: torch.device | None = None,
 ) -> Loader:
     """The loader of one worker's streams, from the beginning or from a checkpoint's `plan`.
 
     Args:
         entries: of the run's ledger.
+        device: where batches are brought.
     """
     config = inputs.config
     return Loader(
@@ -141,7 +145,9 @@ def open_loader(
         rank=rank,
         world=world,
         state=state,
+        settings=config.loader,
         threads=config.threads,
+        device=device,
     )
 
 

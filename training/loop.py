@@ -19,23 +19,16 @@ import torch.distributed as dist
 
 from omnimill.mixtures.ledger import Ledger, task_names
 from omnimill.mixtures.online import next_horizon
-from omnimill.training.checkpoint import (
-    CheckpointRecord,
-    load_optimizer,
-    load_weights,
-    newest,
-    prune,
-    read_record,
-    run_folder,
-    save,
-)
+from omnimill.training.checkpoint import load_state, newest, read_record, run_folder
+from omnimill.training.checkpoint_writer import CheckpointWriter
 from omnimill.training.evaluation import Evaluator
-from omnimill.training.history import TIMING, HistoryWriter, run_lock
+from omnimill.training.history import TIMING, run_lock
 from omnimill.training.inputs import TrainInputs, open_loader
 from omnimill.training.learner import Learner
 from omnimill.training.loader import Loader, merge_states
+from omnimill.training.notices import Notice
 from omnimill.training.planner import PackedSequence
-from omnimill.training.records import Decisions, go_on
+from omnimill.training.records import Books, go_on
 from omnimill.training.replay import combine_digests, sequence_digest
 from omnimill.training.step import StepMetrics, sum_over_workers
 
@@ -47,17 +40,20 @@ class Worker:
     """One of the processes that train together.
 
     rank: its number; world: how many there are.
-    published: told by every worker about each checkpoint, once it is published: the updates done, and the loss.
+    leaving: whether it was said, since it was asked last, that a machine will be taken away. All workers ask it after
+        the same steps and get the same answer; None: nobody can say.
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    published: Callable[[int, float], None] | None = None
+    leaving: Callable[[], bool] | None = None
 
 
 def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str | None = None) -> None:
     """Train from the run's newest checkpoint, or from the beginning, until `inputs.config.steps` updates are done.
+
+    A run that is told to stop ends earlier, with a checkpoint.
 
     Args:
         root: where the token dataset and the run lie.
@@ -75,57 +71,46 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
 
         book = Ledger(run)
         entries = _agree([held.entry for held in go_on(book, inputs, record)] if worker.rank == 0 else [])
-        state = record.plan if record else None
+        plan = record.plan if record else None
         loader = stack.enter_context(
-            open_loader(inputs, root, entries, rank=worker.rank, world=worker.world, state=state)
+            open_loader(inputs, root, entries, rank=worker.rank, world=worker.world, state=plan, device=worker.device)
         )
         if config.online:
             loader.expect(next_horizon(config.online, start))
-        history = stack.enter_context(HistoryWriter(run, start)) if worker.rank == 0 else None
-        decisions = Decisions(inputs, book, run) if history and config.online else None
+        books = stack.enter_context(Books(run, inputs, book, record, mlflow_run)) if worker.rank == 0 else None
         tasks = task_names(entries)
         learner = Learner(inputs, len(tasks), worker.device, resumed=record is not None)
+        writer = stack.enter_context(CheckpointWriter(run, config.checkpoints))
         if folder:
-            device = str(worker.device)
-            learner.load({"model": load_weights(folder, device), "optimizer": load_optimizer(folder, device)})
+            state = learner.state()
+            load_state(folder, state, writer.group)
+            learner.load(state)
         evaluator = (
             Evaluator(inputs, root, worker.device, rank=worker.rank, world=worker.world)
             if config.evaluation.every
             else None
         )
-        examples = Counter(record.examples if record else {})
         for step in range(start, config.steps):
-            line = _one_step(step, learner, loader, inputs, worker, tasks)
-            examples.update(line["examples"])
+            line, notice = _one_step(step, learner, loader, inputs, worker, tasks, books)
             done = step + 1
             if evaluator and config.evaluation.due(done, config.steps):
                 line["evaluation"] = evaluator.evaluate(learner)
-            if history:
-                history.append(line)
-            if decisions:
-                decisions.saw(line)
+            if books:
+                books.saw(line)
             if config.online and done % config.online.every == 0:
-                update = _agree(decisions.decide(done) if decisions else None)
+                update = _agree(books.decide(done) if books else None)
                 assert update is not None
                 loader.weigh(update, next_horizon(config.online, done))
-            if done % config.checkpoint_every == 0 or done == config.steps or "evaluation" in line:
-                plan = _gather_plan(loader, worker)
-                if history and plan is not None:
-                    history.to_disk()
-                    record = CheckpointRecord(
-                        **dict(inputs),
-                        run=config.name,
-                        step=done,
-                        plan=plan,
-                        ledger=book.held()[-1].digest,
-                        examples=dict(sorted(examples.items())),
-                        mlflow_run=mlflow_run,
-                    )
-                    weights = learner.state()
-                    save(run, record, weights["model"], weights["optimizer"])
-                    prune(run, config.keep_checkpoints)
-                if worker.published:
-                    worker.published(done, line["loss"] if line["loss"] is not None else math.nan)
+            stops = notice == Notice.STOP
+            leaves = bool(notice) and worker.leaving is not None and worker.leaving()
+            if config.checkpoints.due(done, config.steps) or "evaluation" in line or stops or leaves:
+                stands = _gather_plan(loader, worker)
+                writer.save(books.record(stands) if books and stands else None, learner.state())
+                if leaves:
+                    # There may be no time for another step.
+                    writer.wait()
+            if stops:
+                break
 
 
 def _one_step(
@@ -135,17 +120,24 @@ def _one_step(
     inputs: TrainInputs,
     worker: Worker,
     tasks: list[str],
-) -> dict[str, Any]:
-    """One update; returns its line of the history. tasks: by their numbers."""
+    books: Books | None,
+) -> tuple[dict[str, Any], Notice]:
+    """One update; returns its line of the history, and what the workers are told after it.
+
+    Args:
+        tasks: by their numbers.
+        books: worker 0's.
+    """
     config = inputs.config
     began = time.perf_counter()
     planned, batch, sequences = next(loader)
     assert planned == step, f"the loader gave step {planned} for step {step}"
     waited = time.perf_counter() - began
     metrics = learner.update(batch, step)
-    counts, digest, waited = _share_facts(sequences, waited, len(tasks), config.streams, worker)
+    seen = books.notices.look() if books else Notice.NONE
+    counts, digest, waited, notice = _share_facts(sequences, waited, len(tasks), config.streams, worker, seen)
     seconds = time.perf_counter() - began
-    return {
+    line = {
         "step": step,
         "plan": digest,
         **_metrics_line(metrics, tasks),
@@ -157,6 +149,7 @@ def _one_step(
             "data_wait_share": waited / seconds,
         },
     }
+    return line, notice
 
 
 def _metrics_line(metrics: StepMetrics, tasks: list[str]) -> dict[str, Any]:
@@ -175,19 +168,21 @@ def _metrics_line(metrics: StepMetrics, tasks: list[str]) -> dict[str, Any]:
 
 
 def _share_facts(
-    sequences: list[PackedSequence], waited: float, tasks: int, streams: int, worker: Worker
-) -> tuple[list[int], str, float]:
-    """Over all workers: examples of every task, digest of the step's plan, mean seconds of waiting for data."""
+    sequences: list[PackedSequence], waited: float, tasks: int, streams: int, worker: Worker, seen: Notice
+) -> tuple[list[int], str, float, Notice]:
+    """Over all workers: examples of every task, digest of the step's plan, mean seconds of waiting for data; and what
+    worker 0 has seen.
+    """
     counts = Counter(item.task for sequence in sequences for item in sequence.items)
     # Whole numbers in one sum: every stream has one worker, which alone adds the stream's digest.
-    facts = torch.zeros(tasks + streams + 1, dtype=torch.int64)
+    facts = torch.zeros(tasks + streams + 2, dtype=torch.int64)
     for task, count in counts.items():
         facts[task] = count
     for sequence in sequences:
         facts[tasks + sequence.stream] = sequence_digest(sequence)
-    facts[-1] = round(waited * 1e6)
-    *values, microseconds = sum_over_workers(facts.to(worker.device)).tolist()
-    return values[:tasks], combine_digests(values[tasks:]), microseconds / 1e6 / worker.world
+    facts[-2], facts[-1] = round(waited * 1e6), seen
+    *values, microseconds, notice = sum_over_workers(facts.to(worker.device)).tolist()
+    return values[:tasks], combine_digests(values[tasks:]), microseconds / 1e6 / worker.world, Notice(notice)
 
 
 def _agree(choice: T) -> T:

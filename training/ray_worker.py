@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray.train
@@ -13,12 +13,28 @@ from omnimill.training.loop import Worker, train_worker
 
 
 def on_worker(settings: Mapping[str, Any]) -> None:
-    """Train as one worker of Ray's group; `settings` are the arguments of :func:`train_worker` as JSON."""
+    """Train as one worker of Ray's group; `settings` are the arguments of :func:`train_worker` as JSON.
+
+    ``cluster``: whether machines can be taken away, of which Ray is asked then.
+    """
     context = ray.train.get_context()
     worker = Worker(
         rank=context.get_world_rank(),
         world=context.get_world_size(),
         device=ray.train.torch.get_device(),
-        published=lambda step, loss: ray.train.report({"step": step, "loss": loss}),
+        leaving=_leaving() if settings["cluster"] else None,
     )
     train_worker(TrainInputs.model_validate(settings["inputs"]), settings["root"], worker, settings["mlflow_run"])
+
+
+def _leaving() -> Callable[[], bool]:
+    """Whether Ray has said something new of machines that will be taken away; waits for all workers to ask."""
+    before = None
+
+    def leaving() -> bool:
+        nonlocal before
+        now = ray.train.get_preemption_info()
+        new, before = now is not None and now != before, now
+        return new
+
+    return leaving

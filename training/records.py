@@ -1,16 +1,19 @@
-"""What a run writes into its ledger: what holds when it goes on, and the decisions of online mixing."""
+"""What worker 0 writes about a run: its history, its ledger, and the records of its checkpoints."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from omnimill.mixtures.ledger import Held, Ledger, Update, updates
 from omnimill.mixtures.online import decide
-from omnimill.training.checkpoint import CheckpointRecord
-from omnimill.training.history import read_history
+from omnimill.training.checkpoint import CheckpointRecord, measured
+from omnimill.training.history import HistoryWriter, read_history
 from omnimill.training.inputs import TrainInputs
+from omnimill.training.notices import Notices
 
 
 def go_on(ledger: Ledger, inputs: TrainInputs, record: CheckpointRecord | None) -> list[Held]:
@@ -59,3 +62,64 @@ class Decisions:
         self._past.append(update)
         self._steps = []
         return update
+
+
+class Books:
+    """What worker 0 writes while a run trains, and where it looks for what the run is told.
+
+    Args:
+        run: the run's folder. ledger: as :func:`go_on` left it.
+        record: of the checkpoint that the run goes on from; None: it begins.
+        mlflow_run: recorded in checkpoints.
+
+    Raises:
+        OmnimillError: the history does not reach up to the checkpoint.
+    """
+
+    def __init__(
+        self, run: Path, inputs: TrainInputs, ledger: Ledger, record: CheckpointRecord | None, mlflow_run: str | None
+    ) -> None:
+        self.notices = Notices(run)
+        self._run, self._inputs, self._ledger, self._mlflow_run = run, inputs, ledger, mlflow_run
+        self._history = HistoryWriter(run, record.step if record else 0)
+        self._decisions = Decisions(inputs, ledger, run) if inputs.config.online else None
+        self._examples = Counter(record.examples if record else {})
+        self._last: Mapping[str, Any] = {}
+
+    def saw(self, line: dict[str, Any]) -> None:
+        """Write the history's line of an update."""
+        self._history.append(line)
+        self._examples.update(line["examples"])
+        if self._decisions:
+            self._decisions.saw(line)
+        self._last = line
+
+    def decide(self, done: int) -> Update | None:
+        """The decision of online mixing after `done` updates, which is then in the ledger; None: rates are fixed."""
+        return self._decisions.decide(done) if self._decisions else None
+
+    def record(self, plan: Mapping[str, Any]) -> CheckpointRecord:
+        """Of a checkpoint after the last update, which the history holds on disk from then on.
+
+        Args:
+            plan: the loader's state over all streams.
+        """
+        self._history.to_disk()
+        return CheckpointRecord(
+            **dict(self._inputs),
+            run=self._run.name,
+            step=self._last["step"] + 1,
+            plan=dict(plan),
+            ledger=self._ledger.held()[-1].digest,
+            examples=dict(sorted(self._examples.items())),
+            evaluation=measured(self._last.get("evaluation", {})),
+            mlflow_run=self._mlflow_run,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._history.close()

@@ -6,12 +6,13 @@ driver or a planned stop.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnimill.errors import ConfigError
+from omnimill.errors import ConfigError, Stopped
 from omnimill.infra import lineage, storage
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.lineage import CommandRun
@@ -24,10 +25,11 @@ from omnimill.mixtures.course import open_course
 from omnimill.mixtures.ledger import Ledger
 from omnimill.progress import console, progress
 from omnimill.training.checkpoint import CheckpointRecord, list_checkpoints, newest, read_record, run_folder
-from omnimill.training.config import TrainConfig
+from omnimill.training.config import ElasticSettings, TrainConfig
 from omnimill.training.follow import Follower, checkpoint_name
 from omnimill.training.history import TIMING, read_history, run_lock
 from omnimill.training.inputs import TrainInputs, resolve, through_the_ledger
+from omnimill.training.notices import stopped_by_signal
 from omnimill.training.ray_worker import on_worker
 from omnimill.training.starting_weights import source_digest
 
@@ -63,6 +65,7 @@ def train(config: TrainConfig, root: str, *, restart: bool = False, cpus: int | 
     Raises:
         ConfigError: the configuration does not fit its inputs, or not the checkpoint that it would go on from.
         OmnimillError: training failed; says on which worker and why.
+        Stopped: the run was told to stop, by SIGTERM or by a file `stop` in its folder.
     """
     began = time.monotonic()
     root = _absolute(root)
@@ -147,7 +150,14 @@ def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun, 
 
 def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: int | None, started_at: int) -> None:
     config = inputs.config
-    group = WorkerGroup(config.workers, config.threads, 1.0 if config.use_gpu else 0.0)
+    elastic = config.elastic or ElasticSettings(min_workers=config.workers)
+    group = WorkerGroup(
+        config.workers,
+        config.threads,
+        1.0 if config.use_gpu else 0.0,
+        fewest=elastic.min_workers if elastic.min_workers < config.workers else None,
+        look_every=elastic.look_every,
+    )
     with (
         # What matters of a worker's failure comes back as an exception; the rest is Ray's own chatter.
         ray_session(num_cpus=group.cores(cpus), log_to_driver=False),
@@ -159,9 +169,17 @@ def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: i
                 loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
                 advance(1, step=line["step"], loss=loss, tokens_per_second=round(line[TIMING]["tokens_per_second"]))
 
-        with system_metrics(root, told.id), Follower(run, told, root, config.log_every, show):
-            settings = {"inputs": inputs.model_dump(mode="json"), "root": root, "mlflow_run": told.id}
+        follower = Follower(run, told, root, config.log_every, show)
+        with stopped_by_signal(run), system_metrics(root, told.id), follower:
+            settings = {
+                "inputs": inputs.model_dump(mode="json"),
+                "root": root,
+                "mlflow_run": told.id,
+                "cluster": bool(os.environ.get("RAY_ADDRESS")),
+            }
             run_workers(on_worker, settings, group, run / "ray", f"run {config.name}", config.max_failures)
+    if (last := newest(run)) is None or read_record(last).step < config.steps:
+        raise Stopped(f"run {config.name} was told to stop; started again, it goes on from {last}")
 
 
 def _result(run: Path, started_at: int, seconds: float) -> TrainResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from torch import Tensor
 
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Manifest
 from omnimill.mixtures.config import Mixture, Task
@@ -20,6 +21,9 @@ from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.store import StoredSet, file_digests, publish
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
+from omnimill.training.checkpoint import CheckpointRecord, checkpoints_folder, folder_name
+from omnimill.training.checkpoint_settings import CheckpointSettings
+from omnimill.training.checkpoint_writer import CheckpointWriter
 from omnimill.training.config import TrainConfig
 from omnimill.training.evaluation_settings import EvaluationSettings
 from omnimill.training.history import TIMING, read_history
@@ -245,7 +249,7 @@ def train_config(train_root: Path) -> TrainConfig:
         mixture=str(train_root / "mixture.yaml"),
         steps=6,
         streams=4,
-        checkpoint_every=2,
+        checkpoints=CheckpointSettings(every=2),
         packing=PackingSettings(budgets=Budgets(encoder=128, decoder=96), pool=8),
         render=RenderSettings(max_text=64, max_target_text=64, history_frames=2),
         optimizer=AdafactorConfig(peak_learning_rate=0.03, warmup_steps=4),
@@ -274,6 +278,18 @@ def inputs(train_config: TrainConfig, train_root: Path) -> TrainInputs:
     return resolve(train_config, str(train_root))
 
 
+@pytest.fixture(scope="session")
+def store_checkpoint() -> Callable[..., Path]:
+    """A function that publishes a checkpoint from this process alone and returns its folder."""
+
+    def store(run: Path, record: CheckpointRecord, weights: Mapping[str, Tensor]) -> Path:
+        with CheckpointWriter(run, CheckpointSettings(keep=99)) as writer:
+            writer.save(record, {"model": dict(weights), "optimizer": {"state": {}, "param_groups": []}})
+        return checkpoints_folder(run) / folder_name(record.step)
+
+    return store
+
+
 @dataclass(frozen=True)
 class RayRun:
     """A run of two workers that nothing disturbed, its result, and the folder of the run that it replaced."""
@@ -299,7 +315,8 @@ def ray_run(watched_config: TrainConfig, train_root: Path, ray_local: None) -> R
     from omnimill.infra import lineage
     from omnimill.training.run import train
 
-    config = watched_config.model_copy(update={"name": "calm", "steps": 12, "workers": 2, "checkpoint_every": 4})
+    changed = {"name": "calm", "steps": 12, "workers": 2, "checkpoints": CheckpointSettings(every=4)}
+    config = watched_config.model_copy(update=changed)
     earlier = config.model_copy(update={"seed": 9, "steps": 2, "workers": 1})
     with lineage.command_run(str(train_root), "train", {}, "calm") as told:
         train_worker(resolve(earlier, str(train_root)), str(train_root), Worker(), told.id)

@@ -15,6 +15,7 @@ from omnimill.mixtures.rows import TaskRows
 from omnimill.mixtures.versions import open_versions
 from omnimill.tokenizers.store import load_text, load_tokenizers
 from omnimill.training.checkpoint import list_checkpoints
+from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.collate import collate
 from omnimill.training.config import TrainConfig
 from omnimill.training.evaluation import Evaluator
@@ -82,7 +83,13 @@ def test_a_run_is_evaluated_and_goes_on_as_if_never_stopped(held_out: TrainInput
 
     def curve(name: str, *steps: int) -> list[dict[str, Any]]:
         for done in steps:
-            changed = {"name": name, "steps": done, "streams": 1, "checkpoint_every": 100, "evaluation": settings}
+            changed = {
+                "name": name,
+                "steps": done,
+                "streams": 1,
+                "checkpoints": CheckpointSettings(),
+                "evaluation": settings,
+            }
             config = held_out.config.model_copy(update=changed)
             train_worker(held_out.model_copy(update={"config": config}), str(train_root), Worker())
         lines = read_history(train_root / "runs" / name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,7 +234,9 @@ def stored_layout(
 
 
 @pytest.fixture(scope="module")
-def learnt(stored_layout: tuple[Path, TokenLayout], inputs: TrainInputs, text: TextTokenizer) -> Path:
+def learnt(
+    stored_layout: tuple[Path, TokenLayout], inputs: TrainInputs, text: TextTokenizer, store_checkpoint: Any
+) -> Path:
     """The run folder of a model that knows the answers to `REQUESTS` by heart."""
     root, layout = stored_layout
     config = BackboneConfig.of("tiny", layout)

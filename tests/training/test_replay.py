@@ -10,6 +10,7 @@ import pytest
 
 from omnimill.errors import ConfigError
 from omnimill.training import checkpoint
+from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.config import TrainConfig
 from omnimill.training.history import TIMING, read_history
 from omnimill.training.inputs import resolve
@@ -48,7 +49,7 @@ def test_a_run_resumed_is_the_undisturbed_run(undisturbed: Path, train_config: T
 
 def test_a_lost_checkpoint_is_made_again(undisturbed: Path, train_config: TrainConfig, train_root: Path) -> None:
     """Steps after the newest checkpoint are in the history already; they are cut off and done again."""
-    run = learn(train_config, train_root, name="lost", steps=STEPS, keep_checkpoints=9)
+    run = learn(train_config, train_root, name="lost", steps=STEPS, checkpoints=CheckpointSettings(every=2, keep=9))
     for folder in checkpoint.list_checkpoints(run)[1:]:
         shutil.rmtree(folder)
     learn(train_config, train_root, name="lost", steps=STEPS)
@@ -56,8 +57,8 @@ def test_a_lost_checkpoint_is_made_again(undisturbed: Path, train_config: TrainC
 
 
 def test_checkpoints_come_as_configured(undisturbed: Path, train_config: TrainConfig) -> None:
-    steps = range(train_config.checkpoint_every, STEPS + 1, train_config.checkpoint_every)
-    names = [checkpoint.folder_name(step) for step in steps][-train_config.keep_checkpoints :]
+    steps = range(train_config.checkpoints.every, STEPS + 1, train_config.checkpoints.every)
+    names = [checkpoint.folder_name(step) for step in steps][-train_config.checkpoints.keep :]
     assert [path.name for path in checkpoint.list_checkpoints(undisturbed)] == names
 
 

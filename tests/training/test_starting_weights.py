@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vqgan import VqganConfig
 from omnimill.tokenizers.weights import fill as fill_codes
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.checkpoint import CheckpointRecord, load_weights, newest, read_record, save
+from omnimill.training.checkpoint import CheckpointRecord, load_weights, newest, read_record
 from omnimill.training.config import TrainConfig
 from omnimill.training.export import export
 from omnimill.training.history import read_history
@@ -89,7 +90,7 @@ def test_runs_start_from_checkpoints_and_from_their_export(
 
 @pytest.mark.parametrize("shape", [VqganConfig(channels=4, norm_groups=2), ImagePatchesConfig(stem=4, channels=8)])
 def test_export_holds_the_code_networks_too(
-    shape: ImageNetworkConfig, inputs: TrainInputs, text: TextTokenizer, tmp_path: Path
+    shape: ImageNetworkConfig, inputs: TrainInputs, text: TextTokenizer, tmp_path: Path, store_checkpoint: Any
 ) -> None:
     """One file, as whole models are published: backbone and tokenizers both start from it."""
     network = image_network(shape, inputs.layout.image)
@@ -107,7 +108,7 @@ def test_export_holds_the_code_networks_too(
     facts = {**dict(inputs), "layout": stored.layout(layout.tokenizers)}
     record = CheckpointRecord(**facts, run="r", step=1, plan={}, ledger="0", examples={})
     model = Backbone(inputs.backbone)
-    folder = save(tmp_path / "runs" / "r", record, model.state_dict(), {})
+    folder = store_checkpoint(tmp_path / "runs" / "r", record, model.state_dict())
     if isinstance(shape, ImagePatchesConfig):
         with pytest.raises(OmnimillError, match=r"no code network of type .*; --backbone-only leaves"):
             export(str(tmp_path), folder, str(tmp_path / "out"))

@@ -90,7 +90,14 @@ def changed(inputs: TrainInputs, **values: Any) -> TrainInputs:
 
 
 def test_only_what_decides_the_learning_counts_as_a_change(inputs: TrainInputs) -> None:
-    free = {"steps": 1000, "workers": 2, "checkpoint_every": 7, "log_every": 3, "mixture": "moved.yaml", "name": "b"}
+    free = {
+        "steps": 1000,
+        "workers": 2,
+        "checkpoints": {"every": 7},
+        "log_every": 3,
+        "mixture": "moved.yaml",
+        "name": "b",
+    }
     assert inputs.changes(changed(inputs, **free)) == []
     assert inputs.changes(changed(inputs, seed=4)) == ["config.seed: was 0, is 4"]
     task = inputs.mixture.tasks[0].model_copy(update={"rate": 9.5})

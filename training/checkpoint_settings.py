@@ -1,0 +1,40 @@
+"""What a training run says about its checkpoints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from omnimill.config import Config
+
+
+class BestSettings(Config):
+    """Checkpoints that are kept for what their evaluation said.
+
+    metric: one of a history line's ``evaluation``, nested names joined by dots: ``loss``, ``loss_by_task.caption``.
+    better: whether lower or higher values are. count: how many are kept; of equal ones the earlier.
+    """
+
+    metric: str = "loss"
+    better: Literal["lower", "higher"] = "lower"
+    count: PositiveInt = 1
+
+
+class CheckpointSettings(Config):
+    """When a run writes checkpoints, and which of them it keeps: those that any of the three rules names.
+
+    every: write one after every so many updates, and at the end.
+    keep: the newest so many.
+    keep_every: those whose number of updates is a multiple of this.
+    keep_best: those with the best evaluation; only checkpoints of evaluated steps count.
+    """
+
+    every: PositiveInt = 1000
+    keep: PositiveInt = 3
+    keep_every: PositiveInt | None = None
+    keep_best: BestSettings | None = None
+
+    def due(self, done: int, steps: int) -> bool:
+        """Whether one is written after `done` of `steps` updates."""
+        return done % self.every == 0 or done == steps
