@@ -189,7 +189,7 @@ class Manifest(Config):
 
     version: int = MANIFEST_VERSION
     dataset: str
-    kind: Literal["examples", "tokens"]
+    kind: Literal["examples", "tokens", "answers"]
     parents: dict[str, str] = Field(default_factory=dict)
     attributes: dict[str, Any] = Field(default_factory=dict)
     commits: tuple[Commit, ...]
@@ -292,7 +292,7 @@ class Dataset:
 
     def publish_manifest(
         self,
-        kind: Literal["examples", "tokens"],
+        kind: Literal["examples", "tokens", "answers"],
         commits: Iterable[Commit],
         parents: Mapping[str, str] | None = None,
         attributes: Mapping[str, Any] | None = None,

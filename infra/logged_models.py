@@ -95,6 +95,13 @@ class LoggedModels:
         return str(model.model_id)
 
 
+def find_model(told: CommandRun, digest: str) -> str | None:
+    """Id of the logged model of a checkpoint, by the checkpoint's digest, in the experiment of a run; None for none."""
+    experiment = told.client.get_run(told.id).info.experiment_id
+    found = told.client.search_logged_models([experiment], f"tags.`{DIGEST_TAG}` = '{digest}'", max_results=1)
+    return str(found[0].model_id) if found else None
+
+
 def _model_name(checkpoint: str) -> str:
     """MLflow allows no slash."""
     return checkpoint.replace("/", "-")

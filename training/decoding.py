@@ -23,18 +23,31 @@ class Sampling(Config):
     pictures and sound (arXiv 2312.17172, section 5).
     guidance: scale of classifier-free guidance (arXiv 2207.12598): logits are moved away from those of the negative
     prompt, negative + guidance * (prompt - negative); 1 does without. Of pictures and sound only.
+    beams: texts that are followed at once, of which the likeliest is the answer (beam search, without draws); 1 does
+    without. length_penalty: of beam search, see `omnimill.training.beams.length_penalty`. Of text only.
     """
 
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
     seed: int = 0
     guidance: float = Field(default=1.0, ge=0)
+    beams: int = Field(default=1, ge=1)
+    length_penalty: float = Field(default=0.6, allow_inf_nan=False)
+
+
+# Logits of answers (float32 [B, allowed ids]) and the ids of each so far, to logits with -inf where an id may not come.
+Rule = Callable[[Tensor, Sequence[Sequence[int]]], Tensor]
 
 
 class Decoder(Protocol):
     """What tokens are asked of, see `omnimill.training.backbone.stepwise.StepwiseDecoder`."""
 
     modality: DecoderModality
+
+    @property
+    def rows(self) -> int:
+        """How many answers there are."""
+        ...
 
     def step(self, ids: Tensor, position: Tensor) -> Tensor:
         """Logits float32 [B, rows], from the ids before (int64 [B]) and the positions asked for (float32 [B, 2])."""
@@ -51,6 +64,7 @@ def decode(
     allowed: range,
     sampling: Sampling,
     keys: Sequence[Key],
+    rule: Rule | None = None,
     advance: Callable[[int], object] = lambda _: None,
 ) -> list[list[int]]:
     """Tokens of B answers, as many as there are places, fewer where text ends.
@@ -59,6 +73,7 @@ def decode(
         places: float32 [n, 2], position of every token.
         allowed: ids that may come out.
         keys: of the B answers' draws.
+        rule: what may come next by what came before, see `omnimill.training.location_rule`; None: whatever is allowed.
         advance: told how many tokens there are more.
     """
     answers: list[list[int]] = [[] for _ in keys]
@@ -66,6 +81,8 @@ def decode(
     previous = torch.zeros(len(keys), dtype=torch.int64, device=places.device)
     for number, place in enumerate(places):
         logits = decoder.step(previous, place.expand(len(previous), 2))[:, allowed.start : allowed.stop]
+        if rule is not None:
+            logits = rule(logits, [answers[one] for one in open_answers])
         points = [uniform("generate", sampling.seed, keys[one], decoder.modality.name, number) for one in open_answers]
         previous = choose(logits, sampling, torch.tensor(points, dtype=torch.float64)) + allowed.start
         tokens = previous.tolist()

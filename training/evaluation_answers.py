@@ -18,9 +18,6 @@ from omnimill.training.learner import Learner
 from omnimill.training.metrics.score import Score
 from omnimill.training.scoring import BATCH, Answer, Decoding, answer_cases, score_answers
 
-# Of a case, what a worker hands over: the ids that were generated, and the loss of the right ones.
-_Output = tuple[tuple[int, ...] | None, tuple[float, float]]
-
 
 class AnswerEvaluator:
     """Has a model answer the first cases of every held-out task.
@@ -53,27 +50,23 @@ class AnswerEvaluator:
         and gets the same.
         """
         own = {
-            number: self._outputs(learner, self._batches[number])
+            number: self._answers(learner, self._batches[number])
             for number in range(self._rank, len(self._batches), self._world)
         }
-        outputs = _gathered(own, self._world)
-        found = [self._judged(outputs) if self._rank == 0 else {}]
+        answers = _gathered(own, self._world)
+        found = [self._judged(answers) if self._rank == 0 else {}]
         if dist.is_initialized():
             dist.broadcast_object_list(found)
         return found[0]
 
-    def _outputs(self, learner: Learner, places: list[Place]) -> list[_Output]:
+    def _answers(self, learner: Learner, places: list[Place]) -> list[Answer]:
         generator = Generator(learner.backbone, self._inputs, self._tokenizers)
         cases = [self._held_out.case(place) for place in places]
-        return [(answer.output, answer.loss) for answer in answer_cases(generator, cases, Decoding(), batch=BATCH)]
+        return list(answer_cases(generator, cases, Decoding(), batch=BATCH))
 
-    def _judged(self, outputs: dict[int, list[_Output]]) -> dict[str, dict[str, dict[str, Any]]]:
-        answers = [
-            Answer(self._held_out.case(place), *output)
-            for number, places in enumerate(self._batches)
-            for place, output in zip(places, outputs[number], strict=True)
-        ]
-        judged = score_answers(answers, self._tokenizers)
+    def _judged(self, answers: dict[int, list[Answer]]) -> dict[str, dict[str, dict[str, Any]]]:
+        in_order = [answer for number in sorted(answers) for answer in answers[number]]
+        judged = score_answers(in_order, self._tokenizers)
         return {task: {score.name: _plain(score) for score in of.scores} for task, of in judged.items()}
 
 
@@ -85,13 +78,13 @@ def _batches(places: list[Place]) -> Iterator[list[Place]]:
             yield own[first : first + BATCH]
 
 
-def _gathered(own: dict[int, list[_Output]], world: int) -> dict[int, list[_Output]]:
+def _gathered(own: dict[int, list[Answer]], world: int) -> dict[int, list[Answer]]:
     """What all workers have."""
     if world == 1:
         return own
     parts: list[Any] = [None] * world
     dist.all_gather_object(parts, own)
-    return {number: outputs for part in parts for number, outputs in part.items()}
+    return {number: answers for part in parts for number, answers in part.items()}
 
 
 def _plain(score: Score) -> dict[str, Any]:

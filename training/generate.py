@@ -19,12 +19,14 @@ from omnimill.training import checkpoint
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.backbone.stepwise import StepwiseDecoder
 from omnimill.training.batch import DecoderModality
+from omnimill.training.beams import beam_search
 from omnimill.training.checkpoint import CheckpointRecord
 from omnimill.training.collate import collate
 from omnimill.training.decoding import Decoder, Sampling, decode
 from omnimill.training.guidance import GuidedDecoder
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.lengths import Budgets
+from omnimill.training.location_rule import LocationRule
 from omnimill.training.prompt import Asked, Request, Target, render_request
 
 
@@ -70,11 +72,15 @@ class Generator:
         asked, cut = render_request(request, self.inputs.layout, self.tokenizers.text, self.inputs.render)
         total = len(self._places(asked))
         with progress(f"generate {request.target}", total=total, unit="tokens") as advance:
-            (ids,) = self.answer([asked], sampling, advance)
+            (ids,) = self.answer([asked], sampling, request.numbers, advance)
         return self.decoded(request.target, ids, cut)
 
     def answer(
-        self, asked: Sequence[Asked], sampling: Sampling, advance: Callable[[int], object] = lambda _: None
+        self,
+        asked: Sequence[Asked],
+        sampling: Sampling,
+        numbers: int = 0,
+        advance: Callable[[int], object] = lambda _: None,
     ) -> list[list[int]]:
         """Text ids without EOS, or codes from 0, of each; all at once, so as many as the device has room for.
 
@@ -83,6 +89,8 @@ class Generator:
 
         Args:
             asked: with one target modality, at least one.
+            numbers: that belong together in a text of numbers, such as 4 for boxes: then they are forced, see
+                `omnimill.training.location_rule`. 0: text comes as it comes.
             advance: told how many tokens there are more.
         """
         modality = asked[0].example.target.modality
@@ -98,9 +106,13 @@ class Generator:
         batch = collate([[one] for one in examples], room).to(self._device)
         with torch.inference_mode():
             steps = StepwiseDecoder(self.model, self.model.encode(batch), modality)
+            places, ids = self._places(asked[0]).to(self._device), self._allowed(modality)
+            if modality == DecoderModality.TEXT and sampling.beams > 1:
+                rule = self._rule(numbers)
+                return beam_search(steps, places, ids, sampling.beams, sampling.length_penalty, rule, advance)
             decoder: Decoder = GuidedDecoder(steps, sampling.guidance) if guided else steps
-            places = self._places(asked[0]).to(self._device)
-            found = decode(decoder, places, self._allowed(modality), sampling, [one.key for one in asked], advance)
+            rule = self._rule(numbers) if modality == DecoderModality.TEXT else None
+            found = decode(decoder, places, ids, sampling, [one.key for one in asked], rule, advance)
         if modality == DecoderModality.TEXT:
             return found
         return [[token - CODE_OFFSET for token in ids] for ids in found]
@@ -125,6 +137,11 @@ class Generator:
             return torch.from_numpy(target.positions)
         line = torch.arange(self.inputs.render.max_target_text, dtype=torch.float32)
         return torch.stack([line, torch.zeros_like(line)], 1)
+
+    def _rule(self, numbers: int) -> LocationRule | None:
+        vocabulary = self.tokenizers.text.vocabulary
+        located = self.inputs.layout.numbers.form == "locations" and vocabulary.layout.locations
+        return LocationRule(vocabulary, numbers) if numbers and located else None
 
     def _allowed(self, modality: DecoderModality) -> range:
         """Ids that mean something as output."""
@@ -153,5 +170,5 @@ def load_generator(root: str, path: str | Path, device: str = "cpu") -> tuple[Ge
     tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device, batch=1)
     with torch.device("meta"):
         model = Backbone(record.backbone)
-    model.load_state_dict(checkpoint.load_weights(folder, device), assign=True)
-    return Generator(model.eval(), record, tokenizers), record
+    model.load_state_dict(checkpoint.load_weights(folder), assign=True)
+    return Generator(model.to(device).eval(), record, tokenizers), record

@@ -24,6 +24,11 @@ class GuidedDecoder:
         self._steps = steps
         self._scale = scale
 
+    @property
+    def rows(self) -> int:
+        """How many answers there are."""
+        return self._steps.rows // 2
+
     def step(self, ids: Tensor, position: Tensor) -> Tensor:
         """Logits float32 [B, rows], from the ids before (int64 [B]) and the positions asked for (float32 [B, 2])."""
         logits = self._steps.step(ids.repeat(2), position.repeat(2, 1))
@@ -32,5 +37,4 @@ class GuidedDecoder:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the answers, int64 [k]."""
-        half = self._steps.rows // 2
-        self._steps.keep(torch.cat([rows, rows + half]))
+        self._steps.keep(torch.cat([rows, rows + self.rows]))

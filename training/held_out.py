@@ -12,15 +12,16 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.permutation import Permutation
 from omnimill.mixtures.rows import TaskRows, scan
-from omnimill.mixtures.versions import current_versions, open_versions
+from omnimill.mixtures.versions import Versions, current_versions, open_versions
 from omnimill.rng import digest64
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.tokenizers.vocabulary import CODE_OFFSET
 from omnimill.training.batch import DecoderModality
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.metrics.reading import Shown
-from omnimill.training.prompt import Asked, uninformed, whole_renderer
+from omnimill.training.prompt import Asked, uninformative, whole_renderer
 from omnimill.training.references import right_texts, shown
+from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Renderer
 
 
@@ -61,6 +62,7 @@ class HeldOut:
         unseen: names of tasks of which only rows that the training does not draw are used.
         trained: what the model was trained with.
         tokenizers: those that the rows were made with.
+        versions: of the data that the rows are in.
         seed: of the evaluated mixture: decides prompts and items.
     """
 
@@ -71,6 +73,7 @@ class HeldOut:
         unseen: frozenset[str],
         trained: TrainInputs,
         tokenizers: Tokenizers,
+        versions: Versions,
         seed: int,
     ) -> None:
         self._rows = list(tasks)
@@ -78,9 +81,10 @@ class HeldOut:
         self._unseen = unseen
         self._trained = trained
         self._tokenizers = tokenizers
-        self._seed = seed
+        self.versions = versions
+        self.seed = seed
         self._renderer = self._whole(self.tasks)
-        self._uninformed = self._whole([uninformed(task, trained.render) for task in self.tasks])
+        self._uninformed = self._whole([_uninformed(task, trained.render) for task in self.tasks])
 
     @property
     def tasks(self) -> list[Task]:
@@ -147,7 +151,7 @@ class HeldOut:
         return any(rows.holds(url, int(shard_rows[0])) for rows in self._drawn)
 
     def _whole(self, tasks: Sequence[Task]) -> Renderer:
-        return whole_renderer(tasks, self._trained.layout, self._tokenizers.text, self._trained.render, self._seed)
+        return whole_renderer(tasks, self._trained.layout, self._tokenizers.text, self._trained.render, self.seed)
 
 
 def row_order(rows: TaskRows) -> Iterator[int]:
@@ -199,7 +203,13 @@ def open_held_out(
     drawn = scan(open_versions(root, trained.versions), trained.mixture.tasks)
     held = {task.name for task in asked.held_out}
     unseen = frozenset() if seen_too else frozenset(task.name for task in tasks if task.name not in held)
-    return HeldOut(found, drawn, unseen, trained, tokenizers, asked.seed)
+    return HeldOut(found, drawn, unseen, trained, tokenizers, versions, asked.seed)
+
+
+def _uninformed(task: Task, settings: RenderSettings) -> Task:
+    """The task with a prompt that says nothing of its examples, which guidance moves away from."""
+    prompt = uninformative(task.target_modality, settings)
+    return task.model_copy(update={"prompts": (prompt,) if prompt else ()})
 
 
 def _chosen(mixture: Mixture, names: Sequence[str], own: bool) -> list[Task]:

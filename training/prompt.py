@@ -8,7 +8,7 @@ them. As in training, a picture given for an image target (or a clip for an audi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,12 +37,20 @@ _ID = "0" * 32
 
 @dataclass(frozen=True)
 class Request:
-    """text: the prompt. pictures: encoded images, clips: encoded sound files; oldest first. target: what is wanted."""
+    """text: the prompt. pictures: encoded images, clips: encoded sound files; oldest first. target: what is wanted.
+
+    numbers: that belong together in a text of numbers (4: boxes), see `omnimill.training.location_rule`; 0: none do.
+    negative: the prompt that guidance moves away from; None: the one that the model was trained with.
+    key: of the answer's draws.
+    """
 
     target: Target
     text: str = ""
     pictures: Sequence[bytes] = ()
     clips: Sequence[bytes] = ()
+    numbers: int = 0
+    negative: str | None = None
+    key: Key = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,23 @@ def render_request(
         most = settings.history_frames + (request.target != name)
         if len(given) > most:
             raise ConfigError(f"--{name}: found {len(given)} files, the model reads at most {most} for this target")
+    example, cut = _rendered(request, layout, text, settings)
+    negative = None
+    if request.target != "text":
+        prompt = uninformative(request.target, settings) if request.negative is None else request.negative
+        negative, _ = _rendered(replace(request, text=prompt), layout, text, settings)
+    return Asked(request.key, example, negative), cut
+
+
+def uninformative(target: Target, settings: RenderSettings) -> str:
+    """The prompt that says nothing: of a picture the one that training puts in others' place; of sound, for which the
+    reference trains none, no words at all."""
+    return settings.uninformative_prompt if target == "image" else ""
+
+
+def _rendered(
+    request: Request, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings
+) -> tuple[Rendered, int]:
     row = _row(request, layout, text, settings)
     task = Task(
         name="generate",
@@ -84,11 +109,7 @@ def render_request(
         prompts=(f"{{{_PROMPT}}}",) if row.text_lengths[0] else (),
     )
     renderer = whole_renderer([task], layout, text, settings)
-    negative = None
-    if request.target != "text":
-        negative = whole_renderer([uninformed(task, settings)], layout, text, settings).render(0, row, epoch=0)
-    cut = renderer.plan(0, row, row.id, epoch=0).cut
-    return Asked("", renderer.render(0, row, epoch=0), negative), cut
+    return renderer.render(0, row, epoch=0), renderer.plan(0, row, row.id, epoch=0).cut
 
 
 def whole_renderer(
@@ -106,11 +127,6 @@ def whole_renderer(
     # Held-out tasks have no rates, which a mixture that is drawn from must have.
     mixture = Mixture.model_construct(datasets=("request",), tasks=tuple(tasks), seed=seed)
     return Renderer(mixture, layout, text, whole, room)
-
-
-def uninformed(task: Task, settings: RenderSettings) -> Task:
-    """The task with the prompt that says nothing, which guidance moves away from (arXiv 2312.17172, section D.2)."""
-    return task.model_copy(update={"prompts": (settings.uninformative_prompt,)})
 
 
 def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings) -> RowContent:

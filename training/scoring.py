@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 
 from omnimill.config import Config
-from omnimill.mixtures.config import Task
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.collate import collate
@@ -19,7 +19,9 @@ from omnimill.training.held_out import HeldOutCase
 from omnimill.training.lengths import Budgets
 from omnimill.training.metrics.evaluate import Case, evaluate
 from omnimill.training.metrics.families import FAMILIES, Network, NetworkName
+from omnimill.training.metrics.reading import Reading
 from omnimill.training.metrics.score import Score
+from omnimill.vocabulary_layout import Modality
 
 # Cases that are answered at once.
 BATCH = 16
@@ -27,41 +29,58 @@ BATCH = 16
 # What judges tasks without a family of the registry, by their target.
 _PLAIN_FAMILIES = {"text": "image-tagging", "image": "image-editing", "audio": "audio-from-text"}
 
+# Numbers that belong together in what is read so: four of a box, these and twelve of a cuboid, two of a point.
+_GROUPS: dict[Reading, int] = {"box": 4, "boxes": 4, "cuboids": 16, "keypoints": 2}
+
 
 class Decoding(Config):
     """How answers are decoded, by what is asked for. Of the reference (arXiv 2312.17172, section 5): the most likely
     text, and draws of pictures and sound from a nucleus of 0.95, pictures with a guidance of 10 where the model was
     trained for it.
+
+    force_numbers: boxes, cuboids and keypoints come in whole groups of numbers, see `omnimill.training.location_rule`.
     """
 
     text: Sampling = Sampling(temperature=0.0)
     image: Sampling = Sampling()
     audio: Sampling = Sampling()
+    force_numbers: bool = True
 
-    def of(self, task: Task) -> Sampling:
-        """What holds for a task."""
-        found: Sampling = getattr(self, task.target_modality)
+    def of(self, target: Modality) -> Sampling:
+        """What holds for answers of a modality."""
+        found: Sampling = getattr(self, target)
         return found
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A case and what the model made of it.
+    """What a model made of a case.
 
-    output: text ids without EOS, or codes from 0; None where nothing was to be generated (denoising tasks).
-    loss: of the right target, the sum over its tokens in nats, and their number (sums of the tokens' weights).
+    task, family, target: name, family and target modality of its task. key, seen: of the case.
+    case: output and what it is judged by; its loss is that of the right target.
+    generated: False where nothing was to be generated, in denoising tasks; then the output is empty.
     """
 
-    case: HeldOutCase
-    output: tuple[int, ...] | None
-    loss: tuple[float, float]
+    task: str
+    family: str | None
+    target: Modality
+    key: str
+    seen: bool
+    case: Case
+    generated: bool = True
+
+    @property
+    def loss(self) -> tuple[float, float]:
+        """Sum over the right target's tokens in nats, and the sum of their weights."""
+        return self.case.loss or (0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class TaskScores:
     """What a model's answers to a task's cases are worth.
 
-    count: of cases; seen: of those that the training draws. loss: mean NLL in nats of a target token.
+    count: of cases; seen: of those that the training draws. loss: mean NLL in nats of a target token; None: no token
+    counts.
     scores: of the family's metrics, in the order of the registry; empty where nothing was generated.
     """
 
@@ -69,8 +88,14 @@ class TaskScores:
     family: str | None
     count: int
     seen: int
-    loss: float
+    loss: float | None
     scores: tuple[Score, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape that ``--json`` prints."""
+        metrics = {one.name: {"value": one.value, "count": one.count, "unread": one.unread} for one in self.scores}
+        facts = {"family": self.family, "count": self.count, "seen": self.seen, "loss": self.loss}
+        return {**facts, "metrics": metrics}
 
 
 def generate_and_score(
@@ -114,14 +139,17 @@ def answer_cases(
     model.eval()
     try:
         for part in _batches(cases, batch):
-            losses = case_losses(model, part)
             task = part[0].task
-            outputs: list[tuple[int, ...] | None] = [None] * len(part)
-            if task.objective == "generate":
-                found = generator.answer([case.asked for case in part], decoding.of(task))
-                outputs = [tuple(ids) for ids in found]
+            losses = case_losses(model, part)
+            outputs: list[list[int]] = [[] for _ in part]
+            generated = task.objective == "generate"
+            if generated:
+                numbers = grouped_numbers(task.family) if decoding.force_numbers else 0
+                outputs = generator.answer([case.asked for case in part], decoding.of(task.target_modality), numbers)
             for case, output, loss in zip(part, outputs, losses, strict=True):
-                yield Answer(case, output, loss)
+                judged = Case(output, case.wanted, case.shown, case.texts, loss)
+                modality = task.target_modality
+                yield Answer(task.name, task.family, modality, case.key, case.seen, judged, generated)
             advance(len(part))
     finally:
         model.train(trained)
@@ -145,35 +173,36 @@ def case_losses(model: Backbone, cases: Sequence[HeldOutCase]) -> list[tuple[flo
 
 
 def score_answers(
-    answers: Sequence[Answer], tokenizers: Tokenizers, networks: Mapping[NetworkName, Network] | None = None
+    answers: Iterable[Answer], tokenizers: Tokenizers, networks: Mapping[NetworkName, Network] | None = None
 ) -> dict[str, TaskScores]:
     """What the answers are worth, by the tasks' names, in the order in which tasks come."""
     by_task: dict[str, list[Answer]] = {}
     for answer in answers:
-        by_task.setdefault(answer.case.task.name, []).append(answer)
+        by_task.setdefault(answer.task, []).append(answer)
     return {name: _score(own, tokenizers, networks) for name, own in by_task.items()}
 
 
 def _score(
     answers: Sequence[Answer], tokenizers: Tokenizers, networks: Mapping[NetworkName, Network] | None
 ) -> TaskScores:
-    task = answers[0].case.task
-    plain = _PLAIN_FAMILIES[task.target_modality]
-    family = task.family if task.family is not None and task.family in FAMILIES else plain
-    cases = [
-        Case(one.output, one.case.wanted, one.case.shown, one.case.texts, one.loss)
-        for one in answers
-        if one.output is not None
-    ]
+    task, family, target = answers[0].task, answers[0].family, answers[0].target
+    judged = family if family is not None and family in FAMILIES else _PLAIN_FAMILIES[target]
+    cases = [one.case for one in answers if one.generated]
     nll, weight = (sum(parts) for parts in zip(*(one.loss for one in answers), strict=True))
     return TaskScores(
-        task=task.name,
-        family=task.family,
+        task=task,
+        family=family,
         count=len(answers),
-        seen=sum(one.case.seen for one in answers),
-        loss=nll / weight if weight else float("nan"),
-        scores=tuple(evaluate(family, cases, tokenizers, networks)) if cases else (),
+        seen=sum(one.seen for one in answers),
+        loss=nll / weight if weight else None,
+        scores=tuple(evaluate(judged, cases, tokenizers, networks)) if cases else (),
     )
+
+
+def grouped_numbers(family: str | None) -> int:
+    """Numbers that belong together in the answers of a family; 0 where they are not read in groups."""
+    known = FAMILIES.get(family or "", ())
+    return _GROUPS.get(known[0].reading, 0) if known else 0
 
 
 def _batches(cases: Sequence[HeldOutCase], batch: int) -> Iterator[Sequence[HeldOutCase]]:

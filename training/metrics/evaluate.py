@@ -42,7 +42,8 @@ def evaluate(
 ) -> list[Score]:
     """What the metrics of a family say of some answered examples, in the order of `families.FAMILIES`.
 
-    Metrics that need a network that is not given are left out, and the perplexity is when a case has no loss.
+    Metrics that need a network that is not given are left out; so are the perplexity when a case has no loss, and the
+    metrics of cuboids when a case has no camera.
     Structures in pictures and sound are compared with what the networks make of the target's own codes: how well these
     codes show the target is the tokenizers' matter (``tokenizer eval``).
 
@@ -65,7 +66,10 @@ def _computable(
     wanted: Sequence[Measure], cases: Sequence[Case], networks: Mapping[NetworkName, Network]
 ) -> Iterator[Measure]:
     for measure in wanted:
-        measured = measure.reading != "loss" or all(case.loss is not None for case in cases)
+        measured = {
+            "loss": all(case.loss is not None for case in cases),
+            "cuboids": all(case.shown.camera is not None for case in cases),
+        }.get(measure.reading, True)
         if measured and (measure.network is None or measure.network in networks):
             yield measure
 
