@@ -1,0 +1,205 @@
+"""Two workers learn what one does, whichever way the model lies with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+
+from omnimill.mixtures.course import new_course
+from omnimill.training.backbone.model import Backbone
+from omnimill.training.batch import PackedBatch
+from omnimill.training.engine_settings import ParallelSettings, PrecisionSettings
+from omnimill.training.inputs import TrainInputs
+from omnimill.training.learner import Learner
+from omnimill.training.loader import Loader
+from omnimill.training.optim import AdafactorConfig, build_optimizer
+from omnimill.training.parallel import distribute, prepare_layers
+from omnimill.training.step import StepSettings, train_step
+
+WORKERS, STREAMS, STEPS = 2, 4, 2
+CPU = torch.device("cpu")
+LAYOUTS = {
+    "ddp": ParallelSettings(),
+    "ddp in parts": ParallelSettings(micro_batches=2),
+    "fsdp": ParallelSettings(strategy="fsdp"),
+    "fsdp in parts": ParallelSettings(strategy="fsdp", micro_batches=2, checkpoint_activations=True),
+}
+# Matrices that are factored and not, vectors, and rows that two workers cannot share equally.
+SHAPES = ((130, 140), (129, 300), (200, 127), (7,), (1, 9))
+
+
+def batches_of(inputs: TrainInputs, token_data: Any) -> list[PackedBatch]:
+    """Of the first steps, whole."""
+    course = new_course(token_data.root, inputs.mixture, STREAMS)
+    config = inputs.config
+    with Loader(course, token_data.text, packing=config.packing, render=config.render) as loader:
+        return [next(loader)[1] for _ in range(STEPS)]
+
+
+def whole(value: Tensor) -> Tensor:
+    return value.detach().full_tensor() if isinstance(value, DTensor) else value.detach().clone()
+
+
+def learner_of(inputs: TrainInputs, parallel: ParallelSettings, **changes: Any) -> Learner:
+    config = inputs.config.model_copy(update={"parallel": parallel, "watch_attention": 2, **changes})
+    return Learner(inputs.model_copy(update={"config": config}), len(inputs.mixture.tasks), CPU, resumed=False)
+
+
+def gradient_of(inputs: TrainInputs, parallel: ParallelSettings, batch: PackedBatch) -> dict[str, Tensor]:
+    """What plain descent at rate one leaves of the weights."""
+    model = Backbone(inputs.backbone, seed=1)
+    prepare_layers(model, parallel)
+    trained = distribute(model, parallel, CPU)
+    settings = StepSettings(len(inputs.mixture.tasks), 1e-3, 1e3, (1.0, 0.5, 2.0), parallel.micro_batches)
+    train_step(trained, torch.optim.SGD(model.parameters(), lr=1.0), batch, settings, 1.0)
+    return {name: whole(value) for name, value in model.state_dict().items()}
+
+
+def learn(learner: Learner, batches: list[PackedBatch]) -> list[Any]:
+    return [learner.update(batch, step) for step, batch in enumerate(batches)]
+
+
+def adafactor_updates(sharded: bool) -> list[Tensor]:
+    """Parameters and state after three updates by made gradients."""
+    random = torch.Generator().manual_seed(5)
+
+    def laid_out(value: Tensor) -> Tensor:
+        return distribute_tensor(value, init_device_mesh("cpu", (WORKERS,)), [Shard(0)]) if sharded else value
+
+    parameters = [torch.nn.Parameter(laid_out(torch.randn(shape, generator=random))) for shape in SHAPES]
+    optimizer = build_optimizer(AdafactorConfig(), parameters)
+    optimizer.param_groups[0]["lr"] = 0.05
+    for scale in (1.0, 40.0, 0.01):
+        for parameter, shape in zip(parameters, SHAPES, strict=True):
+            parameter.grad = laid_out(scale * torch.randn(shape, generator=random))
+        optimizer.step()
+    state = [value for parameter in parameters for _, value in sorted(optimizer.state[parameter].items())]
+    return [whole(value) for value in (*parameters, *state)]
+
+
+def _worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", WORKERS), rank=rank, world_size=WORKERS)
+    inputs, batches = torch.load(f"{folder}/inputs.pt", weights_only=False)
+    batches = [batch.split(WORKERS)[rank] for batch in batches]
+    found: dict[str, Any] = {"adafactor": adafactor_updates(sharded=True)}
+    for name, parallel in LAYOUTS.items():
+        found[f"gradient, {name}"] = gradient_of(inputs, parallel, batches[0])
+        found[f"losses, {name}"] = learn(learner_of(inputs, parallel), batches)
+    found["bfloat16"] = [
+        learn(learner_of(inputs, LAYOUTS[name], precision=PrecisionSettings(activations="bfloat16")), batches)
+        for name in ("ddp", "fsdp")
+    ]
+    found["resumed"] = _resumed(inputs, batches)
+    found["whole"] = _evaluated(inputs, batches[0], rank)
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _resumed(inputs: TrainInputs, batches: list[PackedBatch]) -> list[list[float]]:
+    """Losses of the last updates: without a break, and by another learner that takes the state over."""
+    first, second = (learner_of(inputs, LAYOUTS["fsdp"], seed=seed) for seed in (1, 2))
+    first.update(batches[0], 0)
+    held = {
+        "model": {name: value.clone() for name, value in first.state()["model"].items()},
+        "optimizer": {
+            **first.state()["optimizer"],
+            "state": {
+                parameter: {name: value.clone() for name, value in state.items()}
+                for parameter, state in first.state()["optimizer"]["state"].items()
+            },
+        },
+    }
+    second.load(held)
+    return [
+        [learner.update(batch, step).loss for step, batch in enumerate(batches[1:], 1)] for learner in (first, second)
+    ]
+
+
+def _evaluated(inputs: TrainInputs, batch: PackedBatch, rank: int) -> tuple[Tensor, Tensor | None, float]:
+    """Losses through all workers, those that worker 1 alone computes, and the loss of an update after that."""
+    learner = learner_of(inputs, LAYOUTS["fsdp"])
+    together = learner.losses(batch).nll
+    with learner.whole() as backbone, torch.no_grad():
+        alone = backbone(batch).nll if rank == 1 else None
+    return together, alone, learner.update(batch, 0).loss
+
+
+@pytest.fixture(scope="module")
+def workers(
+    inputs: TrainInputs, token_data: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[PackedBatch]]]:
+    """What each of two workers found, and the whole batches."""
+    folder, batches = tmp_path_factory.mktemp("workers"), batches_of(inputs, token_data)
+    torch.save((inputs, batches), folder / "inputs.pt")
+    torch.multiprocessing.spawn(_worker, (str(folder),), nprocs=WORKERS)  # type: ignore[no-untyped-call]
+    first, second = (torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(WORKERS))
+    yield first, second, batches
+
+
+def test_workers_use_different_parts_of_the_model(workers: Any) -> None:
+    """What makes it hard: halves differ in weight per modality, and one leaves a part of the model unused."""
+    halves = [batch.split(WORKERS) for batch in workers[2]]
+    streams = ("image", "image_history", "audio", "audio_history")
+    assert any(len({tuple(getattr(half, s) is None for s in streams) for half in pair}) == 2 for pair in halves)
+
+
+@pytest.mark.parametrize("way", LAYOUTS)
+def test_two_workers_learn_what_one_does(inputs: TrainInputs, workers: Any, way: str) -> None:
+    first, second, batches = workers
+    expected = gradient_of(inputs, ParallelSettings(), batches[0])
+    start = Backbone(inputs.backbone, seed=1).state_dict()
+    assert sum(float((value - start[name]).abs().sum()) for name, value in expected.items()) > 1
+    found = first[f"gradient, {way}"]
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], second[f"gradient, {way}"][name])
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: name + text)
+
+    alone = learn(learner_of(inputs, ParallelSettings()), batches)
+    assert first[f"losses, {way}"] == second[f"losses, {way}"]
+    for one, other in zip(first[f"losses, {way}"], alone, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-4)
+        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
+        assert one.flops == pytest.approx(other.flops)
+        assert (one.modality_loss, one.task_loss) == (
+            pytest.approx(other.modality_loss, rel=1e-3),
+            pytest.approx(other.task_loss, rel=1e-3),
+        )
+    # Looked at on every second update.
+    looks = [metrics.attention_logit for metrics in first[f"losses, {way}"]]
+    assert [set(look) >= {"encoder", "decoder", "cross"} for look in looks] == [True, False]
+
+
+def test_sharded_adafactor_equals_the_whole_one(workers: Any) -> None:
+    for found, expected in zip(workers[0]["adafactor"], adafactor_updates(sharded=False), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_learns_nearly_the_same(inputs: TrainInputs, workers: Any) -> None:
+    whole = [metrics.loss for metrics in workers[0]["losses, ddp"]]
+    ddp, fsdp = ([metrics.loss for metrics in run] for run in workers[0]["bfloat16"])
+    assert ddp != whole
+    assert ddp == pytest.approx(whole, rel=0.02)
+    assert fsdp == pytest.approx(ddp, rel=0.01)
+
+
+def test_sharded_state_is_taken_over_bit_for_bit(workers: Any) -> None:
+    for found in workers[:2]:
+        without_break, resumed = found["resumed"]
+        assert without_break == resumed
+
+
+def test_sharded_weights_come_together_for_evaluation(workers: Any) -> None:
+    together, alone, loss = workers[1]["whole"]
+    torch.testing.assert_close(alone, together)
+    assert loss == workers[0]["losses, fsdp"][0].loss
