@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from omnimill.training.backbone.model import TokenLosses
+from omnimill.training.backbone.token_loss import token_loss
 from omnimill.training.batch import DecoderModality, PackedBatch
 from omnimill.training.loss import modality_sums, task_sums, total_loss
 
@@ -107,3 +109,12 @@ def test_task_sums() -> None:
     near(sums.nll, [12.0, 0.0, 5.0, 0.0])
     near(sums.weight, [2.0, 0.0, 1.5, 0.0])
     assert not sums.nll.requires_grad
+
+
+def test_loss_and_log_z_have_the_gradient_of_their_definition() -> None:
+    logits = (3 * torch.randn(7, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    targets = torch.arange(7)
+    nll, log_z = token_loss(logits, targets)
+    assert torch.allclose(nll, F.cross_entropy(logits, targets, reduction="none"))
+    assert torch.allclose(log_z, logits.exp().sum(-1).log())
+    assert torch.autograd.gradcheck(lambda values: token_loss(values, targets), (logits,))

@@ -24,6 +24,7 @@ from omnimill.training.backbone.masks import (
     target_index,
 )
 from omnimill.training.backbone.rotary import Rotation, rotation
+from omnimill.training.backbone.token_loss import token_loss
 from omnimill.training.backbone.transformer import DecoderLayer, EncoderLayer
 from omnimill.training.batch import DecoderModality, EncoderModality, PackedBatch
 
@@ -76,9 +77,8 @@ class Backbone(nn.Module):
         nll = log_z = torch.zeros(len(targets), device=hidden.device)
         for modality, at in slots_by_modality(batch):
             logits = self.logits(hidden[at], modality)
-            z = logits.logsumexp(-1)
-            picked = logits.gather(-1, targets[at, None])[:, 0]
-            nll, log_z = nll.index_copy(0, at, z - picked), log_z.index_copy(0, at, z)
+            miss, z = token_loss(logits, targets[at])
+            nll, log_z = nll.index_copy(0, at, miss), log_z.index_copy(0, at, z)
         shape = batch.decoder_targets.shape
         return TokenLosses(nll.view(shape), log_z.view(shape))
 
@@ -121,7 +121,7 @@ class Backbone(nn.Module):
         """float32 [..., rows] over the table of `modality`, from hidden states [..., d]."""
         table = self.table(modality).weight
         scale: float = self.config.width**-0.5
-        return hidden.float() @ table.float().T * scale
+        return (hidden.float() * scale) @ table.float().T
 
     def embed_targets(self, ids: Tensor, modality: DecoderModality) -> Tensor:
         """Decoder inputs of one modality: table rows plus the modality's vector; [...] -> [..., d]."""
