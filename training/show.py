@@ -18,11 +18,12 @@ from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.audio import FloatArray
 from omnimill.tokenizers.image import BoolArray, ByteArray
 from omnimill.tokenizers.store import Tokenizers
-from omnimill.tokenizers.vocabulary import CODE_OFFSET
 from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.marks import Mark, Side, segment_marks
+from omnimill.training.objectives.spans import Ids
 from omnimill.training.recipe import Recipe
-from omnimill.training.rendering import Patches, Rendered, Renderer
+from omnimill.training.rendering import Patches, Rendered, Renderer, Target
+from omnimill.training.show_words import divided
 
 # What is left of the brightness of patches that the encoder does not get.
 _DIMMED = 0.25
@@ -66,7 +67,8 @@ class ShownClip:
 class ShownExample:
     """One example of one task.
 
-    group, family, kind: of the task. prompt: the template that was drawn; None without prompts or when it was dropped.
+    group, family, kind: of the task. objective: its entry in the registry; divided: what it made of this example.
+    prompt: the template that was drawn; None without prompts or when it was dropped.
     reads, writes: encoder text and text target, piece by piece; `writes` is empty for other targets.
     pictures, clips: of the encoder, earlier ones first. target_pictures, target_clips: what the target's codes stand
     for and, where the row has it, what they were made from. lengths: of `omnimill.training.lengths.Lengths`, not 0.
@@ -76,6 +78,8 @@ class ShownExample:
     group: str
     family: str | None
     kind: str
+    objective: str
+    divided: str
     target: str
     id: str
     source: str
@@ -127,15 +131,17 @@ class Viewer:
         recipe = recipes.make(task_index, content, content.id, epoch)
         rendered = self.renderer.render(task_index, content, epoch)
         marks = tuple(self._marks(recipe, content))
-        task, target = recipe.task, rendered.target
+        task = recipe.task
         number = recipes.prompt_number(task_index, recipe.key)
-        text_target = target.modality == DecoderModality.TEXT
+        written = [one.targets for one in rendered.targets if one.modality == DecoderModality.TEXT]
         pictures, clips = self._target_media(recipe, rendered, content)
         return ShownExample(
             task=task.name,
             group=task.group,
             family=task.family,
             kind=task.kind,
+            objective=task.objective,
+            divided=divided(recipe),
             target=task.target,
             id=content.id,
             source=content.source,
@@ -145,7 +151,7 @@ class Viewer:
             reads=tuple(self._runs(rendered.text.tolist())),
             pictures=tuple(self._pictures(recipe, rendered, content, marks)),
             clips=tuple(self._clips(recipe, rendered, content)),
-            writes=tuple(self._runs(target.targets.tolist())) if text_target else (),
+            writes=tuple(run for ids in written for run in self._runs(ids.tolist())),
             target_pictures=tuple(pictures),
             target_clips=tuple(clips),
             lengths={name: count for name, count in asdict(recipe.lengths).items() if count},
@@ -212,61 +218,61 @@ class Viewer:
     def _target_media(
         self, recipe: Recipe, rendered: Rendered, content: RowContent
     ) -> tuple[list[ShownPicture], list[ShownClip]]:
-        """What a target of codes stands for, and before it what they were made from."""
-        codes = (rendered.target.targets - CODE_OFFSET).tolist()
-        if rendered.target.modality == DecoderModality.IMAGE:
-            return self._target_pictures(recipe, codes, content), []
-        if rendered.target.modality == DecoderModality.AUDIO:
-            return [], self._target_clips(codes, content)
-        return [], []
+        """What targets of codes stand for and, where the row has it, before it what they were made from."""
+        pictures: list[ShownPicture] = []
+        clips: list[ShownClip] = []
+        for target in rendered.targets:
+            if target.modality == DecoderModality.IMAGE:
+                pictures += self._target_pictures(recipe, target, content)
+            elif target.modality == DecoderModality.AUDIO:
+                clips += self._target_clips(target, content)
+        return pictures, clips
 
-    def _target_pictures(self, recipe: Recipe, codes: Sequence[int], content: RowContent) -> list[ShownPicture]:
-        found = []
+    def _target_pictures(self, recipe: Recipe, target: Target, content: RowContent) -> list[ShownPicture]:
+        layout, found = self.layout.image, []
+        codes = (
+            content.image_codes[-1] if recipe.target_picture is None else content.target_codes[recipe.target_picture]
+        )
         if recipe.target_picture is None:
-            canvas, _ = image.to_canvas(image.decode_rgb(content.image_data[-1]), self.layout.image.target_size)
+            canvas, _ = image.to_canvas(image.decode_rgb(content.image_data[-1]), layout.target_size)
             found.append(ShownPicture("the picture itself", image.to_bytes(canvas)))
         if self.tokenizers.image_codes is not None:
-            (decoded,) = self.tokenizers.image_codes.decode([codes])
-            found.append(ShownPicture("as its codes decode", image.to_bytes(decoded)))
+            (decoded,) = self.tokenizers.image_codes.decode([codes.tolist()])
+            asked = _asked(target, (layout.target_grid,) * 2, (layout.code_stride,) * 2)
+            pixels = np.where(
+                asked[..., None], image.to_bytes(decoded), (image.to_bytes(decoded) * _DIMMED).astype(np.uint8)
+            )
+            found.append(ShownPicture(_title(target, len(codes)), pixels))
         return found
 
-    def _target_clips(self, codes: Sequence[int], content: RowContent) -> list[ShownClip]:
-        layout, data = self.layout.audio, content.audio_data[-1]
+    def _target_clips(self, target: Target, content: RowContent) -> list[ShownClip]:
+        layout, data, codes = self.layout.audio, content.audio_data[-1], content.audio_codes[-1]
         mel, _ = audio.log_mel(audio.decode_flac(data), layout)
         found = [ShownClip("the clip itself", data, "audio/flac", mel, np.ones(mel.shape, np.bool_))]
         if self.tokenizers.audio_codes is not None:
-            (decoded,) = self.tokenizers.audio_codes.decode([codes])
+            (decoded,) = self.tokenizers.audio_codes.decode([codes.tolist()])
             sound = audio.encode_waveform(self.tokenizers.waveform(decoded), layout.sample_rate, "WAV")
-            visible = np.ones(decoded.shape, np.bool_)
-            found.append(ShownClip("as its codes decode", sound, "audio/wav", decoded, visible))
+            visible = _asked(target, layout.target_grid, layout.code_patch)
+            found.append(ShownClip(_title(target, len(codes)), sound, "audio/wav", decoded, visible))
         return found
-
-
-def lines(shown: ShownExample) -> list[str]:
-    """An example as plain text."""
-
-    def media(found: Sequence[ShownPicture | ShownClip]) -> Iterator[str]:
-        for one in found:
-            kept = "" if one.patches is None else f", {one.patches[0]} of {one.patches[1]} patches"
-            yield f"    [{one.title}{kept}]"
-
-    def words(runs: Sequence[Run]) -> str:
-        return " ".join(f"⟨{run.text}⟩" if run.kind == "location" else run.text for run in runs)
-
-    facts = ", ".join(f"{name} {count}" for name, count in shown.lengths.items())
-    return [
-        f"{shown.task}  ({shown.source}, {shown.id}, epoch {shown.epoch}): {shown.key}",
-        *([f"  prompt  {shown.prompt}"] if shown.prompt else []),
-        f"  reads   {words(shown.reads)}",
-        *media((*shown.pictures, *shown.clips)),
-        f"  writes  {words(shown.writes) if shown.writes else shown.target}",
-        *media((*shown.target_pictures, *shown.target_clips)),
-        f"  lengths {facts}",
-    ]
 
 
 def _cells(patches: Patches, grid: tuple[int, int], patch: int) -> BoolArray:
     """Pixels of the patches that are kept: bool [rows * patch, columns * patch]."""
-    kept = np.zeros(grid[0] * grid[1], np.bool_)
-    kept[patches.index] = True
-    return np.asarray(kept.reshape(grid).repeat(patch, axis=0).repeat(patch, axis=1))
+    return _pixels(patches.index, grid, (patch, patch))
+
+
+def _asked(target: Target, grid: tuple[int, int], cell: tuple[int, int]) -> BoolArray:
+    """Pixels (or bins) of the codes that are asked for."""
+    places = target.positions[:, 0] * grid[1] + target.positions[:, 1]
+    return _pixels(places.astype(np.int64), grid, cell)
+
+
+def _pixels(places: Ids, grid: tuple[int, int], cell: tuple[int, int]) -> BoolArray:
+    chosen = np.zeros(grid[0] * grid[1], np.bool_)
+    chosen[places] = True
+    return np.asarray(chosen.reshape(grid).repeat(cell[0], axis=0).repeat(cell[1], axis=1))
+
+
+def _title(target: Target, codes: int) -> str:
+    return "as its codes decode" + ("" if len(target.ids) == codes else f", {len(target.ids)} of {codes} asked for")

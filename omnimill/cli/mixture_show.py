@@ -33,9 +33,9 @@ def show_examples(
 ) -> None:
     """Show examples of some tasks, or of all: in the terminal, as JSON or as a page."""
     from omnimill.mixtures.loading import load_mixture
-    from omnimill.training.show import lines
     from omnimill.training.show_page import write_page
     from omnimill.training.show_rows import show_tasks
+    from omnimill.training.show_words import lines
     from omnimill.training.stages import load_stage
 
     training = load_stage(stage) if stage else None

@@ -61,6 +61,7 @@ def _list(file: Path, root: str, json: bool) -> None:
             "size": size,
             "inputs": task.input_modalities,
             "targets": task.target_modalities,
+            "objective": task.objective,
         }
         for task, rate, size in zip(mixture.tasks, mixture.rates, sizes, strict=True)
     ]

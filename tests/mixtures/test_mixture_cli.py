@@ -79,6 +79,7 @@ def test_show_lists_tasks_with_shares_sizes_and_modalities(
             "size": 40,
             "inputs": ["text", "image"],
             "targets": ["text"],
+            "objective": "generate",
         },
         {
             "name": "act",
@@ -87,6 +88,7 @@ def test_show_lists_tasks_with_shares_sizes_and_modalities(
             "size": 5,
             "inputs": ["text", "sparse"],
             "targets": ["sparse"],
+            "objective": "generate",
         },
     ]
     assert [(group["path"], group["rate"], group["datasets"]) for group in shown["groups"]] == [

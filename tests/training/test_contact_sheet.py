@@ -22,8 +22,8 @@ from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef
 from omnimill.mixtures.task_families import families
 from omnimill.tokenizers import store
 from omnimill.tokens import TOKEN_SCHEMA
-from omnimill.training.show import lines
 from omnimill.training.show_page import write_page
+from omnimill.training.show_words import lines
 
 
 @pytest.fixture(scope="module")

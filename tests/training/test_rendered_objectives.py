@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -19,7 +20,9 @@ from omnimill.mixtures.row_columns import RowContent, RowLengths
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vocabulary import TextVocabulary
 from omnimill.tokens import LENGTH_COLUMNS, TokenLayout
+from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.masks import decoder_self_mask
+from omnimill.training.backbone.model import Backbone
 from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.collate import collate
 from omnimill.training.lengths import Budgets
@@ -27,6 +30,7 @@ from omnimill.training.objectives.settings import ObjectiveSettings, TokenBudget
 from omnimill.training.recipe import Recipe
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Rendered, Renderer
+from omnimill.training.show_words import divided
 from omnimill.vocabulary_layout import VocabularyLayout
 
 BUDGETS = Budgets(encoder=220, decoder=160, images=3, image_history=6, audio=6)
@@ -168,6 +172,29 @@ def test_targets_of_one_example_are_packed_side_by_side_and_predicted_apart(show
     assert set(batch.decoder_task[0].tolist()) == {0, -1}
 
 
+def test_sparse_masks_go_by_the_place_of_a_code(show: Callable[..., Rendered], layout: TokenLayout) -> None:
+    found = (show("pictures", number, number) for number in range(40))
+    example = next(one for one in found if one.target.modality == DecoderModality.IMAGE and len(one.target.ids) > 12)
+    batch = collate([[example]], Budgets(encoder=len(example.modality), decoder=example.lengths.decoder))
+    # The only decoder layer sees 5 rows and columns around a code.
+    plain = BackboneConfig.of("tiny", layout)
+    latents = {"image_resampler": SETTINGS.image_latents, "audio_resampler": SETTINGS.audio_latents}
+    changes = {name: getattr(plain, name).model_copy(update={"latents": count}) for name, count in latents.items()}
+    config = plain.model_copy(update={"sparse_decoder": True, "encoder_layers": 1, "decoder_layers": 1, **changes})
+    model = Backbone(config, seed=0).eval()
+    places = example.target.positions
+    changed = 3
+    ids = batch.decoder_ids.clone()
+    ids[0, changed] += 1
+    with torch.no_grad():
+        encoded = model.encode(batch)
+        before, after = (model.decode(encoded, replace(batch, decoder_ids=one)) for one in (batch.decoder_ids, ids))
+    moved = (before != after)[0, : len(places)].any(-1).numpy()
+    near = (np.abs(places - places[changed]) <= 5).all(axis=1) & (np.arange(len(places)) >= changed)
+    assert moved.tolist() == near.tolist()
+    assert not near[changed:].all()
+
+
 def test_moved_spans_are_the_decoders_alone(show: Callable[..., Rendered], text: TextTokenizer) -> None:
     for number in range(20):
         example = show("moved", number)
@@ -225,3 +252,11 @@ def test_budgets_of_tokens_have_to_fit_a_sequence(layout: TokenLayout, text: Tex
         ConfigError, match="budget 'decoder' is too small for task 'some': its largest example needs 41"
     ):
         Renderer(MIXTURE, layout, text, SETTINGS, BUDGETS.model_copy(update={"decoder": 40}))
+
+
+def test_what_an_objective_made_of_an_example_is_said(make: Callable[..., Recipe]) -> None:
+    assert re.fullmatch(r"S; tokens of text: \d+; spans moved to the end: \d+", divided(make("moved")))
+    assert re.fullmatch(r"X; tokens of text: \d+; hidden: \d+ in \d+ spans", divided(make("spans")))
+    assert re.fullmatch(r"S; tokens of text: \d+; asked for: the last \d+", divided(make("follow")))
+    found = {divided(make("pictures", number, number)) for number in range(20)}
+    assert any(re.fullmatch(r"patches of the picture hidden: \d+ of \d+(; .*)?", one) for one in found)
