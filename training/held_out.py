@@ -11,6 +11,7 @@ from omnimill.config import allowed
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.permutation import Permutation
+from omnimill.mixtures.row_columns import RowContent
 from omnimill.mixtures.rows import TaskRows, scan
 from omnimill.mixtures.versions import Versions, current_versions, open_versions
 from omnimill.rng import digest64
@@ -106,8 +107,7 @@ class HeldOut:
         Raises:
             IntegrityError, BadRecord: its row cannot be rendered.
         """
-        rows = self._rows[place.task]
-        content = rows.fetch(place.row)
+        rows, content = self._rows[place.task], self.content(place)
         task, key = rows.task, f"{rows.task.name}/{content.id}"
         example = self._renderer.render(place.task, content, epoch=0)
         recipe = self._renderer.recipes.make(place.task, content, content.id, epoch=0)
@@ -125,6 +125,10 @@ class HeldOut:
             texts=right_texts(recipe, content, self._tokenizers),
             shown=shown(recipe, content, self._tokenizers),
         )
+
+    def content(self, place: Place) -> RowContent:
+        """The row at a place."""
+        return self._rows[place.task].fetch(place.row)
 
     def cases(self, count: int) -> list[HeldOutCase]:
         """The cases at :meth:`places`."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from omnimill.mixtures.config import Mixture, Task
 from omnimill.rng import generator
 from omnimill.schema import example_id
 from omnimill.tokenizers import audio, image
-from omnimill.tokenizers.store import StoredSet, file_digests, publish
+from omnimill.tokenizers.networks import AudioPatchesConfig, ImagePatchesConfig, audio_network, image_network
+from omnimill.tokenizers.store import StoredSet, file_digests, publish, weights
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
 from omnimill.training.checkpoint import CheckpointRecord, checkpoints_folder, folder_name
@@ -176,6 +178,33 @@ def token_data(tmp_path_factory: pytest.TempPathFactory, text: TextTokenizer, la
 @pytest.fixture(scope="session")
 def store_tokens() -> Callable[[str, dict[str, list[dict[str, Any]]], TokenLayout], Manifest]:
     return store
+
+
+@pytest.fixture(scope="session")
+def stored_layout(
+    layout: TokenLayout, text: TextTokenizer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TokenLayout]:
+    """A root with a set of tokenizers whose networks nobody trained, and its layout."""
+    torch.manual_seed(0)
+    shapes = (
+        ImagePatchesConfig(stem=4, channels=8, multipliers=(1, 1), blocks=1),
+        AudioPatchesConfig(width=16, layers=1, heads=2),
+    )
+    networks = image_network(shapes[0], layout.image), audio_network(shapes[1], layout.audio)
+    for network in networks:
+        network.quantiser.codebook.normal_()
+    files = {"text": text.model, "image": weights(networks[0]), "audio": weights(networks[1])}
+    stored = StoredSet(
+        text_pieces=layout.text_pieces,
+        image=layout.image,
+        audio=layout.audio,
+        image_network=shapes[0],
+        audio_network=shapes[1],
+        digests=file_digests(files),
+    )
+    root = tmp_path_factory.mktemp("networks")
+    publish(str(root), "mini", stored, files)
+    return root, stored.layout("mini")
 
 
 @pytest.fixture(scope="session")

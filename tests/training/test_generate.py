@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import torch
 
 from omnimill.cli.main import main
 from omnimill.errors import BadRecord, ConfigError
-from omnimill.tokenizers import audio, image, store
-from omnimill.tokenizers.networks import AudioPatchesConfig, ImagePatchesConfig, audio_network, image_network
+from omnimill.infra.dataset import Dataset
+from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout
 from omnimill.training import checkpoint
@@ -33,6 +34,7 @@ from omnimill.training.loss import modality_sums, total_loss
 from omnimill.training.prompt import Request, render_request
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Rendered
+from omnimill.training.request_rows import read_requests
 
 SETTINGS = RenderSettings(max_text=32, max_target_text=12, history_frames=2, image_latents=8, audio_latents=4)
 BUDGETS = Budgets(encoder=160, decoder=80)
@@ -207,33 +209,6 @@ REQUESTS = {
 
 
 @pytest.fixture(scope="module")
-def stored_layout(
-    layout: TokenLayout, text: TextTokenizer, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, TokenLayout]:
-    """A root with a set of tokenizers whose networks nobody trained, and its layout."""
-    torch.manual_seed(0)
-    shapes = (
-        ImagePatchesConfig(stem=4, channels=8, multipliers=(1, 1), blocks=1),
-        AudioPatchesConfig(width=16, layers=1, heads=2),
-    )
-    networks = image_network(shapes[0], layout.image), audio_network(shapes[1], layout.audio)
-    for network in networks:
-        network.quantiser.codebook.normal_()
-    files = {"text": text.model, "image": store.weights(networks[0]), "audio": store.weights(networks[1])}
-    stored = store.StoredSet(
-        text_pieces=layout.text_pieces,
-        image=layout.image,
-        audio=layout.audio,
-        image_network=shapes[0],
-        audio_network=shapes[1],
-        digests=store.file_digests(files),
-    )
-    root = tmp_path_factory.mktemp("generate")
-    store.publish(str(root), "mini", stored, files)
-    return root, stored.layout("mini")
-
-
-@pytest.fixture(scope="module")
 def learnt(
     stored_layout: tuple[Path, TokenLayout], inputs: TrainInputs, text: TextTokenizer, store_checkpoint: Any
 ) -> Path:
@@ -303,6 +278,8 @@ def test_command(learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         "top_p": 0.95,
         "seed": 0,
         "guidance": 1.0,
+        "beams": 1,
+        "length_penalty": 0.6,
         "tokens": 64,
         "text": None,
         "file": str(out),
@@ -320,6 +297,9 @@ def test_command(learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--target", "text", "--top-p", "1.5"], 2, "--top-p"),
         (["--target", "text", "--image", "missing.png"], 2, "missing.png: cannot be read"),
         (["--target", "video"], 2, "text"),
+        ([], 2, "--target: not given"),
+        (["--requests", "asks.jsonl"], 2, "needs --out"),
+        (["--requests", "asks.jsonl", "--prompt", "x", "--out", "y"], 2, "says what is asked for"),
     ],
 )
 def test_bad_use(
@@ -327,6 +307,70 @@ def test_bad_use(
 ) -> None:
     assert main(["generate", str(learnt), "--root", str(learnt.parent.parent), *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+# --- many at once ---
+
+
+def test_requests_are_answered_once(
+    learnt: Path, stored_layout: tuple[Path, TokenLayout], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of requests becomes a dataset; what is there is not answered again."""
+    folder = tmp_path / "asks"
+    folder.mkdir()
+    (folder / "in.png").write_bytes(REQUESTS["text"].pictures[0])
+    lines: list[dict[str, Any]] = [
+        {"key": "tree", "target": "image", "prompt": "paint a tree"},
+        {"key": "bird", "target": "text", "prompt": "what sings", "images": ["in.png"]},
+        {"key": "again", "target": "text", "prompt": "what sings", "images": ["in.png"], "numbers": 4},
+    ]
+    (folder / "asks.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    command = ["generate", str(learnt), "--root", str(stored_layout[0]), "--temperature", "0", "--json"]
+    command += ["--requests", str(folder / "asks.jsonl"), "--out", str(tmp_path / "answers")]
+
+    def answered() -> dict[str, Any]:
+        assert main(command) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    first = answered()
+    assert (first["count"], first["answers"]) == (3, str(tmp_path / "answers"))
+    dataset = Dataset(str(tmp_path), "answers")
+    manifest = dataset.manifest()[1]
+    rows = {
+        row["key"]: row
+        for commit in manifest.commits
+        for shard in commit.shards
+        for row in dataset.read(shard).to_pylist()
+    }
+    assert rows["bird"]["text"] == ANSWERS["text"]
+    assert rows["tree"]["ids"] == ANSWERS["image"]
+    assert image.decode_rgb(rows["tree"]["media"]).shape == (64, 64, 3)
+    assert rows["bird"]["media"] is rows["tree"]["text"] is None
+
+    commits = sorted((tmp_path / "answers" / "commits").glob("*.json"))
+    times = {path: path.stat().st_mtime_ns for path in commits}
+    commits[0].unlink()
+    assert answered()["manifest"] == first["manifest"]
+    assert {path: path.stat().st_mtime_ns for path in commits[1:]} == {path: times[path] for path in commits[1:]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"key": "a", "target": "text"}', "", '{"key": "a", "target": "text"}'], ":3: key: found 'a' again"),
+        (['{"key": "a", "target": "film"}'], ":1: target: "),
+        (['{"key": "a", "target": "text", "image": []}'], ":1: image: "),
+        (["{"], ":1: not a JSON object"),
+        (['{"key": "a", "target": "text", "images": ["none.png"]}'], "none.png cannot be read"),
+        ([""], "holds no requests"),
+    ],
+)
+def test_lines_that_are_no_requests(tmp_path: Path, lines: list[str], message: str) -> None:
+    path = tmp_path / "asks.jsonl"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_requests(str(path))
 
 
 def test_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
