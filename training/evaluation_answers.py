@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from omnimill.tokenizers.store import SET, load_tokenizers
+from omnimill.training.backbone.model import Backbone
 from omnimill.training.generate import Generator
 from omnimill.training.held_out import Place, open_held_out
 from omnimill.training.inputs import TrainInputs
@@ -49,18 +50,17 @@ class AnswerEvaluator:
         """By task and metric: value (None: there is none), count and unread. Every worker has to call this together,
         and gets the same.
         """
-        own = {
-            number: self._answers(learner, self._batches[number])
-            for number in range(self._rank, len(self._batches), self._world)
-        }
+        mine = range(self._rank, len(self._batches), self._world)
+        with learner.whole() as model:
+            own = {number: self._answers(model, self._batches[number]) for number in mine}
         answers = _gathered(own, self._world)
         found = [self._judged(answers) if self._rank == 0 else {}]
         if dist.is_initialized():
             dist.broadcast_object_list(found)
         return found[0]
 
-    def _answers(self, learner: Learner, places: list[Place]) -> list[Answer]:
-        generator = Generator(learner.backbone, self._inputs, self._tokenizers)
+    def _answers(self, model: Backbone, places: list[Place]) -> list[Answer]:
+        generator = Generator(model, self._inputs, self._tokenizers)
         cases = [self._held_out.case(place) for place in places]
         return list(answer_cases(generator, cases, Decoding(), batch=BATCH))
 

@@ -147,7 +147,7 @@ def step_metrics(line: dict[str, Any], examples: Counter[str]) -> dict[str, floa
         "grad_norm": line["grad_norm"],
         "learning_rate": line["learning_rate"],
         "skipped": float(line["skipped"]),
-        "tokens_per_second": line[TIMING]["tokens_per_second"],
-        "data_wait_share": line[TIMING]["data_wait_share"],
+        **{f"attention_logit/{name}": value for name, value in line["attention_logit"].items()},
+        **{name: value for name, value in line[TIMING].items() if name != "seconds"},
     }
     return {name: value for name, value in values.items() if value is not None}

@@ -34,7 +34,8 @@ _THROUGH_THE_LEDGER = ("mixture.", "versions.", "config.online")
 
 class TrainInputs(Config):
     """mixture: with rates of examples. versions: of the tokens that are trained on; layout: what their numbers mean;
-    backbone: the model, in full.
+    backbone: the model, in full. updates_before: that the optimizer had done when the run began, see
+    `TrainConfig.init_optimizer`; known once it has begun.
 
     The configuration's render settings are resolved too: they count latents as the backbone makes them.
     """
@@ -44,6 +45,7 @@ class TrainInputs(Config):
     versions: Versions
     layout: TokenLayout
     backbone: BackboneConfig
+    updates_before: int = 0
 
     @property
     def render(self) -> RenderSettings:
@@ -51,9 +53,9 @@ class TrainInputs(Config):
 
     def decisive(self) -> dict[str, Any]:
         """What decides what is learnt, as JSON: not the run's name, nor what may change between two launches of it."""
-        # The mixture counts by what it says, wherever its file lies and in whatever order; weights to start from by
-        # what was learnt from them.
-        excluded = {"config": {*FREE_TO_CHANGE, "name", "mixture", "init_from"}}
+        # The mixture counts by what it says, wherever its file lies and in whatever order; what a run started from by
+        # what was learnt from it.
+        excluded: Any = {"config": {*FREE_TO_CHANGE, "name", "mixture", "init_from"}, "updates_before": True}
         found = self.model_dump(mode="json", include=set(TrainInputs.model_fields), exclude=excluded)
         for tasks in ("tasks", "held_out"):
             found["mixture"][tasks] = {task["name"]: task for task in found["mixture"][tasks]}

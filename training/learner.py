@@ -35,6 +35,7 @@ class Learner:
 
     def __init__(self, inputs: TrainInputs, tasks: int, device: torch.device, *, resumed: bool) -> None:
         config = self._config = inputs.config
+        self._before = inputs.updates_before
         self.device = device
         self._settings = StepSettings(
             tasks=tasks,
@@ -100,7 +101,7 @@ class Learner:
 
     def learning_rate(self, step: int) -> float:
         """The rate of the update with index `step`."""
-        return learning_rate(self._config.optimizer, step)
+        return learning_rate(self._config.optimizer, self._before + step)
 
     def state(self) -> dict[str, Any]:
         """``model`` and ``optimizer``, by the parameters' full names; the tensors are those in use, not copies."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +23,7 @@ from omnimill.mixtures.online import next_horizon
 from omnimill.training.checkpoint import load_state, newest, read_record, run_folder
 from omnimill.training.checkpoint_writer import CheckpointWriter
 from omnimill.training.evaluation import Evaluator
+from omnimill.training.flops import peak_flops
 from omnimill.training.history import TIMING, run_lock
 from omnimill.training.inputs import TrainInputs, open_loader
 from omnimill.training.learner import Learner
@@ -30,6 +32,7 @@ from omnimill.training.notices import Notice
 from omnimill.training.planner import PackedSequence
 from omnimill.training.records import Books, go_on
 from omnimill.training.replay import combine_digests, sequence_digest
+from omnimill.training.starting_weights import carried, carry_on
 from omnimill.training.step import StepMetrics, sum_over_workers
 
 T = TypeVar("T")
@@ -68,6 +71,8 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         folder = _agree(newest(run) if worker.rank == 0 else None)
         record = read_record(folder) if folder else None
         start = record.step if record else 0
+        source, before = (folder, record.updates_before) if record else _taken_over(inputs, worker)
+        inputs = inputs.model_copy(update={"updates_before": before})
 
         book = Ledger(run)
         entries = _agree([held.entry for held in go_on(book, inputs, record)] if worker.rank == 0 else [])
@@ -79,19 +84,20 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
             loader.expect(next_horizon(config.online, start))
         books = stack.enter_context(Books(run, inputs, book, record, mlflow_run)) if worker.rank == 0 else None
         tasks = task_names(entries)
-        learner = Learner(inputs, len(tasks), worker.device, resumed=record is not None)
+        learner = Learner(inputs, len(tasks), worker.device, resumed=source is not None)
         writer = stack.enter_context(CheckpointWriter(run, config.checkpoints))
-        if folder:
+        if source:
             state = learner.state()
-            load_state(folder, state, writer.group)
+            (load_state if folder else carry_on)(source, state, writer.group)
             learner.load(state)
         evaluator = (
             Evaluator(inputs, root, worker.device, rank=worker.rank, world=worker.world)
             if config.evaluation.every
             else None
         )
+        peak = peak_flops(worker.device, getattr(torch, config.precision.activations))
         for step in range(start, config.steps):
-            line, notice = _one_step(step, learner, loader, inputs, worker, tasks, books)
+            line, notice = _one_step(step, learner, loader, inputs, worker, tasks, books, peak)
             done = step + 1
             if evaluator and config.evaluation.due(done, config.steps):
                 line["evaluation"] = evaluator.evaluate(learner)
@@ -113,6 +119,13 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
                 break
 
 
+def _taken_over(inputs: TrainInputs, worker: Worker) -> tuple[Path | None, int]:
+    """For a run that begins: the checkpoint whose whole state it takes over, if any, and the updates done by then."""
+    if not inputs.config.init_optimizer:
+        return None, 0
+    return _agree(carried(inputs) if worker.rank == 0 else (Path(), 0))
+
+
 def _one_step(
     step: int,
     learner: Learner,
@@ -121,12 +134,14 @@ def _one_step(
     worker: Worker,
     tasks: list[str],
     books: Books | None,
+    peak: float | None,
 ) -> tuple[dict[str, Any], Notice]:
     """One update; returns its line of the history, and what the workers are told after it.
 
     Args:
         tasks: by their numbers.
         books: worker 0's.
+        peak: operations a second that the device can do.
     """
     config = inputs.config
     began = time.perf_counter()
@@ -147,9 +162,20 @@ def _one_step(
             "seconds": seconds,
             "tokens_per_second": (metrics.encoder_tokens + metrics.decoder_tokens) / seconds,
             "data_wait_share": waited / seconds,
+            **_use_of_devices(metrics, seconds, peak, worker.world),
         },
     }
     return line, notice
+
+
+def _use_of_devices(metrics: StepMetrics, seconds: float, peak: float | None, workers: int) -> dict[str, float | None]:
+    """Operations a second on every device; ``mfu``: their share of its peak, ``mfu_transformer``: of those of encoder
+    and decoder alone. None where the peak is not known."""
+    assert metrics.flops is not None
+    done = metrics.flops.total / seconds / workers
+    share = metrics.flops.transformer / metrics.flops.total
+    mfu = None if peak is None else done / peak
+    return {"flops_per_second": done, "mfu": mfu, "mfu_transformer": None if mfu is None else mfu * share}
 
 
 def _metrics_line(metrics: StepMetrics, tasks: list[str]) -> dict[str, Any]:
@@ -162,6 +188,7 @@ def _metrics_line(metrics: StepMetrics, tasks: list[str]) -> dict[str, Any]:
         "loss_by_task": {tasks[i]: finite(value) for i, value in metrics.task_loss.items()},
         "grad_norm": finite(metrics.grad_norm),
         "skipped": metrics.skipped,
+        "attention_logit": {group: finite(value) for group, value in metrics.attention_logit.items()},
         "tokens": {"encoder": metrics.encoder_tokens, "decoder": metrics.decoder_tokens},
         "padding_share": {"encoder": metrics.encoder_padding, "decoder": metrics.decoder_padding},
     }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from omnimill.errors import OmnimillError
+import torch.distributed as dist
+
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import storage
 from omnimill.training import checkpoint
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.config import differences
+from omnimill.training.inputs import TrainInputs
 from omnimill.training.published_weights import fill_from_published, published_digest
 
 
@@ -36,6 +40,52 @@ def fill(model: Backbone, source: str) -> None:
         listed = "\n".join(f"  {line}" for line in changes)
         raise OmnimillError(f"{folder}: its backbone has other shapes than the one to start:\n{listed}")
     model.load_state_dict(weights)
+
+
+def carried(inputs: TrainInputs) -> tuple[Path, int]:
+    """The checkpoint whose weights and optimizer a new run goes on with, and the updates that these have done.
+
+    Raises:
+        ConfigError: `init_from` is no checkpoint, or one whose optimizer this run cannot go on with.
+    """
+    config = inputs.config
+    if config.init_from is None or not _is_checkpoint(config.init_from):
+        raise ConfigError(
+            f"init_optimizer: the optimizer's state comes from a checkpoint; found init_from: {config.init_from!r}"
+        )
+    folder = checkpoint.find(config.init_from)
+    record = checkpoint.read_record(folder)
+    before, now = (
+        {
+            "optimizer.name": one.config.optimizer.name,
+            "backbone": one.backbone.model_dump(mode="json"),
+            # Which parameters have a state.
+            "train_encoders": one.config.train_encoders_from is not None,
+        }
+        for one in (record, inputs)
+    )
+    if changes := differences(before, now):
+        listed = "\n".join(f"  {line}" for line in changes)
+        raise ConfigError(
+            f"init_optimizer: the optimizer of {folder} cannot be gone on with:\n{listed}\nTake its weights alone: "
+            "`init_optimizer: false`."
+        )
+    return folder, record.updates_before + record.step
+
+
+def carry_on(folder: Path, state: dict[str, Any], group: dist.ProcessGroup | None) -> None:
+    """Fill a new learner's state from another run's checkpoint; the optimizer's settings stay its own.
+
+    Args:
+        state, group: as of `checkpoint.load_state`.
+    """
+    settings = [
+        {key: value for key, value in one.items() if key not in ("params", "updates")}
+        for one in state["optimizer"]["param_groups"]
+    ]
+    checkpoint.load_state(folder, state, group)
+    for one, own in zip(state["optimizer"]["param_groups"], settings, strict=True):
+        one.update(own)
 
 
 def source_digest(source: str) -> str:
