@@ -89,6 +89,13 @@ def test_groups_nest(write: Write) -> None:
     assert [task.group for task in mixture.tasks] == ["default", "a/b", "c/e"]
 
 
+def test_tasks_take_over_how_often_optional_streams_are_read(write: Write) -> None:
+    tasks = [task("x", rate=1), task("y", rate=1, keep_optional=0)]
+    groups = [{"name": "a", "keep_optional": 0.5, "tasks": tasks}, {"name": "b", "tasks": [task("z", rate=1)]}]
+    mixture = load_mixture(write(yaml.safe_dump({"datasets": ["d"], "groups": groups})))
+    assert [one.keep_optional for one in mixture.tasks] == [0.5, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("alpha", "factor", "expected"),
     [(1, 1, [0.2, 0.8]), (0.5, 1, [1 / 3, 2 / 3]), (0, 1, [0.5, 0.5]), (0, 3, [0.75, 0.25])],

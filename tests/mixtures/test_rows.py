@@ -67,11 +67,21 @@ CASES = [
         {"no_image": 3, "no_image_codes": 1},
     ),
     (
+        {"target": "image", "objective": "token_budgets", "optional": ["audio"]},
+        ["empty text", "one token", "asked", "film"],
+        {"no_image": 3, "no_image_codes": 1},
+    ),
+    (
         {"target": "image", "inputs": ["image_history"], "prompts": ["{caption}"]},
         ["film"],
         {"no_image_codes": 1, "no_image_history": 6},
     ),
     ({"target": "audio", "objective": "audio_denoising"}, ["film", "sound"], {"no_audio": 5, "no_audio_codes": 1}),
+    (
+        {"objective": "cm3"},
+        ["plain", "asked", *FILMS, "blank picture", "sound"],
+        {"no_text:caption": 1, "target_too_short": 1},
+    ),
     (
         {"objective": "text_denoising"},
         ["plain", "asked", *FILMS, "blank picture", "sound"],
