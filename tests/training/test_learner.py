@@ -15,7 +15,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from omnimill.mixtures.course import new_course
+from omnimill.training.backbone import blocks
 from omnimill.training.backbone.model import Backbone
+from omnimill.training.backbone.watch import watch_attention
 from omnimill.training.batch import PackedBatch
 from omnimill.training.engine_settings import ParallelSettings, PrecisionSettings
 from omnimill.training.inputs import TrainInputs
@@ -180,6 +182,42 @@ def test_two_workers_learn_what_one_does(inputs: TrainInputs, workers: Any, way:
     assert [set(look) >= {"encoder", "decoder", "cross"} for look in looks] == [True, False]
 
 
+def test_encoders_can_be_trained_from_some_step_on(inputs: TrainInputs, workers: Any) -> None:
+    learner = learner_of(inputs, ParallelSettings(), train_encoders_from=1)
+    encoders = [parameter for one in learner.backbone.inputs.encoders for parameter in one.parameters()]
+    other = learner.backbone.inputs.image_projection.weight
+    changed = []
+    for step, batch in enumerate(workers[2]):
+        before = [whole(parameter) for parameter in (*encoders, other)]
+        learner.update(batch, step)
+        *same, own = [torch.equal(old, new) for old, new in zip(before, (*encoders, other), strict=True)]
+        assert not own
+        changed.append(sum(not one for one in same) / len(same))
+    # All but the biases of keys, which the softmax cancels, and what this batch's media do not need.
+    assert changed[0] == 0
+    assert changed[1] > 0.5
+
+
+def test_the_largest_attention_logit_is_found(
+    inputs: TrainInputs, workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, batch = Backbone(inputs.backbone, seed=1), workers[2][0]
+    expected = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+        logits = torch.einsum("bhsk,bhtk->bhst", q.double(), k.double()) * scale
+        expected.append(float(logits[mask.expand_as(logits)].max()))
+        return plain(q, k, v, mask, scale)
+
+    plain = blocks.attend
+    with torch.no_grad(), watch_attention(backbone) as maxima:
+        monkeypatch.setattr(blocks, "attend", attend)
+        backbone(batch)
+    assert max(map(float, maxima.values())) == pytest.approx(max(expected), rel=1e-4)
+    assert len(expected) >= sum(isinstance(module, blocks.Attention) for module in backbone.modules()) - 4
+    assert not any("combine" in vars(module) for module in backbone.modules())
+
+
 def test_sharded_adafactor_equals_the_whole_one(workers: Any) -> None:
     for found, expected in zip(workers[0]["adafactor"], adafactor_updates(sharded=False), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
@@ -203,3 +241,15 @@ def test_sharded_weights_come_together_for_evaluation(workers: Any) -> None:
     together, alone, loss = workers[1]["whole"]
     torch.testing.assert_close(alone, together)
     assert loss == workers[0]["losses, fsdp"][0].loss
+
+
+@pytest.mark.fault
+def test_compiled_layers_learn_the_same(inputs: TrainInputs, workers: Any) -> None:
+    small = inputs.backbone.model_copy(update={"encoder_layers": 1, "decoder_layers": 1})
+    inputs = inputs.model_copy(update={"backbone": small})
+    plain, compiled = (
+        learn(learner_of(inputs, ParallelSettings(checkpoint_activations=True, compile=one)), workers[2])
+        for one in (False, True)
+    )
+    assert [one.loss for one in compiled] == pytest.approx([one.loss for one in plain], rel=1e-4)
+    assert [one.grad_norm for one in compiled] == pytest.approx([one.grad_norm for one in plain], rel=1e-3)
