@@ -29,6 +29,7 @@ class Benchmark(StrEnum):
     SAMPLER = "sampler"
     SCALE = "scale"
     TOKENIZE = "tokenize"
+    TRAIN = "train"
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +47,7 @@ def bench(
 
     Example: omnimill bench packing --json
     """
-    from omnimill.bench import ingest, loader, mix, packing, planner, sampler, scale, tokenize
+    from omnimill.bench import ingest, loader, mix, packing, planner, sampler, scale, tokenize, train
     from omnimill.bench import page as pages
 
     runs: dict[Benchmark, Callable[[], list[Metric]]] = {
@@ -58,6 +59,7 @@ def bench(
         Benchmark.SAMPLER: sampler.run,
         Benchmark.SCALE: scale.run,
         Benchmark.TOKENIZE: tokenize.run,
+        Benchmark.TRAIN: train.run,
     }
     measured = {name.value: runs[name]() for name in names or list(Benchmark)}
     if page is not None:
