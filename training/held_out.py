@@ -15,13 +15,15 @@ from omnimill.mixtures.row_columns import RowContent
 from omnimill.mixtures.rows import TaskRows, scan
 from omnimill.mixtures.versions import Versions, current_versions, open_versions
 from omnimill.rng import digest64
+from omnimill.schema import Example
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.tokenizers.vocabulary import CODE_OFFSET
 from omnimill.training.batch import DecoderModality
+from omnimill.training.example_shards import ExampleShards
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.metrics.reading import Shown
 from omnimill.training.prompt import Asked, uninformative, whole_renderer
-from omnimill.training.references import right_texts, shown
+from omnimill.training.references import needs_example, right_texts, shown
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Renderer
 
@@ -63,7 +65,7 @@ class HeldOut:
         unseen: names of tasks of which only rows that the training does not draw are used.
         trained: what the model was trained with.
         tokenizers: those that the rows were made with.
-        versions: of the data that the rows are in.
+        versions: of the data that the rows are in. examples: that the rows were made from.
         seed: of the evaluated mixture: decides prompts and items.
     """
 
@@ -75,6 +77,7 @@ class HeldOut:
         trained: TrainInputs,
         tokenizers: Tokenizers,
         versions: Versions,
+        examples: ExampleShards,
         seed: int,
     ) -> None:
         self._rows = list(tasks)
@@ -83,6 +86,7 @@ class HeldOut:
         self._trained = trained
         self._tokenizers = tokenizers
         self.versions = versions
+        self._examples = examples
         self.seed = seed
         self._renderer = self._whole(self.tasks)
         self._uninformed = self._whole([_uninformed(task, trained.render) for task in self.tasks])
@@ -123,7 +127,7 @@ class HeldOut:
             asked=Asked(key, example, None if text else self._uninformed.render(place.task, content, epoch=0)),
             wanted=tuple(wanted),
             texts=right_texts(recipe, content, self._tokenizers),
-            shown=shown(recipe, content, self._tokenizers),
+            shown=shown(recipe, content, self._tokenizers, self._example(rows, place.row, content.id)),
         )
 
     def content(self, place: Place) -> RowContent:
@@ -149,6 +153,9 @@ class HeldOut:
                 "or say that rows may have been seen"
             )
         return found
+
+    def _example(self, rows: TaskRows, row: int, example_id: str) -> Example | None:
+        return self._examples.example(rows.shard(row), example_id) if needs_example(rows.task) else None
 
     def _seen(self, task: int, row: int) -> bool:
         ((url, _, shard_rows),) = self._rows[task].places(np.array([row]))
@@ -207,7 +214,7 @@ def open_held_out(
     drawn = scan(open_versions(root, trained.versions), trained.mixture.tasks)
     held = {task.name for task in asked.held_out}
     unseen = frozenset() if seen_too else frozenset(task.name for task in tasks if task.name not in held)
-    return HeldOut(found, drawn, unseen, trained, tokenizers, versions, asked.seed)
+    return HeldOut(found, drawn, unseen, trained, tokenizers, versions, ExampleShards(data), asked.seed)
 
 
 def _uninformed(task: Task, settings: RenderSettings) -> Task:
