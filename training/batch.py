@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -98,9 +99,10 @@ class PackedBatch:
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def split(self, parts: int) -> list[PackedBatch]:
-        """The same sequences in `parts` batches of equal size, in order; `parts` divides their number."""
-        size = len(self.encoder_segment) // parts
-        return [self._sequences(first * size, size) for first in range(parts)] if parts > 1 else [self]
+        """The same sequences in `parts` batches, in order; the first may hold one more than the last."""
+        size, more = divmod(len(self.encoder_segment), parts)
+        firsts = [number * size + min(number, more) for number in range(parts + 1)]
+        return [self._sequences(a, b - a) for a, b in pairwise(firsts)] if parts > 1 else [self]
 
     def _sequences(self, first: int, count: int) -> PackedBatch:
         slots = self.encoder_segment.shape[1]

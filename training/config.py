@@ -126,6 +126,13 @@ class TrainConfig(Config):
     log_every: PositiveInt = 1
     max_failures: NonNegativeInt = 2
 
+    def micro_batches(self, world: int) -> int:
+        """Parts that each of `world` workers computes its sequences in, so that none holds more than the run was set up
+        for, but for one where the streams cannot be shared equally.
+        """
+        held = self.streams // self.workers // self.parallel.micro_batches
+        return -(-(self.streams // world) // held)
+
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if self.streams % self.workers:

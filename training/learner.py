@@ -42,7 +42,7 @@ class Learner:
             z_loss=config.z_loss,
             gradient_clip=config.gradient_clip,
             shares=(config.loss_weights.text, config.loss_weights.image, config.loss_weights.audio),
-            micro_batches=config.parallel.micro_batches,
+            micro_batches=config.micro_batches(dist.get_world_size() if dist.is_initialized() else 1),
         )
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high" if config.precision.tf32 else "highest")

@@ -55,14 +55,14 @@ class Loader(Iterator[Step]):
 
     Args:
         course, text, packing, render: see `VirtualStreams`.
-        rank, world: this worker and the number of workers, which must divide the number of streams.
+        rank, world: this worker and the number of workers, which all have a stream at least.
         state: where to start: a :meth:`state_dict`, or :func:`merge_states` of those of several workers.
         settings: how much is made ahead.
         threads: for reading and decoding, where the settings do not say.
         device: where batches are brought; they stay in this process's memory when not given.
 
     Raises:
-        ConfigError: as of `VirtualStreams`; or the streams cannot be shared equally; or `state` belongs to another
+        ConfigError: as of `VirtualStreams`; or there are more workers than streams; or `state` belongs to another
             order of examples or lacks one of the streams.
     """
 
@@ -80,8 +80,8 @@ class Loader(Iterator[Step]):
         threads: int = 1,
         device: torch.device | None = None,
     ) -> None:
-        if course.streams % world:
-            raise ConfigError(f"{course.streams} streams cannot be shared equally by {world} workers")
+        if course.streams < world:
+            raise ConfigError(f"{course.streams} streams cannot be shared by {world} workers")
         self._streams = VirtualStreams(course, text, packing=packing, render=render)
         self._planner = self._streams.planner(range(rank, course.streams, world))
         if state is not None:
