@@ -45,5 +45,6 @@ def test_commands_shown_exist_with_their_options(document: Path) -> None:
                 command, words = command.commands[words[0]], words[1:]
             options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             assert not hasattr(command, "commands"), line
-            unknown = [word for word in words if word.startswith("--") and word.split("=")[0] not in options]
+            own = words[: words.index("--")] if "--" in words else words
+            unknown = [word for word in own if word.startswith("--") and word.split("=")[0] not in options]
             assert unknown == [], line

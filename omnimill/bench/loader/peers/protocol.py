@@ -59,7 +59,8 @@ def read_for(batches: Callable[[], Iterable[list[Any]]], seconds: float, most: i
     source = iter(batches())
     next(source)
     opened = time.perf_counter()
-    samples, kept, looked = 0, [], 0
+    samples, looked = 0, 0
+    kept: list[list[Any]] = []
     while samples < most and time.perf_counter() - opened < seconds:
         batch = next(source, None)
         if batch is None:
