@@ -62,12 +62,14 @@ class Objective:
     """An entry of the registry.
 
     title: what it does, in a few words. target: the modality that the target must be of; None: any.
-    denoiser: how a text target is divided, where the objective is nothing more.
+    denoiser: how a text target is divided, where the objective is nothing more. mask: lowest and highest share of the
+    patches of a picture or clip that are hidden, where the run does not set it.
     """
 
     title: str
     target: Literal["text", "image", "audio"] | None = None
     denoiser: Denoiser | None = None
+    mask: tuple[float, float] | None = None
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
@@ -84,6 +86,8 @@ def _add_denoiser(name: str, title: str, **settings: Any) -> None:
 _add("generate", "the target is absent from the input")
 _add("text_denoising", "a mixture of the entries below, set by the run; UL2's seven by default", "text")
 _add("image_denoising", "the picture's own patches are input, a random share of them hidden", "image")
+# arXiv 2210.10716, section 3: nine in ten are hidden, and a second view of the scene is not.
+OBJECTIVES.register("croco")(Objective("a picture's own patches but for a tenth are hidden", "image", mask=(0.9, 0.9)))
 _add("audio_denoising", "the clip's own patches are input, a random share of them hidden", "audio")
 # arXiv 2312.06647, section 3.2 and appendix.
 _add("token_budgets", "some tokens of every modality are input, some of what remains is the target")

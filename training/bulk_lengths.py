@@ -135,7 +135,7 @@ class BulkLengths:
         """Patches that a denoising objective hides."""
         if task.own_stream is None or stream.name.lower() != task.own_stream:
             return np.zeros_like(valid)
-        low, high = self._recipes.settings.objectives.mask(task.own_stream)
+        low, high = self._recipes.settings.objectives.mask_of(task)
         share = low + (high - low) * unit_many(subkey_many(keys, Purpose.HIDDEN_SHARE))
         wanted = np.maximum(np.rint(valid * share).astype(np.int64), 1)
         return np.where(valid > 0, np.minimum(wanted, valid - 1), 0)

@@ -94,7 +94,7 @@ def frames_of(
             return whole - int(portions.shown[CODED[stream]][0])
         if task.own_stream is None or task.own_stream != stream.name.lower():
             return 0
-        low, high = settings.objectives.mask(task.own_stream)
+        low, high = settings.objectives.mask_of(task)
         share = low + (high - low) * unit(subkey(key, Purpose.HIDDEN_SHARE))
         # Whatever the share, at least one patch stays visible.
         return min(max(round(whole * share), 1), whole - 1)

@@ -45,6 +45,7 @@ def tasks() -> tuple[Task, ...]:
         task("mask", target="image:mask", inputs=("image",), prompts=("where is {answer}",)),
         task("paint", target="image", prompts=("paint {caption}", "{caption}")),
         task("restore", target="image", objective="image_denoising"),
+        task("complete", target="image", objective="croco", optional=("image_history",)),
         task("hear", target="audio", objective="audio_denoising", optional=("image",)),
         task("read", target="text:body", objective="text_denoising", optional=("audio_history",)),
         task("know", target="text:body", objective="text_denoising", prompts=("{question}",)),

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from omnimill.cli.main import app
 from omnimill.errors import ConfigError
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef
+from omnimill.mixtures.objectives import OBJECTIVES
 from omnimill.mixtures.task_families import families
 from omnimill.tokenizers import store
 from omnimill.tokens import TOKEN_SCHEMA
@@ -37,7 +38,7 @@ def test_every_family_renders(sheet: Sheet, name: str) -> None:
     assert (shown.reads[0].kind, shown.reads[-1].text) == ("special", "</s>")
     assert {one.title.split()[0] for one in (*shown.pictures, *shown.clips)} <= {"current", "earlier"}
     read = sum(one.title.startswith("current") for one in shown.pictures)
-    assert read == ("image" in family.inputs or family.objective == "image_denoising")
+    assert read == ("image" in family.inputs or OBJECTIVES[family.objective].target == "image")
     assert bool(shown.writes) == family.target.startswith("text")
     assert bool(shown.target_pictures) == family.target.startswith("image")
     assert bool(shown.target_clips) == (family.target == "audio")

@@ -36,7 +36,11 @@ from omnimill.vocabulary_layout import VocabularyLayout
 BUDGETS = Budgets(encoder=220, decoder=160, images=3, image_history=6, audio=6)
 FEW = TokenBudgets(input_tokens=(20, 30), target_tokens=(20, 40))
 SETTINGS = RenderSettings(
-    max_text=96, max_target_text=64, image_latents=4, audio_latents=2, objectives=ObjectiveSettings(token_budgets=FEW)
+    max_text=96,
+    max_target_text=64,
+    image_latents=4,
+    audio_latents=2,
+    objectives=ObjectiveSettings(token_budgets=FEW, image_mask=(0.2, 0.4)),
 )
 _FILM = {"sources": ("films",), "rate": 1, "optional": ("image", "audio", "image_history")}
 MIXTURE = Mixture(
@@ -47,6 +51,9 @@ MIXTURE = Mixture(
         Task(name="moved", target="text:transcript", objective="cm3", **_FILM),
         Task(name="follow", target="text:transcript", objective="prefix_lm", keep_optional=0.5, **_FILM),
         Task(name="spans", target="text:transcript", objective="ul2_x3_50", keep_optional=0.0, **_FILM),
+        Task(name="mend", target="image", objective="image_denoising", rate=1, sources=("films",)),
+        Task(name="mute", target="audio", objective="audio_denoising", rate=1, sources=("films",)),
+        Task(name="complete", target="image", objective="croco", rate=1, sources=("films",)),
     ),
 )
 NAMES = [task.name for task in MIXTURE.tasks]
@@ -157,6 +164,22 @@ def test_a_prefix_for_every_target_says_whether_some_of_it_is_shown(
             if target.modality in shown:
                 assert (paradigm == "R") == shown[target.modality]
     assert len(prefixes) == 6
+
+
+def test_masks_of_pictures_and_sound_follow_their_ranges(make: Callable[..., Recipe]) -> None:
+    def shares(name: str, stream: EncoderModality) -> list[float]:
+        frames = [make(name, number, epoch).frames[stream][0] for number in range(20) for epoch in range(20)]
+        return [frame.hidden / frame.valid for frame in frames]
+
+    for name, stream, low, high in (
+        ("mend", EncoderModality.IMAGE, 0.2, 0.4),
+        ("mute", EncoderModality.AUDIO, 0.5, 0.9),
+        ("complete", EncoderModality.IMAGE, 0.9, 0.9),
+    ):
+        found = shares(name, stream)
+        # Whole patches are hidden, of clips there are few.
+        assert np.mean(found) == pytest.approx((low + high) / 2, abs=0.03)
+        assert low - 0.07 <= min(found) <= max(found) <= high + 0.07
 
 
 def test_targets_of_one_example_are_packed_side_by_side_and_predicted_apart(show: Callable[..., Rendered]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -55,9 +55,9 @@ class ObjectiveSettings(Config):
         one = OBJECTIVES[task.objective].denoiser
         return self.denoisers if one is None else (one,)
 
-    def mask(self, stream: Literal["image", "audio"]) -> tuple[float, float]:
-        """The range of shares of a target's own stream that are hidden."""
-        return self.image_mask if stream == "image" else self.audio_mask
+    def mask_of(self, task: Task) -> tuple[float, float]:
+        """The range of shares of the target's own stream that a task hides."""
+        return OBJECTIVES[task.objective].mask or (self.image_mask if task.own_stream == "image" else self.audio_mask)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
