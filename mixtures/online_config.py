@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from omnimill.config import Config
 
-# A loader plans so many steps ahead of training at most: ready, under way, and being planned.
+# Loaders plan further ahead, and wait for decisions; with a lag below this training would wait with them.
 LEAST_LAG = 8
 
 
@@ -16,8 +16,8 @@ class OnlineConfig(Config):
     """How often and by which rule losses change the rates.
 
     rule: a name of the registry in `omnimill.mixtures.online`.
-    every: model updates between two decisions. lag: steps from a decision to the first step that it holds for, so that
-        loaders that plan ahead never plan a step before its rates are known.
+    every: model updates between two decisions. lag: steps from a decision to the first step that it holds for;
+        loaders plan no step before its rates are known, so this much they are ahead of training when it is decided.
     eta: how strongly losses weigh. window: decisions whose losses `skill_it` adds up.
     skills: `skill_it`: how much training on the first-named task lowers the loss of the second, 0 for pairs that are
         not named; empty: each task helps itself alone.

@@ -47,6 +47,11 @@ class Background(Iterator[T], Generic[T]):
         assert self._failure is not None
         raise self._failure
 
+    @property
+    def waiting(self) -> int:
+        """Items that can be taken at once."""
+        return len(self._items)
+
     def end(self) -> None:
         """Make no further items, and hand none out; does not wait for the thread."""
         with self._changed:

@@ -175,15 +175,19 @@ class Loader(Iterator[Step]):
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         under_way: deque[tuple[_Planned, list[list[Future[Rendered]]]]] = deque()
         try:
-            for planned in self._plans:
-                examples = [
-                    [pool.submit(self._render, item) for item in sequence.items] for sequence in planned.sequences
-                ]
-                under_way.append((planned, examples))
-                if len(under_way) == self._ahead:
+            while True:
+                # Planning may itself be waiting for what training does with these steps.
+                if len(under_way) == self._ahead or (under_way and not self._plans.waiting):
                     yield self._finish(*under_way.popleft())
+                elif (planned := next(self._plans, None)) is not None:
+                    under_way.append((planned, self._begin(pool, planned)))
+                else:
+                    return
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _begin(self, pool: ThreadPoolExecutor, planned: _Planned) -> list[list[Future[Rendered]]]:
+        return [[pool.submit(self._render, item) for item in sequence.items] for sequence in planned.sequences]
 
     def _finish(self, planned: _Planned, examples: list[list[Future[Rendered]]]) -> tuple[_Planned, Arriving]:
         rendered = [[example.result() for example in sequence] for sequence in examples]

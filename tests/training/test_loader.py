@@ -216,6 +216,18 @@ def test_closing_ends_the_background_work_and_the_iteration(token_data: Any, mix
     open_loader(token_data, mixture).close()
 
 
+def test_steps_without_rates_are_waited_for_and_hold_up_no_step_before_them(token_data: Any, mixture: Mixture) -> None:
+    wanted = take(open_loader(token_data, mixture), 7)
+    for settings in (LoaderSettings(ahead=6, plan_ahead=9), LoaderSettings(ahead=1, plan_ahead=1)):
+        with open_loader(token_data, mixture, settings=settings) as loader:
+            found = []
+            for horizon in (2, 3, 7):
+                loader.expect(horizon)
+                found += [next(loader) for _ in range(horizon - len(found))]
+            assert [one[2] for one in found] == [one[2] for one in wanted]
+            # Closing does not wait for what is not decided.
+
+
 def test_what_cannot_be_served_is_refused(token_data: Any, mixture: Mixture) -> None:
     with pytest.raises(ConfigError, match="4 streams cannot be shared by 5 workers"):
         open_loader(token_data, mixture, world=5)
