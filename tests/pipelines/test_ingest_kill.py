@@ -143,6 +143,7 @@ def two_nodes(dag_file: Path, root: Path, victim: str, *moments: int) -> dict[st
     return answer
 
 
+@pytest.mark.fault
 @pytest.mark.ray
 def test_a_node_that_is_lost_costs_nothing(dag_file: Path, undisturbed: str, tmp_path: Path) -> None:
     answer = two_nodes(dag_file, tmp_path, "node", 8)

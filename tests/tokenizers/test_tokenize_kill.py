@@ -135,6 +135,7 @@ def check(here: Path, answer: dict[str, Any], undisturbed: str) -> None:
     assert named <= {path.stem for path in (here / TOKENS / "shards").glob("*.arrow")}
 
 
+@pytest.mark.fault
 @pytest.mark.ray
 def test_a_driver_and_an_actor_that_are_killed_change_nothing(here: Path, undisturbed: str) -> None:
     kill_driver(here, 3)
