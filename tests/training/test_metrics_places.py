@@ -30,6 +30,7 @@ from omnimill.training.metrics.boxes import (
     single_box,
     spotting,
     tracking,
+    without_repeated,
 )
 from omnimill.training.metrics.cuboids import cuboid_detection, cuboid_iou
 from omnimill.training.metrics.keypoints import Person, keypoint_similarities, pose_detection, single_pose
@@ -350,3 +351,22 @@ def test_cameras_are_apart_by_the_angle_between_their_places() -> None:
     # Near a pole a turn hardly moves the camera.
     high = camera_errors([CameraChange(1.5, 1.0, 0)], [CameraChange(1.5, 0.0, 0)])
     assert high["direction_error"] < 5  # type: ignore[operator]
+
+
+@given(seed=st.integers(0, 1000))
+def test_boxes_that_repeat_earlier_ones_are_left_out(seed: int) -> None:
+    """What stays does not overlap, what goes is near one that stays; other labels do not matter."""
+    random = np.random.default_rng(seed)
+    found = []
+    for label in random.choice(["cat", "dog"], 12):
+        corner = random.choice([0.1, 0.5], 2) + random.uniform(0, 0.03, 2)
+        found.append(Finding(Box(*corner, *(corner + 0.3)), str(label)))
+    kept = without_repeated(found)
+
+    def repeats(one: Finding[Box], other: Finding[Box]) -> bool:
+        return one.label == other.label and float(box_ious([one.shape], [other.shape])[0, 0]) > 0.8
+
+    assert [one for one in found if one in kept] == kept
+    assert found[0] == kept[0]
+    assert not any(repeats(one, other) for i, one in enumerate(kept) for other in kept[:i])
+    assert all(any(repeats(one, other) for other in kept) for one in found if one not in kept)

@@ -20,6 +20,8 @@ from omnimill.training.metrics.score import mean, paired
 Array = npt.NDArray[np.float64]
 Shape = TypeVar("Shape")
 
+# Overlap above which a box repeats an earlier one (arXiv 2312.17172, section E.3).
+REPEATED = 0.8
 # Overlaps above which a frame counts as a success, of a tracker's curve (Wu, Lim and Yang, OTB-2015).
 _SUCCESS = np.linspace(0.0, 1.0, 21)
 
@@ -45,6 +47,19 @@ def box_ious(boxes: Sequence[Box], others: Sequence[Box]) -> Array:
 
 def _areas(boxes: Array) -> Array:
     return np.asarray(np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0).prod(axis=-1))
+
+
+def without_repeated(found: Sequence[Finding[Box]], above: float = REPEATED) -> list[Finding[Box]]:
+    """The boxes that no box before them repeats: one of the same label with a larger overlap than `above`.
+
+    A model that writes a list gives no confidences; what it wrote first goes first.
+    """
+    overlaps = box_ious([one.shape for one in found], [one.shape for one in found])
+    kept: list[int] = []
+    for place, one in enumerate(found):
+        if not any(found[earlier].label == one.label and overlaps[earlier, place] > above for earlier in kept):
+            kept.append(place)
+    return [found[place] for place in kept]
 
 
 def single_box(predictions: Sequence[Box | None], references: Sequence[Sequence[Box]]) -> dict[str, float | None]:

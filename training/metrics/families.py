@@ -54,7 +54,11 @@ PERPLEXITY = _measure("loss", "perplexity", answers.perplexity, lower="perplexit
 ONE_BOX = _measure("box", "acc_50 mean_iou", boxes.single_box)
 IN_ORDER = _measure("boxes", "acc_50 mean_iou", boxes.boxes_in_order)
 TRACKING = _measure("box", "mean_iou success_50 success_auc", boxes.tracking)
-DETECTION = _measure("boxes", "ap ap_50 ap_75 localisation", boxes.detection)
+DETECTION = _measure(
+    "boxes",
+    "ap ap_50 ap_75 localisation",
+    lambda made, real: boxes.detection([one and boxes.without_repeated(one) for one in made], real),
+)
 SPOTTING = _measure("boxes", "box_precision box_recall box_f1 word_precision word_recall word_f1", boxes.spotting)
 POSE = _measure("keypoints", "oks oks_50 oks_75", keypoints.single_pose)
 CUBOIDS = _measure("cuboids", "ap_3d ap_3d_25 ap_3d_50", cuboids.cuboid_detection)
