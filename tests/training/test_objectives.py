@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -295,3 +296,9 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
 def test_an_unknown_objective_says_what_is_allowed() -> None:
     with pytest.raises(ValidationError, match=r"allowed: generate, text_denoising, .*did you mean 'ul2_r3_15'"):
         Task(name="t", rate=1, sources=("s",), target="text:body", objective="ul2_r3_1")
+
+
+def test_the_page_tells_every_entry() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    table = page[page.index("## Objectives") : page.index("All that denoise text")]
+    assert set(re.findall(r"`(\w+)`(?=[,|` ]+)", table)) >= set(OBJECTIVES)
