@@ -115,8 +115,8 @@ def _rendered(
 def whole_renderer(
     tasks: Sequence[Task], layout: TokenLayout, text: TextTokenizer, settings: RenderSettings, seed: int = 0
 ) -> Renderer:
-    """A renderer of single examples with all that they have: every patch is kept, no prompt dropped, and what of the
-    text is cut is cut by the settings alone.
+    """A renderer of single examples with all that they have: every patch and every stream is read, no prompt dropped,
+    and what of the text is cut is cut by the settings alone.
 
     Args:
         tasks: whose rates mean nothing.
@@ -125,7 +125,8 @@ def whole_renderer(
     whole = settings.model_copy(update={"image_keep": 1.0, "history_keep": 1.0, "audio_keep": 1.0, "prompt_drop": 0.0})
     room = Budgets(**dict.fromkeys(Budgets.model_fields, _UNLIMITED))
     # Held-out tasks have no rates, which a mixture that is drawn from must have.
-    mixture = Mixture.model_construct(datasets=("request",), tasks=tuple(tasks), seed=seed)
+    read = tuple(task.model_copy(update={"keep_optional": 1.0}) for task in tasks)
+    mixture = Mixture.model_construct(datasets=("request",), tasks=read, seed=seed)
     return Renderer(mixture, layout, text, whole, room)
 
 

@@ -27,6 +27,7 @@ from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.collate import collate
 from omnimill.training.lengths import Budgets
 from omnimill.training.objectives.settings import ObjectiveSettings, TokenBudgets
+from omnimill.training.prompt import whole_renderer
 from omnimill.training.recipe import Recipe
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Rendered, Renderer
@@ -236,6 +237,14 @@ def test_optional_streams_are_dropped_at_the_tasks_rate_each_by_itself(make: Cal
     assert len(seen) == 8
     assert all(70 < count < 130 for count in seen.values())
     assert not any(make("spans", number).frames for number in range(5))
+
+
+def test_evaluated_examples_read_every_stream(layout: TokenLayout, text: TextTokenizer, token_data: Any) -> None:
+    whole = whole_renderer(MIXTURE.tasks, layout, text, SETTINGS)
+    rows = [token_data.rows["films"][number] for number in range(5)]
+    for row in rows:
+        frames = whole.recipes.make(NAMES.index("spans"), lengths_of(row), row["id"], 0).frames
+        assert all(frames[stream] for stream in (EncoderModality.IMAGE, EncoderModality.AUDIO))
 
 
 @pytest.mark.parametrize(
