@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from omnimill.training.engine_settings import ParallelSettings, PrecisionSetting
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.learner import Learner
 from omnimill.training.loader import Loader
-from omnimill.training.optim import AdafactorConfig, build_optimizer
+from omnimill.training.optim import AdafactorConfig, AdamWConfig, build_optimizer
 from omnimill.training.parallel import distribute, prepare_layers
 from omnimill.training.step import StepSettings, train_step
 
@@ -35,6 +37,7 @@ LAYOUTS = {
     "fsdp": ParallelSettings(strategy="fsdp"),
     "fsdp in parts": ParallelSettings(strategy="fsdp", micro_batches=2, checkpoint_activations=True),
 }
+ADAMW, THAW = AdamWConfig(name="adamw", warmup_steps=1), {"train_encoders_from": 1}
 # Matrices that are factored and not, vectors, and rows that two workers cannot share equally.
 SHAPES = ((130, 140), (129, 300), (200, 127), (7,), (1, 9))
 
@@ -52,7 +55,9 @@ def whole(value: Tensor) -> Tensor:
 
 
 def learner_of(inputs: TrainInputs, parallel: ParallelSettings, **changes: Any) -> Learner:
-    config = inputs.config.model_copy(update={"parallel": parallel, "watch_attention": 2, **changes})
+    config = inputs.config.model_copy(
+        update={"workers": WORKERS, "parallel": parallel, "watch_attention": 2, **changes}
+    )
     return Learner(inputs.model_copy(update={"config": config}), len(inputs.mixture.tasks), CPU, resumed=False)
 
 
@@ -64,6 +69,10 @@ def gradient_of(inputs: TrainInputs, parallel: ParallelSettings, batch: PackedBa
     settings = StepSettings(len(inputs.mixture.tasks), 1e-3, 1e3, (1.0, 0.5, 2.0), parallel.micro_batches)
     train_step(trained, torch.optim.SGD(model.parameters(), lr=1.0), batch, settings, 1.0)
     return {name: whole(value) for name, value in model.state_dict().items()}
+
+
+def frozen(inputs: TrainInputs) -> TrainInputs:
+    return inputs.model_copy(update={"backbone": inputs.backbone.model_copy(update={"frozen_encoders": True})})
 
 
 def learn(learner: Learner, batches: list[PackedBatch]) -> list[Any]:
@@ -101,6 +110,8 @@ def _worker(rank: int, folder: str) -> None:
         learn(learner_of(inputs, LAYOUTS[name], precision=PrecisionSettings(activations="bfloat16")), batches)
         for name in ("ddp", "fsdp")
     ]
+    found["adamw"] = learn(learner_of(inputs, LAYOUTS["fsdp"], optimizer=ADAMW), batches)
+    found["thawed"] = [learn(learner_of(frozen(inputs), LAYOUTS[name], **THAW), batches) for name in ("ddp", "fsdp")]
     found["resumed"] = _resumed(inputs, batches)
     found["whole"] = _evaluated(inputs, batches[0], rank)
     torch.save(found, f"{folder}/{rank}.pt")
@@ -127,13 +138,15 @@ def _resumed(inputs: TrainInputs, batches: list[PackedBatch]) -> list[list[float
     ]
 
 
-def _evaluated(inputs: TrainInputs, batch: PackedBatch, rank: int) -> tuple[Tensor, Tensor | None, float]:
-    """Losses through all workers, those that worker 1 alone computes, and the loss of an update after that."""
-    learner = learner_of(inputs, LAYOUTS["fsdp"])
+def _evaluated(inputs: TrainInputs, batch: PackedBatch, rank: int) -> tuple[Tensor, Tensor | None, list[float]]:
+    """Losses through all workers, those that worker 1 alone computes, and the losses of two updates after that, of
+    which the first is spoilt on one worker."""
+    learner = learner_of(frozen(inputs), LAYOUTS["fsdp"])
     together = learner.losses(batch).nll
     with learner.whole() as backbone, torch.no_grad():
         alone = backbone(batch).nll if rank == 1 else None
-    return together, alone, learner.update(batch, 0).loss
+    spoilt = replace(batch, encoder_position=batch.encoder_position * (torch.inf if rank == 1 else 1.0))
+    return together, alone, [learner.update(one, 0).loss for one in (spoilt, batch)]
 
 
 @pytest.fixture(scope="module")
@@ -238,9 +251,25 @@ def test_sharded_state_is_taken_over_bit_for_bit(workers: Any) -> None:
 
 
 def test_sharded_weights_come_together_for_evaluation(workers: Any) -> None:
-    together, alone, loss = workers[1]["whole"]
+    together, alone, losses = workers[1]["whole"]
     torch.testing.assert_close(alone, together)
-    assert loss == workers[0]["losses, fsdp"][0].loss
+    # What one worker could not compute, none has learnt.
+    assert not math.isfinite(losses[0])
+    assert losses[1] == workers[0]["losses, fsdp"][0].loss
+
+
+def test_sharded_adamw_learns_what_the_whole_one_does(inputs: TrainInputs, workers: Any) -> None:
+    alone = learn(learner_of(inputs, ParallelSettings(), optimizer=ADAMW), workers[2])
+    assert [one.loss for one in workers[0]["adamw"]] == pytest.approx([one.loss for one in alone], rel=1e-4)
+
+
+def test_frozen_encoders_are_trained_later_by_sharded_workers_too(inputs: TrainInputs, workers: Any) -> None:
+    alone = learn(learner_of(frozen(inputs), ParallelSettings(), **THAW), workers[2])
+    never = learn(learner_of(frozen(inputs), ParallelSettings()), workers[2])
+    assert alone[0].grad_norm == never[0].grad_norm
+    assert alone[1].grad_norm > never[1].grad_norm
+    for run in workers[0]["thawed"]:
+        assert [one.grad_norm for one in run] == pytest.approx([one.grad_norm for one in alone], rel=1e-3)
 
 
 @pytest.mark.fault
