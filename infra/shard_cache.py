@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from omnimill.errors import ConfigError, IntegrityError
+from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import storage
 from omnimill.progress import console
 
@@ -115,7 +115,10 @@ class ShardCache:
             if (copy := _open_shared(place)) is not None:
                 return copy
             with self._alone(part) as stream:
-                if stream is None or place.exists():
+                if stream is None:
+                    continue
+                if place.exists():
+                    part.unlink()
                     continue
                 size = int(storage.stat(url)["bytes"])
                 if not self._make_room(stream, size, keep=part):
@@ -190,7 +193,7 @@ class ShardCache:
 
     def _check_open(self) -> None:
         if self._closed.is_set():
-            raise ConfigError("the cache of shards was closed")
+            raise OmnimillError("the cache of shards was closed")
 
 
 def _name(url: str) -> str:

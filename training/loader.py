@@ -126,9 +126,11 @@ class Loader(Iterator[Step]):
             self._closed = True
             self._decided.notify_all()
         self._plans.end()
+        self._batches.end()
+        # What waits for a shard that is being fetched must not hold this up.
+        self._shards.close()
         self._batches.close()
         self._plans.close()
-        self._shards.close()
 
     def __enter__(self) -> Self:
         return self

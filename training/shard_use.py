@@ -22,15 +22,18 @@ class ShardUse:
         self._cache: ShardCache | None = None
         self._copies: dict[str, ShardFile] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def hold(self, urls: Iterable[str]) -> None:
         """Say that a step will read these; copies of remote ones are fetched in the background, in this order."""
         for url in urls:
-            if not storage.is_local(url):
-                if self._cache is None:
+            if storage.is_local(url):
+                continue
+            with self._lock:
+                if self._cache is None and not self._closed:
                     self._cache = self._settings.open_cache()
-                if self._cache is not None:
-                    self._cache.hold(url)
+            if self._cache is not None:
+                self._cache.hold(url)
 
     def release(self, urls: Iterable[str]) -> None:
         """Say that the step has read them."""
@@ -52,7 +55,9 @@ class ShardUse:
             return self._copies[url]
 
     def close(self) -> None:
-        """Stop fetching and release everything."""
+        """Stop fetching and release everything; who still waits for a shard gets an error."""
+        with self._lock:
+            self._closed = True
+            self._copies.clear()
         if self._cache is not None:
             self._cache.close()
-        self._copies.clear()

@@ -171,6 +171,7 @@ for now, ahead in zip(draws, draws[1:]):
         most = max(most, _taken(tmp_path / "cache"))
     assert [process.returncode for process in running] == [0, 0]
     assert 0 < most <= 3 * SIZE
+    assert not list((tmp_path / "cache").glob("*.part"))
 
 
 def _taken(folder: Path) -> int:
