@@ -17,6 +17,8 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Walk from files to checkpoints and back.")
     group.command("trace")(trace)
     group.command("impact")(impact)
+    group.command("verify")(verify)
+    group.command("gc")(gc)
     app.add_typer(group, name="lineage")
 
 
@@ -88,3 +90,59 @@ def impact(
 def _steps(steps: list[int], before: int) -> str:
     seen = [str(step) for step in steps if step < before]
     return ", ".join(seen[:SHOWN_STEPS]) + (" …" if len(seen) > SHOWN_STEPS else "")
+
+
+Names = Annotated[list[str] | None, typer.Argument(help="Datasets; all under the root when none is named.")]
+
+
+def verify(datasets: Names = None, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
+    """Read every file again and compare it with what manifests say; find missing, altered and unnamed ones.
+
+    Exit code 1 when a file is missing or altered.
+
+    Example: omnimill lineage verify --root runs/demo
+    """
+    from omnimill.errors import IntegrityError
+    from omnimill.infra.verify import verify as check
+
+    report = check(root, datasets or ())
+    if json:
+        print_json(report.as_json())
+    else:
+        print(f"{report.files:,} files with {report.bytes / 1e6:,.1f} MB read again.")
+        if report.faults:
+            rows = [[fault.kind, fault.url, fault.named_by, fault.detail] for fault in report.faults]
+            print_table("Faults", ["fault", "file", "named by", "detail"], rows)
+        if report.orphans:
+            print(f"{len(report.orphans):,} files that nothing names, see `omnimill lineage gc`.")
+    if report.faults:
+        raise IntegrityError(f"{len(report.faults):,} files are missing, altered or unreadable")
+
+
+def gc(
+    datasets: Names = None,
+    root: Root = DEFAULT_ROOT,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it they are only listed.")] = False,
+    older_than: Annotated[
+        float, typer.Option(help="Hours; younger files may belong to work that is under way.")
+    ] = 24.0,
+    json: Json = False,
+) -> None:
+    """List the files of datasets that no manifest, commit or selection names; delete them with --delete.
+
+    Example: omnimill lineage gc --root runs/demo
+    """
+    from dataclasses import asdict
+
+    from omnimill.infra import verify as files
+
+    found = files.garbage(root, datasets or (), older_than * 3600)
+    if json:
+        print_json({"deleted": delete, "files": [asdict(one) for one in found]})
+    else:
+        rows = [[one.url, one.bytes, f"{one.age / 3600:.1f} h"] for one in found]
+        print_table("Files that nothing names", ["file", "bytes", "age"], rows)
+        size, fate = sum(one.bytes for one in found), "deleted" if delete else "kept: --delete was not given"
+        print(f"{size / 1e6:,.1f} MB; {fate}.")
+    if delete:
+        files.delete(found)
