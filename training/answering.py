@@ -8,8 +8,10 @@ from contextlib import closing, redirect_stdout
 from functools import partial
 from typing import Any, TypeVar
 
+import torch
+
 from omnimill.config import Config
-from omnimill.errors import OmnimillError
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra.dataset import Commit, Dataset, Manifest, Unit
 from omnimill.infra.done import Done
 from omnimill.infra.watchdog import watchdog
@@ -22,7 +24,9 @@ Job = TypeVar("Job", bound=AnswerJob)
 
 
 class Actors(Config):
-    """count: actors on Ray; 0: this process does the work. num_cpus, num_gpus: of each; GPUs may be shared."""
+    """count: actors on Ray; 0: this process does the work. num_cpus, num_gpus: of each; GPUs may be shared, and without
+    actors any number above 0 means this machine's.
+    """
 
     count: int = 0
     num_cpus: float = 1.0
@@ -52,8 +56,11 @@ def answer_units(
         The manifest's digest and the manifest.
 
     Raises:
+        ConfigError: a GPU is asked for without actors, and this machine has none.
         OmnimillError: units failed. What was committed stays, and the same command goes on from there.
     """
+    if actors.num_gpus and not actors.count and not torch.cuda.is_available():
+        raise ConfigError("--gpus: this machine has no CUDA device; leave it out, or let --actors find one")
     dataset = Dataset(job.folder, job.name)
     stored = {(commit.unit, commit.state): commit for commit, _ in dataset.commits()}
     found = [stored.get((unit.id, planned(unit, job.recipe).state)) for unit in units]
@@ -63,6 +70,7 @@ def answer_units(
         console.print(f"{label}: {len(commits)} of {len(units)} units already committed", style="dim")
     faults: list[str] = []
     waiting = {unit.id: unit for unit in todo}
+    job = job.model_copy(update={"device": "cuda" if actors.num_gpus else "cpu"})
     if todo:
         work = _on_actors(todo, make, job, actors, cpus) if actors.count else iter(make(job)(todo))
         with progress(label, len(todo), "units") as advance, watchdog(label, lambda: list(waiting)) as moved:
@@ -88,8 +96,6 @@ def _on_actors(
     from omnimill.infra.ray_session import ray_session  # noqa: PLC0415
     from omnimill.infra.units import Pool, run_on_actors  # noqa: PLC0415
 
-    if actors.num_gpus:
-        job = job.model_copy(update={"device": "cuda"})
     pool = Pool(1, actors.count, actors.num_cpus, actors.num_gpus)
     # Ray tells of lost workers on stdout, which is the answer's.
     with (

@@ -109,6 +109,13 @@ class _Side:
         return {prefix + field: torch.from_numpy(array) for field, array in self._arrays.items()}
 
 
+def collate_apart(examples: Sequence[Rendered]) -> PackedBatch:
+    """Each example in a sequence of its own, as long as the longest."""
+    lengths = [one.lengths for one in examples]
+    room = Budgets(encoder=max(one.encoder for one in lengths), decoder=max(one.decoder for one in lengths))
+    return collate([[one] for one in examples], room)
+
+
 def _dtype(pad: Any) -> type[np.generic]:
     """Element type of an array that is padded with `pad`."""
     if isinstance(pad, bool):

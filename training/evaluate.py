@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from omnimill.config import digest_json
 from omnimill.errors import ConfigError
 from omnimill.infra import storage
@@ -92,7 +94,8 @@ def evaluate(
     name = checkpoint_name(folder)
     decoding = decoding or Decoding()
     layout = record.layout
-    tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET))
+    device = "cuda" if actors and actors.num_gpus and torch.cuda.is_available() else "cpu"
+    tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device)
     held_out = open_held_out(root, record, tokenizers, mixture, tasks, seen_too=seen_too)
     units = case_units(held_out, count, batch)
     config = {

@@ -21,11 +21,10 @@ from omnimill.training.backbone.stepwise import StepwiseDecoder
 from omnimill.training.batch import DecoderModality
 from omnimill.training.beams import beam_search
 from omnimill.training.checkpoint import CheckpointRecord
-from omnimill.training.collate import collate
+from omnimill.training.collate import collate_apart
 from omnimill.training.decoding import Decoder, Sampling, decode
 from omnimill.training.guidance import GuidedDecoder
 from omnimill.training.inputs import TrainInputs
-from omnimill.training.lengths import Budgets
 from omnimill.training.location_rule import LocationRule
 from omnimill.training.prompt import Asked, Request, Target, render_request
 
@@ -100,10 +99,7 @@ class Generator:
             examples += [one.negative for one in asked if one.negative is not None]
             if len(examples) != 2 * len(asked):
                 raise ValueError("guidance needs a negative of everything that is asked")
-        room = Budgets(
-            encoder=max(len(one.modality) for one in examples), decoder=max(len(one.target.ids) for one in examples)
-        )
-        batch = collate([[one] for one in examples], room).to(self._device)
+        batch = collate_apart(examples).to(self._device)
         with torch.inference_mode():
             steps = StepwiseDecoder(self.model, self.model.encode(batch), modality)
             places, ids = self._places(asked[0]).to(self._device), self._allowed(modality)

@@ -18,7 +18,6 @@ from omnimill.rng import digest64
 from omnimill.schema import Example
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.tokenizers.vocabulary import CODE_OFFSET
-from omnimill.training.batch import DecoderModality
 from omnimill.training.example_shards import ExampleShards
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.metrics.reading import Shown
@@ -44,7 +43,8 @@ class HeldOutCase:
     example's row, for this or another task.
     asked: rendered as training renders it, but with every patch and no prompt dropped; its target is the right one, so
     that it gives a loss too.
-    wanted: text ids without EOS, or codes from 0, of the task's own target. texts, shown: see `metrics.evaluate.Case`.
+    wanted: text ids without EOS, or codes from 0, of the task's own target; empty where nothing is to be generated, in
+    denoising tasks. texts, shown: see `metrics.evaluate.Case`.
     """
 
     task: Task
@@ -115,16 +115,18 @@ class HeldOut:
         task, key = rows.task, f"{rows.task.name}/{content.id}"
         example = self._renderer.render(place.task, content, epoch=0)
         recipe = self._renderer.recipes.make(place.task, content, content.id, epoch=0)
-        text = example.target.modality == DecoderModality.TEXT
-        if text:
+        wanted: list[int] = []
+        negative = None
+        if task.objective == "generate" and task.target_role:
             wanted = [int(token) for i in recipe.target_segments for token in content.text_ids[i]]
-        else:
+        elif task.objective == "generate":
             wanted = (example.target.targets - CODE_OFFSET).tolist()
+            negative = self._uninformed.render(place.task, content, epoch=0)
         return HeldOutCase(
             task=task,
             key=key,
             seen=self._seen(place.task, place.row),
-            asked=Asked(key, example, None if text else self._uninformed.render(place.task, content, epoch=0)),
+            asked=Asked(key, example, negative),
             wanted=tuple(wanted),
             texts=right_texts(recipe, content, self._tokenizers),
             shown=shown(recipe, content, self._tokenizers, self._example(rows, place.row, content.id)),

@@ -12,11 +12,10 @@ import torch
 from omnimill.config import Config
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.collate import collate
+from omnimill.training.collate import collate_apart
 from omnimill.training.decoding import Sampling
 from omnimill.training.generate import Generator
 from omnimill.training.held_out import HeldOutCase
-from omnimill.training.lengths import Budgets
 from omnimill.training.metrics.evaluate import Case, evaluate
 from omnimill.training.metrics.families import FAMILIES, Network, NetworkName
 from omnimill.training.metrics.reading import Reading
@@ -161,12 +160,7 @@ def case_losses(model: Backbone, cases: Sequence[HeldOutCase]) -> list[tuple[flo
 
     All cases are in one batch, one to a sequence.
     """
-    examples = [case.asked.example for case in cases]
-    room = Budgets(
-        encoder=max(len(one.modality) for one in examples),
-        decoder=max(len(one.target.ids) for one in examples),
-    )
-    batch = collate([[one] for one in examples], room).to(model.decoder_modality.device)
+    batch = collate_apart([case.asked.example for case in cases]).to(model.decoder_modality.device)
     weight = batch.decoder_loss.double()
     sums = (weight * model(batch).nll.double()).sum(-1)
     return list(zip(sums.tolist(), weight.sum(-1).tolist(), strict=True))

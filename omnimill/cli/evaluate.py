@@ -45,7 +45,9 @@ def evaluate(
     actors: Annotated[
         int, typer.Option("--actors", min=0, help="Actors on Ray that answer; 0: this process does.")
     ] = 0,
-    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs of every actor; several may share one.")] = 0.0,
+    gpus: Annotated[
+        float, typer.Option("--gpus", min=0, help="GPUs of every actor, or of this process; several may share one.")
+    ] = 0.0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of PyTorch, in every process that answers.")] = 1,
     out: Annotated[Path | None, typer.Option("--out", help="JSON file to write the scores to.")] = None,
     root: Root = DEFAULT_ROOT,

@@ -60,7 +60,9 @@ def generate(
     actors: Annotated[
         int, typer.Option("--actors", min=0, help="Actors on Ray that answer requests; 0: this process does.")
     ] = 0,
-    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs of every actor; several may share one.")] = 0.0,
+    gpus: Annotated[
+        float, typer.Option("--gpus", min=0, help="GPUs of every actor, or of this process; several may share one.")
+    ] = 0.0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of PyTorch, in every process that answers.")] = 1,
     root: Root = DEFAULT_ROOT,
     cpus: Cpus = None,

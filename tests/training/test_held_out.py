@@ -84,6 +84,21 @@ def test_a_case_is_a_whole_example_with_what_is_right(
     assert case.wanted == tuple((case.asked.example.target.targets - 2).tolist())
 
 
+def test_tasks_that_are_not_generated_have_a_loss_alone(
+    held: TrainInputs, train_root: Path, tokenizers: Tokenizers
+) -> None:
+    """Also where several modalities are asked for at once."""
+    sown = Task(name="sown", rate=1, sources=("films",), inputs=("image",), target="audio", objective="token_budgets")
+    read = Task(name="said", rate=1, sources=("films",), target="text:transcript", objective="text_denoising")
+    mixture = Mixture(datasets=("tokens",), seed=1, tasks=(sown, read))
+    cases = open_held_out(str(train_root), held, tokenizers, mixture).cases(3)
+    assert all(case.wanted == () and case.texts == () and case.asked.negative is None for case in cases)
+    generator = Generator(Backbone(held.backbone, seed=1), held, tokenizers)
+    for scores in generate_and_score(generator, cases).values():
+        assert (scores.count, scores.scores) == (3, ())
+        assert 1 < (scores.loss or 0) < 9
+
+
 def test_rows_that_the_training_draws(held: TrainInputs, train_root: Path, tokenizers: Tokenizers) -> None:
     """Held-out tasks use all rows and say which are drawn for others; other tasks use the rest alone."""
     root = str(train_root)
