@@ -133,17 +133,31 @@ class Rule:
         low = np.full(len(whole), 2, np.int64)
         # A window is never longer than what its two sides show of it.
         high = np.maximum(np.minimum(whole, room + target_room), 2)
-        whole_fits = self.fits(high, room, target_room)
-        low[whole_fits] = high[whole_fits]
+
+        def probe(window: Int64s) -> None:
+            nonlocal low, high
+            fits = self.fits(window, room, target_room)
+            low, high = np.where(fits, window, low), np.where(fits, high, np.maximum(window - 1, low))
+
+        probe(high)
+        if (low < high).any():
+            guess = self._guess(room, target_room)
+            for edge in (guess - 4, guess + 4):
+                probe(np.clip(edge, low, high).astype(np.int64))
         while (low < high).any():
-            middle = (low + high + 1) // 2
-            fits = self.fits(middle, room, target_room)
-            low, high = np.where(fits, middle, low), np.where(fits, high, middle - 1)
+            probe((low + high + 1) // 2)
         return low
+
+    def _guess(self, room: Int64s, target_room: Int64s) -> Floats:
+        """The longest window but for rounding."""
+        spans = np.where(self.span > 0, self.rate / np.where(self.span > 0, self.span, 1.0), 0.0)
+        shown, wanted = np.maximum(1 - self.rate + spans, 1e-6), np.maximum(self.rate + spans, 1e-6)
+        guess: Floats = np.minimum(room / shown, target_room / wanted)
+        return guess
 
 
 def denoise(
-    denoisers: Sequence[Denoiser], whole: Int64s, room: Int64s, target_room: Int64s | int, keys: UInt64s
+    denoisers: Sequence[Denoiser], whole: Int64s, room: Int64s, target_room: Int64s, keys: UInt64s
 ) -> TextSplits:
     """One of the denoisers for each of n texts, on the longest window of it that fits; a random one of a longer text.
 
@@ -161,7 +175,7 @@ def denoise(
         span=np.array([one.mean_span or 0.0 for one in denoisers])[drawn],
         moved=_moved(denoisers, drawn, keys),
     )
-    window = rule.longest(whole, room, np.broadcast_to(np.int64(target_room), whole.shape))
+    window = rule.longest(whole, room, target_room)
     noise, spans = rule.divide(window)
     return TextSplits(
         paradigm=np.array([PARADIGMS.index(one.paradigm) for one in denoisers])[drawn],
