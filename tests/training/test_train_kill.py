@@ -1,4 +1,4 @@
-"""SIGKILL to ``omnimill train`` at any moment: nothing goes on in the dark, and the next launch makes the same run."""
+"""SIGKILL to ``omnimill train`` or its workers at any moment: nothing goes on in the dark, and the run is the same."""
 
 from __future__ import annotations
 
@@ -7,34 +7,46 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import ray
 import yaml
 
 from omnimill import rng
+from omnimill.config import load_config
 from omnimill.infra import lineage
 from omnimill.training import checkpoint
-from omnimill.training.history import HistoryReader
+from omnimill.training.config import TrainConfig
+from omnimill.training.history import HistoryReader, read_history
 from omnimill.training.inputs import resolve
+from omnimill.training.run import train
 
 pytestmark = pytest.mark.ray
 
 
 class Launch:
-    """``omnimill train`` in a session of its own, and all processes that descend from it."""
+    """``omnimill train`` in a session of its own, and all processes that descend from it.
 
-    def __init__(self, config: Path, root: Path) -> None:
+    Args:
+        address: of a Ray that is there already; None: it starts its own.
+    """
+
+    def __init__(self, config: Path, root: Path, address: str | None = None) -> None:
         # Every descendant inherits the mark, also those that outlive their parent.
         self.mark = f"OMNIMILL_KILL_TEST={uuid.uuid4().hex}"
         name, value = self.mark.split("=")
         program = Path(sys.executable).with_name("omnimill")
+        environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}
         self.process = subprocess.Popen(
             [str(program), "train", str(config), "--root", str(root), "--json"],
-            env={**{key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}, name: value},
+            env={**environment, name: value, **({"RAY_ADDRESS": address} if address else {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -113,19 +125,63 @@ def run_of(config_file: Path, root: Path) -> Path:
     return checkpoint.run_folder(str(root), yaml.safe_load(config_file.read_text())["name"])
 
 
+def training_processes() -> list[psutil.Process]:
+    """Ray Train's processes of the Ray that all tests share."""
+    names = ("ray::RayTrainW", "ray::TrainContr")
+    return [one for one in psutil.Process().children(recursive=True) if one.name().startswith(names)]
+
+
 @pytest.mark.timeout(600)
 def test_a_killed_run_goes_on_to_the_same_losses(config_file: Path, train_root: Path, ray_run: Any) -> None:
+    """A worker is killed, and Ray starts the group again; then the driver is killed, and another launch goes on."""
     run = run_of(config_file, train_root)
-    step = 4 + rng.digest64("kill", "train") % 7
-    kill_at(config_file, train_root, run, step, workers_too=True)
-    before = checkpoint.newest(run)
-    assert before is not None
-    answer = Launch(config_file, train_root).answer()
-    assert 4 <= answer["started_at"] == int(before.name[5:]) < 12
-    check(run, answer, ray_run, train_root)
-    record = checkpoint.read_record(answer["checkpoint"])
-    told = lineage.client(str(train_root)).get_metric_history(record.mlflow_run, "loss")
+    launch = Launch(config_file, train_root, ray.get_runtime_context().gcs_address)
+
+    def reach(step: int) -> None:
+        reader = HistoryReader(run, first=step)
+        while not reader.read():
+            assert launch.process.poll() is None, launch.process.communicate()
+            time.sleep(0.005)
+        reader.close()
+
+    reach(1 + rng.digest64("kill", "worker") % 6)
+    [one for one in training_processes() if "TrainW" in one.name()][rng.digest64("victim") % 2].kill()
+    reach(8 + rng.digest64("kill", "driver") % 3)
+    launch.process.kill()
+    launch.process.communicate()
+    assert launch.process.returncode == -signal.SIGKILL
+    end = time.monotonic() + 20
+    while training_processes() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert training_processes() == []
+
+    result = train(load_config(config_file, TrainConfig), str(train_root))
+    assert 4 <= result.started_at < 12
+    check(run, asdict(result), ray_run, train_root)
+    told = lineage.client(str(train_root)).get_metric_history(result.mlflow_run, "loss")
     assert {point.step for point in told} == set(range(12)), "the curve goes on in the same MLflow run"
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(2))
+def test_lost_workers_are_started_again(ray_run: Any, train_root: Path, seed: int) -> None:
+    """SIGKILL to one of the two training processes at a random moment, also before the first checkpoint."""
+    config = ray_run.config.model_copy(update={"name": f"lost-{seed}"})
+    run = checkpoint.run_folder(str(train_root), config.name)
+    after, victim = rng.digest64("lost", seed) % 10, rng.digest64("victim", seed) % 2
+
+    def kill_one() -> None:
+        while not (run / "history.jsonl").exists() or len(read_history(run)) <= after:
+            time.sleep(0.01)
+        [one for one in training_processes() if "TrainW" in one.name()][victim].kill()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    result = train(config, str(train_root))
+    killer.join()
+    assert result.checkpoint_digest == ray_run.result.checkpoint_digest
+    assert ray_run.curve_of(run) == ray_run.curve
 
 
 @pytest.mark.fault
@@ -147,15 +203,24 @@ def test_killed_again_and_again(
 
 @pytest.mark.fault
 @pytest.mark.timeout(600)
-def test_an_interrupted_run_says_so_and_goes_on(config_file: Path, train_root: Path, ray_run: Any) -> None:
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_so_and_goes_on(
+    config_file: Path, train_root: Path, ray_run: Any, told: signal.Signals, code: int
+) -> None:
+    """Ctrl-C ends it at once; SIGTERM after the step, with a checkpoint."""
     run = run_of(config_file, train_root)
     launch = Launch(config_file, train_root)
-    reader = HistoryReader(run, first=5)
+    reader = HistoryReader(run, first=4)
     while not reader.read() and launch.process.poll() is None:
         time.sleep(0.005)
-    launch.process.send_signal(signal.SIGINT)
-    launch.process.communicate(timeout=60)
-    assert launch.process.returncode == 130
+    launch.process.send_signal(told)
+    _, said = launch.process.communicate(timeout=60)
+    assert launch.process.returncode == code
     assert launch.writers() == {}
     assert lineage.runs(str(train_root), "train")[-1].info.status == "KILLED"
+    if told == signal.SIGTERM:
+        newest = checkpoint.newest(run)
+        assert newest is not None
+        assert len(read_history(run)) == checkpoint.read_record(newest).step
+        assert "started again, it goes on from" in said
     check(run, Launch(config_file, train_root).answer(), ray_run, train_root)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from omnimill import rng
 from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage, logged_models
 from omnimill.training import checkpoint
@@ -135,48 +130,3 @@ def test_a_worker_that_fails_is_named_with_its_reason(
     with pytest.raises(OmnimillError, match=r"run broken: worker 0 failed: IsADirectoryError: .*history\.jsonl"):
         train(config, str(train_root))
     assert lineage.runs(str(train_root), "train")[-1].info.status == "FAILED"
-
-
-@pytest.mark.fault
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", range(2))
-def test_lost_workers_are_started_again(ray_run: Any, train_root: Path, seed: int) -> None:
-    """SIGKILL to one of the two training processes at a random moment; Ray starts the group again."""
-    config = ray_run.config.model_copy(update={"name": f"lost-{seed}"})
-    run = checkpoint.run_folder(str(train_root), config.name)
-    after, victim = rng.digest64("lost", seed) % 10, rng.digest64("victim", seed) % 2
-
-    def kill_one() -> None:
-        while not (run / "history.jsonl").exists() or len(read_history(run)) <= after:
-            time.sleep(0.01)
-        os.kill(sorted(training_processes())[victim], signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    result = train(config, str(train_root))
-    killer.join()
-    assert result.checkpoint_digest == ray_run.result.checkpoint_digest
-    assert ray_run.curve_of(run) == ray_run.curve
-
-
-def training_processes() -> list[int]:
-    """Ray Train's workers on this machine that descend from this process."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                name = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if name.startswith(b"ray::RayTrainWorker") and os.getpid() in ancestors(int(folder.name)):
-                found.append(int(folder.name))
-    return found
-
-
-def ancestors(process: int) -> set[int]:
-    found: set[int] = set()
-    while process > 1:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        process = int(fields[1])
-        found.add(process)
-    return found

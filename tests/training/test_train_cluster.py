@@ -1,0 +1,76 @@
+"""A run on a cluster that shrinks and grows: it goes on with the workers there is room for, on the same sequences."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from omnimill.training import checkpoint
+from omnimill.training.checkpoint_settings import CheckpointSettings
+from omnimill.training.config import ElasticSettings, TrainConfig
+from omnimill.training.history import read_history
+from omnimill.training.replay import combine_digests, replay, sequence_digest
+
+
+def on_cluster(config: Path, root: Path, way: str) -> dict[str, Any]:
+    environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "faults.shrinking", str(config), str(root), way],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=400)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, err
+    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return answer
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("way", ["kill", "drain"])
+def test_a_run_goes_on_with_what_is_there(
+    train_config: TrainConfig, train_root: Path, tmp_path: Path, way: str
+) -> None:
+    # With notice there is no other checkpoint than the one that it asks for.
+    every = 2 if way == "kill" else 10_000
+    config = train_config.model_copy(
+        update={
+            "name": f"cluster-{way}",
+            "steps": 100_000,
+            "workers": 2,
+            "elastic": ElasticSettings(min_workers=1, look_every=2.0),
+            "checkpoints": CheckpointSettings(every=every),
+        }
+    )
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    told = on_cluster(path, train_root, way)
+    assert (told["before"], told["alone"], told["after"]) == (2, 1, 2)
+    run = checkpoint.run_folder(str(train_root), config.name)
+    folder = checkpoint.newest(run)
+    assert folder is not None
+    steps: dict[int, list[int]] = defaultdict(list)
+    for sequence in sorted(replay(folder), key=lambda one: (one.step, one.stream)):
+        steps[sequence.step].append(sequence_digest(sequence))
+    plans = [combine_digests(digests) for _, digests in sorted(steps.items())]
+    assert plans == [line["plan"] for line in read_history(run)]
+    assert len(plans) == checkpoint.read_record(folder).step
