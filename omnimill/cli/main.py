@@ -19,6 +19,7 @@ from omnimill.cli import (
     evaluate,
     generate,
     ingest,
+    learn,
     lineage,
     mixture,
     plan,
@@ -64,6 +65,7 @@ for _module in (
     cluster,
     doctor,
     demo,
+    learn,
     bench,
 ):
     _module.register(app)

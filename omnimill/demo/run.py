@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import os
-import shlex
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnimill.cli.main import main
 from omnimill.cli.output import print_table
+from omnimill.cli.steps import Step, need_project_files, run_step
 from omnimill.demo.inputs import make_inputs
-from omnimill.errors import OmnimillError
 from omnimill.infra.ray_session import ray_session
 from omnimill.progress import console
 
@@ -28,24 +22,13 @@ PHOTO = "photos/coffee.png"
 WORKERS = 2  # of the demo's training; a machine of one core runs them in turn
 
 
-@dataclass(frozen=True)
-class Step:
-    """A command that was run: what it answered and how long it took."""
-
-    command: str
-    answer: Any
-    seconds: float
-
-
 def run_demo(root: str) -> None:
     """Make the input, run every step, print what went in and came out.
 
     Raises:
         OmnimillError: the current directory is not the project's, or a step failed.
     """
-    missing = [path for path in (DAG, TOKENIZERS, MIXTURE, TRAINING) if not Path(path).exists()]
-    if missing:
-        raise OmnimillError(f"run the demo in the project's folder: {missing[0]} is not here")
+    need_project_files(DAG, TOKENIZERS, MIXTURE, TRAINING)
     started = time.monotonic()
     folder = Path(root) / "input"
     os.environ[INPUT_VARIABLE] = str(folder)
@@ -54,16 +37,16 @@ def run_demo(root: str) -> None:
     console.print(f"input: {len(files)} files in {folder}" + ("" if made else ", made before"))
     # Ray's own chatter about its helper processes would bury the demo's lines; errors come back as exceptions.
     with ray_session(num_cpus=max(os.cpu_count() or 1, WORKERS), log_to_driver=False):
-        ingest = _step("ingest", DAG, root=root)
-        tokenizer = _step("tokenizer", "train", TOKENIZERS, root=root)
-        tokens = _step("tokenize", TOKENIZERS, root=root)
-        simulation = _step("mixture", "simulate", MIXTURE, root=root)
-        training = _step("train", TRAINING, root=root)
+        ingest = run_step("ingest", DAG, root=root)
+        tokenizer = run_step("tokenizer", "train", TOKENIZERS, root=root)
+        tokens = run_step("tokenize", TOKENIZERS, root=root)
+        simulation = run_step("mixture", "simulate", MIXTURE, root=root)
+        training = run_step("train", TRAINING, root=root)
     checkpoint = training.answer["checkpoint"]
     _generate(root, checkpoint, folder)
-    impact = _step("lineage", "impact", str(folder / PHOTO), root=root)
-    trace = _step("lineage", "trace", checkpoint, root=root)
-    report = _step("report", root=root)
+    impact = run_step("lineage", "impact", str(folder / PHOTO), root=root)
+    trace = run_step("lineage", "trace", checkpoint, root=root)
+    report = run_step("report", root=root)
     _summary(len(files), [ingest, tokenizer, tokens, simulation, training, impact, trace])
     console.print(f"look at {report.answer['report']}; the whole demo took {time.monotonic() - started:.0f} s")
     console.print(f"run history: mlflow ui --backend-store-uri sqlite:///{Path(root).resolve()}/mlflow.db")
@@ -81,20 +64,7 @@ def _generate(root: str, checkpoint: str, folder: Path) -> None:
         if (out / name).exists():
             console.print(f"{out / name}: generated before")
         else:
-            _step("generate", checkpoint, *options, "--out", str(out / name), root=root)
-
-
-def _step(*arguments: str, root: str) -> Step:
-    """Run one command in this process (so that all share one Ray), showing what a user would type."""
-    typed = ["omnimill", *arguments, "--root", root]
-    console.print(f"\n[bold]$ {shlex.join(typed)}[/]", soft_wrap=True)
-    started = time.monotonic()
-    stdout = io.StringIO()
-    with contextlib.redirect_stdout(stdout):
-        code = main([*arguments, "--root", root, "--json"])
-    if code != 0:
-        raise OmnimillError(f"{shlex.join(typed)} ended with exit code {code}")
-    return Step(" ".join(arguments[:2]), json.loads(stdout.getvalue()), time.monotonic() - started)
+            run_step("generate", checkpoint, *options, "--out", str(out / name), root=root)
 
 
 def _summary(files: int, steps: list[Step]) -> None:
