@@ -16,7 +16,7 @@ ANSWER_SCHEMA = pa.schema(
         pa.field("key", pa.string(), nullable=False),
         pa.field("task", pa.string(), nullable=False),
         ("family", pa.string()),
-        pa.field("target", pa.string(), nullable=False),  # text, image or audio
+        pa.field("target", pa.string(), nullable=False),  # such as text:caption
         pa.field("seen", pa.bool_(), nullable=False),
         pa.field("generated", pa.bool_(), nullable=False),
         # Text ids without EOS, or codes from 0.

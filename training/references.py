@@ -19,7 +19,7 @@ from omnimill.tokenizers.map_files import decode_npy
 from omnimill.tokenizers.optical_flow import largest_flow
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.training.choices import Choices
-from omnimill.training.metrics.families import FAMILIES
+from omnimill.training.metrics.families import judging, measures
 from omnimill.training.metrics.reading import Shown
 from omnimill.training.recipe import Recipe
 
@@ -29,7 +29,8 @@ _OF_EXAMPLES = frozenset({"cuboids", "vector", "action", "flow"})
 
 def needs_example(task: Task) -> bool:
     """Whether the answers of a task may be read with facts that only the example has which its row was made from."""
-    return any(measure.reading in _OF_EXAMPLES for measure in FAMILIES.get(task.family or "", ()))
+    family = judging(task.family, task.target)[0]
+    return any(measure.reading in _OF_EXAMPLES for measure in measures(family))
 
 
 def right_texts(recipe: Recipe, content: RowContent, tokenizers: Tokenizers) -> tuple[str, ...]:

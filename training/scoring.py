@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from omnimill.config import Config
+from omnimill.errors import OmnimillError
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.collate import collate_apart
@@ -17,16 +18,13 @@ from omnimill.training.decoding import Sampling
 from omnimill.training.generate import Generator
 from omnimill.training.held_out import HeldOutCase
 from omnimill.training.metrics.evaluate import Case, evaluate
-from omnimill.training.metrics.families import FAMILIES, Network, NetworkName
+from omnimill.training.metrics.families import Network, NetworkName, judging, measures
 from omnimill.training.metrics.reading import Reading
 from omnimill.training.metrics.score import Score
 from omnimill.vocabulary_layout import Modality
 
 # Cases that are answered at once.
 BATCH = 16
-
-# What judges tasks without a family of the registry, by their target.
-_PLAIN_FAMILIES = {"text": "image-tagging", "image": "image-editing", "audio": "audio-from-text"}
 
 # Numbers that belong together in what is read so: four of a box, these and twelve of a cuboid, two of a point.
 _GROUPS: dict[Reading, int] = {"box": 4, "boxes": 4, "cuboids": 16, "keypoints": 2}
@@ -55,14 +53,14 @@ class Decoding(Config):
 class Answer:
     """What a model made of a case.
 
-    task, family, target: name, family and target modality of its task. key, seen: of the case.
+    task, family, target: name, family and target (``text:caption``) of its task. key, seen: of the case.
     case: output and what it is judged by; its loss is that of the right target.
     generated: False where nothing was to be generated, in denoising tasks; then the output is empty.
     """
 
     task: str
     family: str | None
-    target: Modality
+    target: str
     key: str
     seen: bool
     case: Case
@@ -78,8 +76,8 @@ class Answer:
 class TaskScores:
     """What a model's answers to a task's cases are worth.
 
-    count: of cases; seen: of those that the training draws. loss: mean NLL in nats of a target token; None: no token
-    counts.
+    family: whose metrics these are; of a task that is not generated its own. count: of cases; seen: of those that the
+    training draws. loss: mean NLL in nats of a target token; None: no token counts.
     scores: of the family's metrics, in the order of the registry; empty where nothing was generated.
     """
 
@@ -143,12 +141,11 @@ def answer_cases(
             outputs: list[list[int]] = [[] for _ in part]
             generated = task.objective == "generate"
             if generated:
-                numbers = grouped_numbers(task.family) if decoding.force_numbers else 0
+                numbers = grouped_numbers(task.family, task.target) if decoding.force_numbers else 0
                 outputs = generator.answer([case.asked for case in part], decoding.of(task.target_modality), numbers)
             for case, output, loss in zip(part, outputs, losses, strict=True):
                 judged = Case(output, case.wanted, case.shown, case.texts, loss)
-                modality = task.target_modality
-                yield Answer(task.name, task.family, modality, case.key, case.seen, judged, generated)
+                yield Answer(task.name, task.family, task.target, case.key, case.seen, judged, generated)
             advance(len(part))
     finally:
         model.train(trained)
@@ -179,9 +176,9 @@ def score_answers(
 def _score(
     answers: Sequence[Answer], tokenizers: Tokenizers, networks: Mapping[NetworkName, Network] | None
 ) -> TaskScores:
-    task, family, target = answers[0].task, answers[0].family, answers[0].target
-    judged = family if family is not None and family in FAMILIES else _PLAIN_FAMILIES[target]
+    task = answers[0].task
     cases = [one.case for one in answers if one.generated]
+    family, scores = _judged(answers[0], cases, tokenizers, networks) if cases else (answers[0].family, [])
     nll, weight = (sum(parts) for parts in zip(*(one.loss for one in answers), strict=True))
     return TaskScores(
         task=task,
@@ -189,14 +186,30 @@ def _score(
         count=len(answers),
         seen=sum(one.seen for one in answers),
         loss=nll / weight if weight else None,
-        scores=tuple(evaluate(judged, cases, tokenizers, networks)) if cases else (),
+        scores=tuple(scores),
     )
 
 
-def grouped_numbers(family: str | None) -> int:
-    """Numbers that belong together in the answers of a family; 0 where they are not read in groups."""
-    known = FAMILIES.get(family or "", ())
-    return _GROUPS.get(known[0].reading, 0) if known else 0
+def _judged(
+    one: Answer, cases: Sequence[Case], tokenizers: Tokenizers, networks: Mapping[NetworkName, Network] | None
+) -> tuple[str, list[Score]]:
+    """The family that judges a task, and its scores.
+
+    Raises:
+        OmnimillError: a target cannot be read as what the task's family says.
+    """
+    fault = ""
+    for family in judging(one.family, one.target):
+        try:
+            return family, evaluate(family, cases, tokenizers, networks)
+        except ValueError as error:
+            fault = str(error)
+    raise OmnimillError(f"task {one.task!r} is judged by its family, {one.family!r}, but holds {fault}")
+
+
+def grouped_numbers(family: str | None, target: str) -> int:
+    """Numbers that belong together in the answers of a task; 0 where they are not read in groups."""
+    return _GROUPS.get(measures(judging(family, target)[0])[0].reading, 0)
 
 
 def _batches(cases: Sequence[HeldOutCase], batch: int) -> Iterator[Sequence[HeldOutCase]]:

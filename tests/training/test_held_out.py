@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omnimill.errors import ConfigError
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.tokenizers.text import TextTokenizer
@@ -146,18 +146,26 @@ def test_a_model_is_asked_and_judged(held: TrainInputs, train_root: Path, tokeni
 def test_right_answers_get_full_marks(text: TextTokenizer, tokenizers: Tokenizers) -> None:
     """By the family where it is known, by the target alone otherwise; denoising has a loss alone."""
     words = tuple(text.encode("the red bird sings near the house"))
-    right = Answer("t", "image-captioning", "text", "t/1", False, Case(words, words, loss=(3.0, 6.0)))
+    right = Answer("t", "image-captioning", "text:caption", "t/1", False, Case(words, words, loss=(3.0, 6.0)))
     answers = [replace(right, key=f"t/{number}", seen=number > 2) for number in range(4)]
-    answers.append(replace(right, task="u", family="of my own", case=replace(right.case, output=words[:3])))
+    answers.append(
+        replace(right, task="u", family="of my own", target="text:hm", case=replace(right.case, output=words[:3]))
+    )
     answers.append(replace(right, task="v", family=None, generated=False, case=replace(right.case, output=())))
     scores = score_answers(answers, tokenizers)
     assert list(scores) == ["t", "u", "v"]
     assert {one.name: one.value for one in scores["t"].scores}["bleu_4"] == pytest.approx(1.0)
     assert (scores["t"].count, scores["t"].seen, scores["t"].loss) == (4, 1, 0.5)
     assert [(one.name, one.value) for one in scores["u"].scores] == [("exact_match", 0.0)]
+    # Words are no action: a task that says it is one cannot be judged, one that only looks like it is a text.
+    told = replace(right, task="w", target="text:action")
+    with pytest.raises(OmnimillError, match="'w' is judged by its family, 'action-prediction'"):
+        score_answers([replace(told, family="action-prediction")], tokenizers)
+    assert score_answers([replace(told, family=None)], tokenizers)["w"].family == "image-tagging"
     assert (scores["v"].scores, scores["v"].loss) == ((), 0.5)
 
 
 def test_which_answers_are_of_grouped_numbers() -> None:
     families = ("object-detection", "referring-expression", "keypoint-detection", "vqa", None, "of my own")
-    assert [grouped_numbers(family) for family in families] == [4, 4, 2, 0, 0, 0]
+    assert [grouped_numbers(family, "text:answer") for family in families] == [4, 4, 2, 0, 0, 0]
+    assert grouped_numbers(None, "text:boxes") == 4

@@ -201,6 +201,37 @@ FAMILIES: Mapping[str, tuple[Measure, ...]] = {
 }
 
 
+# Families that judge tasks without one of these, by what they ask for.
+_BY_TARGET: Mapping[str, str] = {
+    "text:action": "action-prediction",
+    "text:answer": "vqa",
+    "text:boxes": "object-detection",
+    "text:camera": "camera-pose",
+    "text:caption": "image-captioning",
+    "text:cuboids": "3d",
+    "text:keypoints": "keypoint-detection",
+    "text": "image-tagging",
+    "image:depth": "depth-estimation",
+    "image:flow": "optical-flow",
+    "image:normals": "surface-normal-estimation",
+    "image:segmentation": "semantic-segmentation",
+    "image": "image-editing",
+    "audio": "audio-from-text",
+}
+
+
+def judging(family: str | None, target: str) -> list[str]:
+    """Families whose metrics can judge a task, the best first: its own, or where that is not known those of its target,
+    of which the last one can always be read.
+
+    Args:
+        target: of the task, such as ``text:caption``.
+    """
+    if family is not None and family in FAMILIES:
+        return [family]
+    return [_BY_TARGET[one] for one in (target, target.partition(":")[0]) if one in _BY_TARGET]
+
+
 def measures(family: str) -> tuple[Measure, ...]:
     """The measures of a family; ConfigError when it has none."""
     if family not in FAMILIES:
