@@ -61,7 +61,7 @@ class Denoiser(Config):
 class Objective:
     """An entry of the registry.
 
-    title: what it does, in a few words. target: the modality that the target must be of; None: any.
+    title: what it does, as `mixture show` says it. target: the modality that the target must be of; None: any.
     denoiser: how a text target is divided, where the objective is nothing more. mask: lowest and highest share of the
     patches of a picture or clip that are hidden, where the run does not set it.
     """
@@ -86,11 +86,11 @@ def _add_denoiser(name: str, title: str, **settings: Any) -> None:
 _add("generate", "the target is absent from the input")
 _add("text_denoising", "a mixture of the entries below, set by the run; UL2's seven by default", "text")
 _add("image_denoising", "the picture's own patches are input, a random share of them hidden", "image")
-# arXiv 2210.10716, section 3: nine in ten are hidden, and a second view of the scene is not.
+# arXiv 2210.10716: nine in ten are hidden, and a second view of the scene is not.
 OBJECTIVES.register("croco")(Objective("a picture's own patches but for a tenth are hidden", "image", mask=(0.9, 0.9)))
 _add("audio_denoising", "the clip's own patches are input, a random share of them hidden", "audio")
-# arXiv 2312.06647, section 3.2 and appendix.
-_add("token_budgets", "some tokens of every modality are input, some of what remains is the target")
+# arXiv 2312.06647.
+_add("token_budgets", "some tokens of every modality are input, some of the rest are the target")
 # arXiv 2205.05131, Table 1.
 _add_denoiser("ul2_r3_15", "many spans of 3, 15 %", paradigm="R", mean_span=3, rate=0.15)
 _add_denoiser("ul2_r8_15", "many spans of 8, 15 %", paradigm="R", mean_span=8, rate=0.15)
@@ -99,7 +99,7 @@ _add_denoiser("ul2_x3_50", "many spans of 3, 50 %", paradigm="X", mean_span=3, r
 _add_denoiser("ul2_x8_50", "many spans of 8, 50 %", paradigm="X", mean_span=8, rate=0.5)
 _add_denoiser("ul2_x64_15", "spans of 64, 15 %", paradigm="X", mean_span=64, rate=0.15)
 _add_denoiser("ul2_x64_50", "spans of 64, 50 %", paradigm="X", mean_span=64, rate=0.5)
-# arXiv 1910.10683, section 3.2.3: the place of the cut is uniform.
+# arXiv 1910.10683, section 3.2.3.
 _add_denoiser("prefix_lm", "what follows a random place", paradigm="S", rate=(0.0, 1.0))
 _add_denoiser("causal_lm", "all of the text", paradigm="S", rate=1.0)
 # arXiv 2201.07520, section 2.

@@ -67,8 +67,8 @@ class ShownClip:
 class ShownExample:
     """One example of one task.
 
-    group, family, kind: of the task. objective: its entry in the registry; divided: what it made of this example.
-    prompt: the template that was drawn; None without prompts or when it was dropped.
+    group, family, kind: of the task. objective: its entry in the registry; divided: what that does, and made of this
+    example. prompt: the template that was drawn; None without prompts or when it was dropped.
     reads, writes: encoder text and text target, piece by piece; `writes` is empty for other targets.
     pictures, clips: of the encoder, earlier ones first. target_pictures, target_clips: what the target's codes stand
     for and, where the row has it, what they were made from. lengths: of `omnimill.training.lengths.Lengths`, not 0.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from omnimill.mixtures.objectives import OBJECTIVES
 from omnimill.training.frames import CODED
 from omnimill.training.recipe import Recipe
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def divided(recipe: Recipe) -> str:
-    """What the objective made of the example, in words."""
-    said, split = [], recipe.split
+    """What the objective does, and what it made of the example, in words."""
+    said, split = [OBJECTIVES[recipe.task.objective].title], recipe.split
     if split is not None and (split.spans or split.noise < split.length):
         if split.moved:
             how = f"spans moved to the end: {split.spans}"
@@ -48,7 +49,7 @@ def lines(shown: ShownExample) -> list[str]:
     written = "codes" if shown.target.startswith("text") else shown.target
     return [
         f"{shown.task}  ({shown.source}, {shown.id}, epoch {shown.epoch}): {shown.key}",
-        f"  objective {shown.objective}{f' ({shown.divided})' if shown.divided else ''}",
+        f"  objective {shown.objective}: {shown.divided}",
         *([f"  prompt  {shown.prompt}"] if shown.prompt else []),
         f"  reads   {words(shown.reads)}",
         *media((*shown.pictures, *shown.clips)),

@@ -287,8 +287,8 @@ def test_budgets_of_tokens_have_to_fit_a_sequence(layout: TokenLayout, text: Tex
 
 
 def test_what_an_objective_made_of_an_example_is_said(make: Callable[..., Recipe]) -> None:
-    assert re.fullmatch(r"S; tokens of text: \d+; spans moved to the end: \d+", divided(make("moved")))
-    assert re.fullmatch(r"X; tokens of text: \d+; hidden: \d+ in \d+ spans", divided(make("spans")))
-    assert re.fullmatch(r"S; tokens of text: \d+; asked for: the last \d+", divided(make("follow")))
-    found = {divided(make("pictures", number, number)) for number in range(20)}
-    assert any(re.fullmatch(r"patches of the picture hidden: \d+ of \d+(; .*)?", one) for one in found)
+    said = {name: divided(make(name)) for name in NAMES}
+    assert re.fullmatch(r"all of the text, .*; S; tokens of text: \d+; spans moved to the end: \d+", said["moved"])
+    assert re.fullmatch(r"many spans of 3, 50 %; X; tokens of text: \d+; hidden: \d+ in \d+ spans", said["spans"])
+    assert re.fullmatch(r"what follows .*; S; tokens of text: \d+; asked for: the last \d+", said["follow"])
+    assert re.fullmatch(r"the picture's own .*; patches of the picture hidden: \d+ of \d+", said["mend"])

@@ -1,4 +1,4 @@
-"""Token budgets (4M, arXiv 2312.06647, section 3.2): of every modality some tokens are input, some of the rest target.
+"""Token budgets (4M, arXiv 2312.06647): of every modality some tokens are input, and some of the rest the target.
 
 The tokens of both sides are drawn per example, and the share of each modality in them by a Dirichlet distribution. As
 in the reference of the method a modality that has fewer tokens than its share leaves the rest unused, and what is asked
@@ -16,6 +16,7 @@ import numpy as np
 from omnimill.rng import Floats, Int64s, UInt64s, choose_many, subkey_many, unit_many
 from omnimill.training.draws import Purpose
 from omnimill.training.objectives.settings import TokenBudgets
+from omnimill.training.objectives.spans import Mask
 from omnimill.training.objectives.text import PARADIGMS, Rule, TextSplits
 
 Modality = Literal["text", "image", "audio"]
@@ -124,7 +125,7 @@ def _share(
     return dict(zip(most, np.minimum(tokens, limits), strict=True))
 
 
-def _dirichlet(alpha: Floats, present: np.typing.NDArray[np.bool_], keys: UInt64s, numbers: Int64s) -> Int64s:
+def _dirichlet(alpha: Floats, present: Mask, keys: UInt64s, numbers: Int64s) -> Int64s:
     """Shares of the modalities that are there, in parts of `_PARTS`: int64 [modalities, n].
 
     A gamma variable of shape alpha is one of shape alpha + 1 times u^(1 / alpha) for a uniform u, which stays finite
