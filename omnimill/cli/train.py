@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from omnimill.cli.output import DEFAULT_ROOT, Cpus, Json, Root, print_json, print_table
+
+if TYPE_CHECKING:
+    from omnimill.training.stages import Stage
+
+# Parts of a worker's memory, in the order in which they are told.
+_PARTS = ("weights", "gradients", "optimizer", "gathered", "activations", "logits", "total")
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +25,7 @@ def train(
     stage: str | None = typer.Option(None, "--stage", help="Of a file with stages, this one alone."),
     workers: int | None = typer.Option(None, "--workers", min=1, help="Instead of the configuration's number."),
     restart: bool = typer.Option(False, "--restart", help="Set the existing run aside and begin anew."),
+    plan: bool = typer.Option(False, "--plan", help="Start nothing: tell the stages and the memory of a worker."),
     cpus: Cpus = None,
     json: Json = False,
 ) -> None:
@@ -30,7 +39,7 @@ def train(
 
     from omnimill.errors import ConfigError
     from omnimill.training.stage_runs import train_stages
-    from omnimill.training.stages import read_stages
+    from omnimill.training.stages import choose, read_stages
 
     stages = read_stages(config)
     if workers is not None:
@@ -38,6 +47,9 @@ def train(
             if one.config.streams % workers:
                 raise ConfigError(f"--workers {workers}: streams ({one.config.streams}) must be a multiple of it")
         stages = [replace(one, config=one.config.model_copy(update={"workers": workers})) for one in stages]
+    if plan:
+        _show_plan(stages if stage is None else [choose(stages, stage, config)], root, json)
+        return
     results = train_stages(stages, root, only=stage, restart=restart, cpus=cpus)
     if json:
         answers = [asdict(result) for result in results]
@@ -55,3 +67,32 @@ def train(
             "seconds": f"{result.seconds:.1f}",
         }
         print_table(f"run {result.run}", ["", ""], [[name, value] for name, value in facts.items()])
+
+
+def _show_plan(stages: list[Stage], root: str, json: bool) -> None:
+    from omnimill.training.stage_plan import plan_stages
+
+    plans = plan_stages(stages, root)
+    if json:
+        facts = ("run", "mixture", "steps", "streams", "workers", "sequences", "tokenized")
+        parts = (*_PARTS, "trained", "frozen")
+        print_json(
+            {
+                "stages": [
+                    {name: getattr(one, name) for name in facts}
+                    | {"memory": {name: getattr(one.memory, name) for name in parts}}
+                    for one in plans
+                ]
+            }
+        )
+        return
+    rows = [
+        [one.run, one.steps, one.streams, one.workers, one.sequences]
+        + [f"{getattr(one.memory, part) / 1e9:.2f}" for part in _PARTS]
+        for one in plans
+    ]
+    print_table("GB of one worker", ["run", "steps", "streams", "workers", "at once", *_PARTS], rows)
+    for one in plans:
+        print(f"{one.run}: {one.memory.trained:,} trained parameters, {one.memory.frozen:,} frozen")
+    if not all(one.tokenized for one in plans):
+        print("the data are not all tokenized: told for the reference's layout")

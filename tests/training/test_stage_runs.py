@@ -79,9 +79,7 @@ def test_a_stage_waits_for_the_one_before(stages: list[Stage], train_root: Path)
 
 @pytest.mark.ray
 @pytest.mark.fault
-def test_stages_follow_one_another_and_are_gone_on_with(
-    stages: list[Stage], train_root: Path, ray_local: None
-) -> None:
+def test_stages_follow_one_another_and_are_gone_on_with(stages: list[Stage], train_root: Path, ray_local: None) -> None:
     root = str(train_root)
     first, second = train_stages(stages, root)
     record = read_record(second.checkpoint)
