@@ -160,5 +160,7 @@ def _gathered(backbone: Backbone, trained: int, dtype: torch.dtype) -> int:
 
 
 def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    values = (value for state in optimizer.state.values() for value in state.values())
-    return sum(value.numel() * value.element_size() for value in values if isinstance(value, Tensor))
+    held: list[Tensor] = [
+        value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
+    ]
+    return sum(tensor.nbytes for tensor in held)

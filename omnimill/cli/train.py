@@ -9,6 +9,7 @@ import typer
 from omnimill.cli.output import DEFAULT_ROOT, Cpus, Json, Root, print_json, print_table
 
 if TYPE_CHECKING:
+    from omnimill.training.config import TrainConfig
     from omnimill.training.stages import Stage
 
 # Parts of a worker's memory, in the order in which they are told.
@@ -37,16 +38,12 @@ def train(
     """
     from dataclasses import asdict, replace
 
-    from omnimill.errors import ConfigError
     from omnimill.training.stage_runs import train_stages
     from omnimill.training.stages import choose, read_stages
 
     stages = read_stages(config)
     if workers is not None:
-        for one in stages:
-            if one.config.streams % workers:
-                raise ConfigError(f"--workers {workers}: streams ({one.config.streams}) must be a multiple of it")
-        stages = [replace(one, config=one.config.model_copy(update={"workers": workers})) for one in stages]
+        stages = [replace(one, config=_with_workers(one.config, workers)) for one in stages]
     if plan:
         _show_plan(stages if stage is None else [choose(stages, stage, config)], root, json)
         return
@@ -67,6 +64,18 @@ def train(
             "seconds": f"{result.seconds:.1f}",
         }
         print_table(f"run {result.run}", ["", ""], [[name, value] for name, value in facts.items()])
+
+
+def _with_workers(config: TrainConfig, workers: int) -> TrainConfig:
+    from pydantic import ValidationError
+
+    from omnimill.errors import ConfigError
+
+    try:
+        return type(config).model_validate({**config.model_dump(), "workers": workers})
+    except ValidationError as error:
+        faults = "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())
+        raise ConfigError(f"--workers {workers}: run {config.name}: {faults}") from None
 
 
 def _show_plan(stages: list[Stage], root: str, json: bool) -> None:

@@ -14,7 +14,11 @@ from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
 from omnimill.training.config import BackboneSettings, TrainConfig, differences
 from omnimill.training.inputs import TrainInputs, resolve
+from omnimill.training.optim import AdafactorConfig
 from omnimill.training.render_settings import RenderSettings
+from omnimill.training.schedules import learning_rate
+from omnimill.training.stage_plan import plan_stages
+from omnimill.training.stages import read_stages
 
 PROJECT = Path(__file__).parents[2]
 
@@ -122,4 +126,36 @@ def test_shipped_configurations_load() -> None:
     paths = sorted((PROJECT / "training" / "configs").glob("*.yaml"))
     assert paths
     for path in paths:
-        assert (PROJECT / load_config(path, TrainConfig).mixture).exists()
+        for stage in read_stages(path):
+            assert (PROJECT / stage.config.mixture).exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters"), [("large", 962_110_208), ("xl", 3_056_929_536), ("xxl", 6_745_690_432)]
+)
+def test_the_reference_s_training_is_shipped(size: str, parameters: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fact sheet of the reference, sections 6 and 8: paper, sections 3.5, B.3 and B.4; configurations of the code."""
+    monkeypatch.chdir(PROJECT)
+    stages = read_stages(f"training/configs/uio2-{size}.yaml")
+    first, second, last = (stage.config for stage in stages)
+    assert [stage.after and stage.after.name for stage in stages] == [None, first.name, second.name]
+    assert first.steps + second.steps == last.steps == 1_500_000
+    assert (first.streams, second.streams, last.streams) == (512, 512, 256)
+    assert [(one.packing.budgets.encoder, one.packing.budgets.decoder) for one in (first, second, last)] == [
+        (864, 1280),
+        (1024, 1280),
+        (1024, 1280),
+    ]
+    assert [(one.render.image_keep, one.render.audio_keep) for one in (first, second, last)] == [
+        (0.5, 0.5),
+        (0.5, 0.5),
+        (0.875, 0.875),
+    ]
+    assert (second.init_optimizer, last.init_optimizer) == (True, True)
+    optimizer = AdafactorConfig()
+    assert {one.optimizer for one in (first, second, last)} == {optimizer}
+    rates = [learning_rate(optimizer, update - 1) for update in (5000, 1_500_000, 3_000_000)]
+    assert rates == pytest.approx([0.01414, 8.16e-4, 5.77e-4], rel=1e-3)
+    # The budgets hold both published mixtures; and so much is to be held of the model.
+    plans = plan_stages(stages[::2], "runs/none")
+    assert {plan.memory.trained + plan.memory.frozen for plan in plans} == {parameters}
