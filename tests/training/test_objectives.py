@@ -18,7 +18,8 @@ from omnimill.mixtures.config import Task
 from omnimill.mixtures.objectives import OBJECTIVES, UL2, Denoiser
 from omnimill.rng import digest64, generator, subkey_many
 from omnimill.tokenizers.vocabulary import TextVocabulary
-from omnimill.training.objectives.settings import ObjectiveSettings
+from omnimill.training.objectives.budgets import Medium, Modality, portions
+from omnimill.training.objectives.settings import ObjectiveSettings, TokenBudgets
 from omnimill.training.objectives.spans import BREAK, corrupt, most_moved, move_spans, noise_mask
 from omnimill.training.objectives.text import Rule, TextSplit, denoise, whole_target
 from omnimill.vocabulary_layout import VocabularyLayout
@@ -296,6 +297,34 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
 def test_an_unknown_objective_says_what_is_allowed() -> None:
     with pytest.raises(ValidationError, match=r"allowed: generate, text_denoising, .*did you mean 'ul2_r3_15'"):
         Task(name="t", rate=1, sources=("s",), target="text:body", objective="ul2_r3_1")
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.1, 1.0, 10.0])
+def test_modalities_share_budgets_by_a_dirichlet_distribution(alpha: float) -> None:
+    count, plenty = 4000, np.full(4000, 10**6)
+    media: dict[Modality, Medium] = dict.fromkeys(("image", "audio"), Medium(plenty, plenty, 10**6, 10**6))
+    settings = TokenBudgets(input_tokens=(9000, 9000), target_tokens=(500, 1500), alphas=(alpha,))
+    found = portions(settings, plenty, 10**6, media, subkey_many(3, np.arange(count, dtype=np.uint64)))
+    shown = np.stack([found.shown[name] for name in ("text", "image", "audio")])
+    assert (shown.sum(axis=0) == 9000).all()
+    shares = shown / 9000
+    assert shares.mean(axis=1) == pytest.approx([1 / 3] * 3, abs=0.025)
+    assert shares.var(axis=1) == pytest.approx([2 / 9 / (3 * alpha + 1)] * 3, rel=0.1)
+    totals = sum(found.asked.values())
+    assert (totals.min(), totals.max()) == (pytest.approx(500, abs=5), pytest.approx(1500, abs=5))
+    # The two sides are drawn apart.
+    assert abs(np.corrcoef(found.shown["text"], found.asked["text"] / totals)[0, 1]) < 0.06
+
+
+def test_a_modality_that_is_not_there_gets_nothing_and_one_that_is_short_leaves_the_rest() -> None:
+    none, few, many = np.zeros(500, np.int64), np.full(500, 7), np.full(500, 400)
+    media: dict[Modality, Medium] = {"image": Medium(many, none, 500, 500), "audio": Medium(none, none, 99, 99)}
+    found = portions(TokenBudgets(), few, 100, media, subkey_many(3, np.arange(500, dtype=np.uint64)))
+    assert (found.shown["audio"] == 0).all()
+    assert (found.shown["text"] <= 7).all()
+    # Pictures without codes are input only.
+    assert (found.asked["image"] == 0).all()
+    assert (found.asked["text"] == 7).all()
 
 
 def test_the_page_tells_every_entry() -> None:
