@@ -133,7 +133,8 @@ class ShardCache:
         """A partial copy under an exclusive lock; None when another process finished it or gave it up meanwhile."""
         # Neither emptied nor appended to: another process may be writing it.
         with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as stream:
-            while not _try_lock(stream, fcntl.LOCK_EX):
+            # Once it has its name, readers lock it for as long as they like.
+            while _is_at(stream, part) and not _try_lock(stream, fcntl.LOCK_EX):
                 self._check_open()
                 time.sleep(_POLL_SECONDS)
             yield stream if _is_at(stream, part) else None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -146,7 +147,8 @@ cache.path({shards[0]!r})
     assert copies(tmp_path) == names(shards[:1])
 
 
-def test_processes_that_share_a_folder_read_what_they_hold_within_its_limit(shards: list[str], tmp_path: Path) -> None:
+def start(number: int, draws: int, shards: list[str], tmp_path: Path) -> subprocess.Popen[bytes]:
+    """A process that uses shards in a random order, the next one held ahead, and looks at every byte."""
     program = f"""
 import sys
 from pathlib import Path
@@ -154,9 +156,9 @@ from blake3 import blake3
 from omnimill.infra.shard_cache import ShardCache
 from omnimill.rng import generator
 
-urls, folder = sys.argv[2:], Path({str(tmp_path / "cache")!r})
+urls, folder = sys.argv[1:], Path({str(tmp_path / "cache")!r})
 cache = ShardCache(folder, {3 * SIZE}, downloads=2)
-draws = generator("uses", int(sys.argv[1])).integers(0, len(urls), 120)
+draws = generator("uses", {number}).integers(0, len(urls), {draws})
 cache.hold(urls[draws[0]])
 for now, ahead in zip(draws, draws[1:]):
     cache.hold(urls[ahead])
@@ -165,13 +167,34 @@ for now, ahead in zip(draws, draws[1:]):
         assert blake3(path.read_bytes()).hexdigest() == path.stem
     cache.release(urls[now])
 """
-    running = [subprocess.Popen([sys.executable, "-c", program, str(number), *shards]) for number in range(2)]
+    return subprocess.Popen([sys.executable, "-c", program, *shards])
+
+
+def test_processes_that_share_a_folder_read_what_they_hold_within_its_limit(shards: list[str], tmp_path: Path) -> None:
+    running = [start(number, 120, shards, tmp_path) for number in range(2)]
     most = 0
     while any(process.poll() is None for process in running):
         most = max(most, _taken(tmp_path / "cache"))
     assert [process.returncode for process in running] == [0, 0]
     assert 0 < most <= 3 * SIZE
     assert not list((tmp_path / "cache").glob("*.part"))
+
+
+@pytest.mark.fault
+def test_processes_that_are_killed_at_many_moments_disturb_no_other(shards: list[str], tmp_path: Path) -> None:
+    steady = [start(number, 3000, shards, tmp_path) for number in range(2)]
+    killed = 0
+    while any(process.poll() is None for process in steady):
+        victim = start(100 + killed, 100_000, shards, tmp_path)
+        time.sleep(0.5 + generator("kill", killed).uniform(0, 0.3))
+        victim.kill()
+        assert victim.wait() == -signal.SIGKILL
+        killed += 1
+        assert _taken(tmp_path / "cache") <= 3 * SIZE
+    assert [process.returncode for process in steady] == [0, 0]
+    assert killed > 3
+    assert start(0, 50, shards, tmp_path).wait() == 0
+    assert len(copies(tmp_path)) <= 3
 
 
 def _taken(folder: Path) -> int:
