@@ -27,7 +27,7 @@ from omnimill.training.checkpoint import CheckpointRecord
 from omnimill.training.follow import checkpoint_name
 from omnimill.training.held_out import open_held_out
 from omnimill.training.metrics.families import Network, NetworkName
-from omnimill.training.scoring import BATCH, Decoding, TaskScores, score_answers
+from omnimill.training.scoring import BATCH, Decoding, TaskScores, finite, score_answers
 
 
 @dataclass(frozen=True)
@@ -184,4 +184,5 @@ def metrics(tasks: Mapping[str, TaskScores]) -> dict[str, float]:
         found |= {f"evaluate/{name}/{one.name}": one.value for one in task.scores}
         if task.scores:
             found[f"evaluate/{name}/unread"] = max(one.unread for one in task.scores)
-    return {name: value for name, value in found.items() if value is not None}
+    plain = {name: finite(value) for name, value in found.items()}
+    return {name: value for name, value in plain.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -90,8 +91,10 @@ class TaskScores:
 
     def as_json(self) -> dict[str, Any]:
         """The shape that ``--json`` prints."""
-        metrics = {one.name: {"value": one.value, "count": one.count, "unread": one.unread} for one in self.scores}
-        facts = {"family": self.family, "count": self.count, "seen": self.seen, "loss": self.loss}
+        metrics = {
+            one.name: {"value": finite(one.value), "count": one.count, "unread": one.unread} for one in self.scores
+        }
+        facts = {"family": self.family, "count": self.count, "seen": self.seen, "loss": finite(self.loss)}
         return {**facts, "metrics": metrics}
 
 
@@ -205,6 +208,11 @@ def _judged(
         except ValueError as error:
             fault = str(error)
     raise OmnimillError(f"task {one.task!r} is judged by its family, {one.family!r}, but holds {fault}")
+
+
+def finite(value: float | None) -> float | None:
+    """None for what JSON has no number for."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def grouped_numbers(family: str | None, target: str) -> int:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,3 +162,29 @@ def test_bad_use(
     root, run = evaluated
     assert main(["evaluate", str(run), "--root", root, *arguments]) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.fault
+def test_a_killed_evaluation_goes_on_to_the_same_answers(
+    evaluated: tuple[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL after some units, again and again, until all are there."""
+    root, run = evaluated
+    command = ["evaluate", str(run), "--root", root, "-n", "8", "--batch", "1", "--task", "draw", "--task", "hear"]
+    command += ["--json"]
+    commits = Path(root, "answers", "blank", "commits")
+    assert main(command) == 0
+    calm = json.loads(capsys.readouterr().out)
+    for path in commits.glob("*.json"):
+        path.unlink()
+    for present in (2, 7):
+        program = "import sys; from omnimill.cli.main import main; main(sys.argv[1:])"
+        with subprocess.Popen([sys.executable, "-c", program, *command], stdout=subprocess.DEVNULL) as process:
+            while len(list(commits.glob("*.json"))) < present and process.poll() is None:
+                time.sleep(0.02)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    assert len(list(commits.glob("*.json"))) < 16
+    assert main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["manifest"], found["tasks"]) == (calm["manifest"], calm["tasks"])
