@@ -80,7 +80,8 @@ class Backbone(nn.Module):
             miss, z = token_loss(logits, targets[at])
             nll, log_z = nll.index_copy(0, at, miss), log_z.index_copy(0, at, z)
         shape = batch.decoder_targets.shape
-        return TokenLosses(nll.view(shape), log_z.view(shape))
+        # Not views: hooks of sharding are laid on what comes out here.
+        return TokenLosses(nll.view(shape).clone(), log_z.view(shape).clone())
 
     def encode(self, batch: PackedBatch) -> Encoded:
         """Run the encoder over the batch's input content."""
