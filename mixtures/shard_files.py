@@ -13,8 +13,8 @@ from omnimill.infra import storage
 from omnimill.infra.arrow_files import BATCH_ROWS
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, check_token_schema
 
-# Opened shards that are remembered, and record batches of remote ones, megabytes each.
-_OPEN_SHARDS, _REMOTE_BATCHES = 64, 16
+# Opened shards that are remembered, and of each remote one record batches, megabytes each.
+_OPEN_SHARDS, _REMOTE_BATCHES = 64, 2
 # Of a remote shard, columns of lengths are kilobytes with megabytes of media between them.
 _PIECE_BYTES = 64 << 10
 
@@ -37,23 +37,28 @@ class ShardFile:
             chosen = [TOKEN_SCHEMA.get_field_index(name) for name in columns]
             self._file = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=chosen))
         self._lock = threading.Lock()
-        self.batch = lru_cache(maxsize=None if local else _REMOTE_BATCHES)(self._read)
+        self._most = self._file.num_record_batches if local else _REMOTE_BATCHES
+        self._batches: dict[int, pa.RecordBatch] = {}
 
     def locate(self, row: int) -> tuple[pa.RecordBatch, int]:
         """The record batch that holds a row, and the row's number in it."""
         number, place = divmod(row, BATCH_ROWS)
-        return self.batch(number), place
+        with self._lock:
+            batch = self._batches.pop(number, None)
+            if batch is None:
+                batch = self._file.get_batch(number)
+                if len(self._batches) == self._most:
+                    del self._batches[next(iter(self._batches))]
+            self._batches[number] = batch
+        return batch, place
 
     def table(self, first: int = 0, rows: int | None = None) -> pa.Table:
         """Rows from `first` on, as many as there are, or `rows`."""
         last = self._file.num_record_batches if rows is None else -(-(first + rows) // BATCH_ROWS)
         numbers = range(self._file.num_record_batches)[first // BATCH_ROWS : last]
-        table = pa.Table.from_batches([self._read(number) for number in numbers], self._file.schema)
-        return table.slice(first % BATCH_ROWS, rows)
-
-    def _read(self, number: int) -> pa.RecordBatch:
         with self._lock:
-            return self._file.get_batch(number)
+            batches = [self._file.get_batch(number) for number in numbers]
+        return pa.Table.from_batches(batches, self._file.schema).slice(first % BATCH_ROWS, rows)
 
 
 # Shards are named by content and never change, so one cache serves every task of the process.

@@ -51,17 +51,13 @@ def pairs(examples: Sequence[Rendered], budgets: Budgets) -> list[list[Rendered]
     pool: list[Rendered] = []
     made = []
     for one in examples:
-        partners = [other for other in pool if _fit(one, other, budgets)]
+        partners = [place for place, other in enumerate(pool) if _fit(one, other, budgets)]
         if partners:
-            partner = max(partners, key=_tokens)
-            pool.remove(partner)
-            made.append([partner, one])
+            made.append([pool.pop(max(partners, key=lambda place: _tokens(pool[place]))), one])
             continue
         pool.append(one)
         if len(pool) > _POOL:
-            largest = max(pool, key=_tokens)
-            pool.remove(largest)
-            made.append([largest])
+            made.append([pool.pop(max(range(len(pool)), key=lambda place: _tokens(pool[place])))])
     return made + [[one] for one in pool]
 
 
