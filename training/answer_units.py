@@ -15,7 +15,7 @@ import torch
 from blake3 import blake3
 
 from omnimill.config import Config
-from omnimill.errors import IntegrityError
+from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import storage
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Unit
 from omnimill.infra.done import Done
@@ -23,7 +23,7 @@ from omnimill.mixtures.config import Mixture
 from omnimill.training.answer_rows import to_table
 from omnimill.training.generate import Generator, load_generator
 from omnimill.training.held_out import HeldOut, Place, open_held_out
-from omnimill.training.prompt import Request, render_request
+from omnimill.training.prompt import Request, Target, render_request
 from omnimill.training.request_rows import Ask, to_row, to_rows
 from omnimill.training.scoring import Decoding, answer_cases
 
@@ -67,10 +67,12 @@ def case_units(held_out: HeldOut, count: int, batch: int) -> list[Unit]:
 
 
 def request_units(asks: Sequence[Ask], batch: int) -> list[Unit]:
-    """Units of requests, `batch` of one target in each, in their order."""
+    """Units of requests, `batch` of one target and of numbers in equal groups in each, in their order."""
     units = []
-    for target in ("text", "image", "audio"):
-        own = [ask for ask in asks if ask.target == target]
+    alike: dict[tuple[Target, int], list[Ask]] = {}
+    for ask in asks:
+        alike.setdefault((ask.target, ask.numbers), []).append(ask)
+    for (target, _), own in alike.items():
         for start in range(0, len(own), batch):
             part = own[start : start + batch]
             files = tuple(dict.fromkeys(file.url for ask in part for file in ask.files))
@@ -151,19 +153,20 @@ class RequestAnswerer(Answerer):
         asks = [Ask.model_validate(ask) for ask in unit.options["asks"]]
         generator = self.generator
         inputs, text = generator.inputs, generator.tokenizers.text
-        rendered = [render_request(_request(ask), inputs.layout, text, inputs.render) for ask in asks]
-        # Numbers are forced for a whole batch.
-        found: dict[str, list[int]] = {}
-        for numbers in dict.fromkeys(ask.numbers for ask in asks):
-            own = [place for place, ask in enumerate(asks) if ask.numbers == numbers]
-            sampling = self.job.decoding.of(asks[0].target)
-            outputs = generator.answer([rendered[place][0] for place in own], sampling, numbers)
-            found |= {asks[place].key: output for place, output in zip(own, outputs, strict=True)}
-        answers = [
-            generator.decoded(ask.target, found[ask.key], cut) for ask, (_, cut) in zip(asks, rendered, strict=True)
-        ]
+        rendered = []
+        for ask in asks:
+            try:
+                rendered.append(render_request(_request(ask), inputs.layout, text, inputs.render))
+            except OmnimillError as error:
+                raise OmnimillError(f"request {ask.key!r}: {error}") from error
+        sampling = self.job.decoding.of(asks[0].target)
+        outputs = generator.answer([asked for asked, _ in rendered], sampling, asks[0].numbers)
+        rate = inputs.layout.audio.sample_rate
         return to_rows(
-            [to_row(ask, answer, inputs.layout.audio.sample_rate) for ask, answer in zip(asks, answers, strict=True)]
+            [
+                to_row(ask, generator.decoded(ask.target, ids, cut), rate)
+                for ask, ids, (_, cut) in zip(asks, outputs, rendered, strict=True)
+            ]
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, redirect_stdout
 from functools import partial
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ import torch
 
 from omnimill.config import Config
 from omnimill.errors import ConfigError, OmnimillError
-from omnimill.infra.dataset import Commit, Dataset, Manifest, Unit
+from omnimill.infra.dataset import Dataset, Manifest, Unit
 from omnimill.infra.done import Done
 from omnimill.infra.watchdog import watchdog
 from omnimill.progress import console, progress
@@ -86,7 +86,7 @@ def answer_units(
         more = [f"{len(faults) - _FAULTS_SHOWN} more units failed"] if len(faults) > _FAULTS_SHOWN else []
         listed = "\n".join(faults[:_FAULTS_SHOWN] + more)
         raise OmnimillError(f"{listed}\nCommitted units are kept; the same command goes on from there.")
-    return dataset.publish_manifest("answers", _once(commits), parents, attributes)
+    return dataset.publish_manifest("answers", commits, parents, attributes)
 
 
 def _on_actors(
@@ -109,7 +109,3 @@ def _on_actors(
 def _fault(done: Done) -> str:
     what = "its worker died on each try" if done.crashed else f"failed: {done.error}"
     return f"unit {done.unit.id}: {what}"
-
-
-def _once(commits: Iterable[Commit]) -> list[Commit]:
-    return list({commit.unit: commit for commit in commits}.values())

@@ -103,11 +103,10 @@ class Generator:
         with torch.inference_mode():
             steps = StepwiseDecoder(self.model, self.model.encode(batch), modality)
             places, ids = self._places(asked[0]).to(self._device), self._allowed(modality)
+            rule = self._rule(numbers) if modality == DecoderModality.TEXT else None
             if modality == DecoderModality.TEXT and sampling.beams > 1:
-                rule = self._rule(numbers)
                 return beam_search(steps, places, ids, sampling.beams, sampling.length_penalty, rule, advance)
             decoder: Decoder = GuidedDecoder(steps, sampling.guidance) if guided else steps
-            rule = self._rule(numbers) if modality == DecoderModality.TEXT else None
             found = decode(decoder, places, ids, sampling, [one.key for one in asked], rule, advance)
         if modality == DecoderModality.TEXT:
             return found

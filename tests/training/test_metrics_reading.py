@@ -286,6 +286,8 @@ def test_networks_see_what_was_made_and_what_was_wanted() -> None:
     assert seen[0][2].max() == 0.0
     assert all(one is other for one, other in zip(seen[1], pictures, strict=True))
     assert scores(registry.FID, pictures, pictures, network)[0].value == pytest.approx(0.0, abs=1e-9)
+    parts = [([pictures[0]], [pictures[0]]), ([pictures[1], None], pictures[1:])]
+    assert registry.network_scores(registry.FID, parts, network) == found
     with pytest.raises(ValueError, match="fid, kid need the network picture_features"):
         scores(registry.FID, pictures, pictures)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omnimill.tokenizers.store import Tokenizers
-from omnimill.training.metrics.families import Measure, Network, NetworkName, measures, scores
+from omnimill.training.metrics.families import Measure, Network, NetworkName, measures, network_scores, scores
 from omnimill.training.metrics.reading import (
     TEXT_READINGS,
     Reading,
@@ -19,6 +19,9 @@ from omnimill.training.metrics.reading import (
     read_text,
 )
 from omnimill.training.metrics.score import Score
+
+# Pictures or sounds that a network is given at a time.
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def evaluate(
     """What the metrics of a family say of some answered examples, in the order of `families.FAMILIES`.
 
     Metrics that need a network that is not given are left out; so are the perplexity when a case has no loss, and the
-    metrics of cuboids when a case has no camera.
+    metrics of cuboids when a case has no camera. Of what a network is given only its features are held, so tens of
+    thousands of pictures are possible where a family has no other metrics of pictures.
     Structures in pictures and sound are compared with what the networks make of the target's own codes: how well these
     codes show the target is the tokenizers' matter (``tokenizer eval``).
 
@@ -55,10 +59,14 @@ def evaluate(
     found: list[Score] = []
     read: dict[Reading, tuple[list[Any], list[Any]]] = {}
     for measure in _computable(measures(family), cases, networks or {}):
+        if measure.network is not None:
+            starts = range(0, len(cases), _AT_ONCE)
+            parts = (_read(measure.reading, cases[start : start + _AT_ONCE], tokenizers) for start in starts)
+            found += network_scores(measure, parts, (networks or {})[measure.network])
+            continue
         if measure.reading not in read:
             read[measure.reading] = _read(measure.reading, cases, tokenizers)
-        network = None if measure.network is None else (networks or {})[measure.network]
-        found += scores(measure, *read[measure.reading], network)
+        found += scores(measure, *read[measure.reading])
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -253,18 +253,33 @@ def scores(
         ValueError: not as many predictions as references; no network for a measure that has one.
     """
     count = paired(predictions, references)
-    if measure.network is None:
-        values = measure.compute(predictions, references)
-    elif network is None:
-        raise ValueError(f"{', '.join(measure.names)} need the network {measure.network}")
-    elif not count:
-        values = dict.fromkeys(measure.names)
-    else:
-        given = [
-            _blank(measure, real) if made is None else made for made, real in zip(predictions, references, strict=True)
-        ]
-        values = measure.compute(network(given), network(references))
+    if measure.network is not None:
+        if network is None:
+            raise ValueError(f"{', '.join(measure.names)} need the network {measure.network}")
+        return network_scores(measure, [(predictions, references)] if count else [], network)
+    values = measure.compute(predictions, references)
     return [Score(name, values[name], count, unread(predictions)) for name in measure.names]
+
+
+def network_scores(
+    measure: Measure, parts: Iterable[tuple[Sequence[Any], Sequence[Any]]], network: Network
+) -> list[Score]:
+    """:func:`scores` of a measure that has a network, from some examples at a time: only their features are kept.
+
+    Args:
+        parts: predictions and references, at least one of each.
+    """
+    made, real = [], []
+    count = missing = 0
+    for predictions, references in parts:
+        count, missing = count + paired(predictions, references), missing + unread(predictions)
+        pairs = zip(predictions, references, strict=True)
+        made.append(network([_blank(measure, wanted) if given is None else given for given, wanted in pairs]))
+        real.append(network(references))
+    values: Values = dict.fromkeys(measure.names)
+    if count:
+        values = measure.compute(np.concatenate(made), np.concatenate(real))
+    return [Score(name, values[name], count, missing) for name in measure.names]
 
 
 def _blank(measure: Measure, reference: Any) -> Any:
