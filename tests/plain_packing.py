@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from omnimill.training.packing import PackingSettings
 
@@ -14,31 +14,85 @@ class Pending(Protocol):
     @property
     def costs(self) -> tuple[int, ...]: ...
 
+    @property
+    def drawn(self) -> int:
+        """Its number among the stream's draws."""
+        ...
+
 
 T = TypeVar("T", bound=Pending)
+WHOLE, PRICE = 1 << 24, 1 << 16
 
 
-def pack_plainly(pool: list[T], draw: Callable[[], T], settings: PackingSettings) -> list[T]:
-    """One sequence from a stream's pool (pending examples, oldest first; changed in place); `draw` gives the next."""
-    left = settings.budgets.limits
-    chosen: list[T] = []
-    while True:
-        while len(pool) < settings.pool:
-            pool.append(draw())
-        place = _best(pool, left) if chosen else 0
-        if place is None:
-            return chosen
-        costs = pool[place].costs
-        assert _fits(costs, left), "an example does not fit an empty sequence"
-        left = tuple(room - cost for room, cost in zip(left, costs, strict=True))
-        chosen.append(pool.pop(place))
+class PlainPacker(Generic[T]):
+    """Packs a stream's examples as `draw` gives them.
+
+    Attributes:
+        pool: pending examples, oldest first; may be changed between sequences.
+        loads: by budget, the means of what was drawn: by volume, and rounded down to halves.
+    """
+
+    def __init__(self, draw: Callable[[], T], settings: PackingSettings) -> None:
+        self.pool: list[T] = []
+        self.loads: list[tuple[int, int]] = []
+        self._draw, self._settings = draw, settings
+        self._limits = settings.budgets.limits
+
+    def next_sequence(self) -> list[T]:
+        # Full already, but at first and where selections emptied places.
+        while len(self.pool) < self._settings.pool:
+            self.pool.append(self._draw())
+        if not self.loads:
+            shares = [self._shares(item.costs) for item in self.pool]
+            self.loads = [
+                (sum(volume for volume, _ in of) // len(of), sum(halves for _, halves in of) // len(of))
+                for of in zip(*shares, strict=True)
+            ]
+        units = self._units()
+        chosen = [self._take(self._first(units))]
+        while True:
+            self._fill()
+            left = [m - sum(item.costs[i] for item in chosen) for i, m in enumerate(self._limits)]
+            fitting = [place for place, item in enumerate(self.pool) if _fits(item.costs, left)]
+            if not fitting:
+                return chosen
+            chosen.append(self._take(max(fitting, key=lambda place: (self._weight(place, units), -place))))
+
+    def _fill(self) -> None:
+        while len(self.pool) < self._settings.pool:
+            self.pool.append(item := self._draw())
+            known = min(item.drawn + 1, 1024)
+            self.loads = [
+                (volume + (new[0] - volume) // known, halves + (new[1] - halves) // known)
+                for (volume, halves), new in zip(self.loads, self._shares(item.costs), strict=True)
+            ]
+
+    def _first(self, units: list[int]) -> int:
+        if self.pool[-1].drawn - self.pool[0].drawn > self._settings.patience:
+            return 0
+        return max(range(len(self.pool)), key=lambda place: (self._weight(place, units), -place))
+
+    def _take(self, place: int) -> T:
+        item = self.pool.pop(place)
+        assert _fits(item.costs, self._limits), "an example does not fit an empty sequence"
+        return item
+
+    def _weight(self, place: int, units: list[int]) -> int:
+        return sum(cost * unit for cost, unit in zip(self.pool[place].costs, units, strict=True))
+
+    def _units(self) -> list[int]:
+        loads = [max(both) for both in self.loads]
+        prices = [load * PRICE // max(*loads, 1) for load in loads]
+        for _ in range(3):
+            prices = [price * price // PRICE for price in prices]
+        return [price * 1024 // max(limit, 1) for price, limit in zip(prices, self._limits, strict=True)]
+
+    def _shares(self, costs: Sequence[int]) -> list[tuple[int, int]]:
+        return [
+            (cost * WHOLE // max(limit, 1), min(3 * cost // max(limit, 1), 2) * WHOLE // 2)
+            for cost, limit in zip(costs, self._limits, strict=True)
+        ]
 
 
 def _fits(costs: Sequence[int], left: Sequence[int]) -> bool:
     return all(cost <= room for cost, room in zip(costs, left, strict=True))
-
-
-def _best(pool: Sequence[Pending], left: Sequence[int]) -> int | None:
-    """Place in the pool of the largest example that fits; None when none does."""
-    fitting = [(sum(item.costs[:2]), -place) for place, item in enumerate(pool) if _fits(item.costs, left)]
-    return -max(fitting)[1] if fitting else None

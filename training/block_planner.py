@@ -17,7 +17,7 @@ from omnimill.mixtures.sampler import StreamState
 from omnimill.mixtures.timeline import Timeline
 from omnimill.rng import Int64s, UInt64s
 from omnimill.training.bulk_lengths import FIELDS, costs_of
-from omnimill.training.packing import PackingSettings, pack
+from omnimill.training.packing import PackingSettings, no_loads, pack
 
 # Ids (uint64 [n, 2]) and lengths (int64 [fields, n]) of rows of a task at these epochs.
 Measure = Callable[[int, Int64s, Int64s], tuple[UInt64s, Int64s]]
@@ -40,20 +40,22 @@ class _Front:
     """Where a stream stands before a step.
 
     candidates: int64 [kinds, n]; those in the pool, oldest first, then those that were drawn ahead. pool: how many are
-    in the pool. state: of the stream when the pool's last one had been drawn. tasks: of all draws made after that,
-    those included that were passed over. ahead: the state when the last of these had been made.
+    in the pool. loads: int64 [2, budgets]; what packing has learnt of the stream. state: of the stream when the pool's
+    last one had been drawn. tasks: of all draws made after that, those included that were passed over. ahead: the state
+    when the last of these had been made.
     """
 
     candidates: Int64s
     pool: int
+    loads: Int64s
     state: StreamState
     tasks: Int64s
     ahead: StreamState
 
     def as_json(self, step: int) -> dict[str, Any]:
-        """The step that comes next, the sampler's counters and the pool's draws."""
+        """The step that comes next, the sampler's counters, what packing learnt, and the pool's draws."""
         pool = self.candidates[[DRAW, TASK, ROW, EPOCH], : self.pool]
-        return {"step": step, **self.state.as_json(), "pool": pool.T.tolist()}
+        return {"step": step, **self.state.as_json(), "loads": self.loads.tolist(), "pool": pool.T.tolist()}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Block:
     """The packed sequences of some streams for the steps `first` … `first + steps - 1`.
 
     streams: which. order: int64 [V, C]; a stream's candidates in the order in which they were placed. ends: int64
-    [V, steps]; how many had been placed by the end of each step.
+    [V, steps]; how many had been placed by the end of each step. loads: int64 [2, budgets, V, steps]; after each step.
     """
 
     first: int
@@ -70,6 +72,7 @@ class Block:
     fronts: Sequence[_Front]
     order: Int64s
     ends: Int64s
+    loads: Int64s
     pool: int
 
     def sequence(self, place: int, step: int) -> Int64s:
@@ -104,7 +107,8 @@ class Block:
             counts = np.bincount(front.tasks[:made], minlength=len(front.state.taken))
             taken = tuple((np.array(front.state.taken) + counts).tolist())
             state, tasks = StreamState(drawn, taken, front.state.joined), front.tasks[made:]
-        return _Front(front.candidates[:, left], self.pool, state, tasks, front.ahead)
+        loads = self.loads[:, :, place, step - self.first - 1]
+        return _Front(front.candidates[:, left], self.pool, loads, state, tasks, front.ahead)
 
     def state(self, place: int, step: int) -> dict[str, Any]:
         """Where the `place`-th stream stands before a step of the block, or after its last one, as JSON."""
@@ -131,7 +135,8 @@ class BlockPlanner:
         # Examples in a sequence, at most of all streams, as last seen.
         self._pace = float(_FIRST)
         self._most = min(max(_MOST // len(streams), self._wanted), _MOST_OF_STREAM)
-        self._fronts = [_front(timeline.start(stream), np.empty((_KINDS, 0), np.int64)) for stream in streams]
+        nothing, unknown = np.empty((_KINDS, 0), np.int64), no_loads(1)[:, :, 0]
+        self._fronts = [_front(timeline.start(stream), nothing, unknown) for stream in streams]
         self._sampler = timeline.sampler(0)
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
@@ -142,7 +147,8 @@ class BlockPlanner:
         sizes = [pool.shape[1] for pool in pools]
         measured = np.split(self._measured(np.concatenate(pools, axis=1)), np.cumsum(sizes)[:-1], axis=1)
         self._fronts = [
-            _front(StreamState.from_json(state), pool) for state, pool in zip(states, measured, strict=True)
+            _front(StreamState.from_json(state), pool, np.array(state["loads"], np.int64))
+            for state, pool in zip(states, measured, strict=True)
         ]
 
     def states(self) -> list[dict[str, Any]]:
@@ -201,7 +207,7 @@ class BlockPlanner:
         if self._timeline.begins_era(self.step):
             state = self._timeline.carry(stream, state, self.step)
             pool = self._usable(pool)
-        return _front(state, pool)
+        return _front(state, pool, front.loads)
 
     def _usable(self, drawn: Int64s) -> Int64s:
         """Draws (int64 [4 or more, n]) less those of rows that are not to be used at the next step."""
@@ -230,6 +236,7 @@ class BlockPlanner:
             _Front(
                 np.concatenate([front.candidates, part], axis=1),
                 front.pool,
+                front.loads,
                 front.state,
                 np.concatenate([front.tasks, one.task]),
                 state,
@@ -254,18 +261,23 @@ class BlockPlanner:
     def _pack(self, most: int | None) -> Block | None:
         """As many steps as every stream has candidates for; None when that is not one."""
         available = np.array([front.candidates.shape[1] for front in self._fronts])
-        candidates = np.zeros((len(FIELDS), len(available), available.max()), np.int64)
+        columns = int(available.max())
+        candidates = np.zeros((len(FIELDS), len(available), columns), np.int64)
+        draws = np.zeros((len(available), columns), np.int64)
         for place, front in enumerate(self._fronts):
             candidates[:, place, : available[place]] = front.candidates[LENGTHS:]
-        packed = pack(costs_of(candidates), available, self._packing, int(available.max()) if most is None else most)
+            draws[place, : available[place]] = front.candidates[DRAW]
+        loads = np.stack([front.loads for front in self._fronts], axis=2)
+        packed = pack(costs_of(candidates), draws, available, self._packing, columns if most is None else most, loads)
         steps = int(packed.sequences.min())
         if not steps:
             return None
         ends = packed.ends[:, :steps]
         order = packed.order[:, : ends[:, -1].max()]
-        return Block(self.step, steps, self.streams, self._fronts, order, ends, self._packing.pool)
+        loads = packed.loads[:, :, :, :steps]
+        return Block(self.step, steps, self.streams, self._fronts, order, ends, loads, self._packing.pool)
 
 
-def _front(state: StreamState, pool: Int64s) -> _Front:
+def _front(state: StreamState, pool: Int64s, loads: Int64s) -> _Front:
     """Nothing drawn ahead."""
-    return _Front(pool, pool.shape[1], state, np.empty(0, np.int64), state)
+    return _Front(pool, pool.shape[1], loads, state, np.empty(0, np.int64), state)

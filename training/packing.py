@@ -3,10 +3,16 @@
 Lengths only. Nothing is lost or cut: what does not fit now stays in its stream's pool, and the pool outlives the
 sequence.
 
-The oldest pending example of a stream opens a sequence, so that each is placed at most as many sequences after the one
-during which it was drawn as the pool has places. Then, while something fits, the one with the most tokens (encoder and
-decoder together, the oldest on ties) joins. A freed place in the pool is refilled at once, so every choice is among a
-full pool.
+An example weighs what it takes of each budget, times the budget's price: the scarcer a budget, the dearer it is. The
+heaviest example of the pool opens a sequence; then, while something fits, the heaviest that fits joins (the oldest on
+ties). A freed place in the pool is refilled at once, so every choice is among a full pool. So that none waits for ever,
+the oldest opens the sequence when more than `patience` draws were made after it.
+
+How scarce budgets are, a stream learns from what it draws. By volume alone this would be misjudged: of examples that
+take more than half of a budget, only one goes into a sequence, whatever room it leaves. So the load of a budget is the
+larger of two means over what was drawn: of shares, and of shares rounded down to halves as the dual feasible function
+u^(2) does (Fekete and Schepers, "New classes of fast lower bounds for bin packing problems", 2001): more than a third
+counts as a half, more than two thirds as a whole.
 
 Streams do not wait for one another: in each round every stream places one example, in its current sequence where one
 fits and else in its next.
@@ -25,17 +31,31 @@ from omnimill.errors import OmnimillError
 from omnimill.rng import Int64s
 from omnimill.training.lengths import Budgets
 
-# Weighs tokens above the number of a candidate; there are fewer candidates than this.
-_TOKEN = 1 << 32
+# Of the order in which examples are packed: to be raised whenever that changes.
+VERSION = 2
+# A whole budget in loads, in fixed point: sums of whole numbers are the same on every machine.
+_WHOLE_BITS = 24
+# Draws over which loads forget.
+_MEMORY = 1024
+# A budget whose load is a share x of the largest one's has the price x^(2^3), the highest being 1.
+_SQUARINGS, _PRICE_BITS = 3, 16
+# Of a weight: tokens of a budget of a million still weigh something.
+_UNIT_BITS = 10
+# Weighs more than the number of a candidate; there are fewer candidates than this.
+_TIES = 1 << 32
 # Kinds of what is kept of a candidate, behind its costs.
 _WEIGHT, _NUMBER = -2, -1
 
 
 class PackingSettings(Config):
-    """budgets: room in one packed sequence. pool: pending examples of a stream to choose from."""
+    """budgets: room in one packed sequence. pool: pending examples of a stream to choose from.
+
+    patience: draws that an example waits for at most before it opens a sequence.
+    """
 
     budgets: Budgets = Budgets()
-    pool: int = Field(default=16, ge=1)
+    pool: int = Field(default=96, ge=1)
+    patience: int = Field(default=512, ge=0)
 
 
 @dataclass(frozen=True)
@@ -44,30 +64,56 @@ class Packed:
 
     order: int64 [V, C]; candidates in the order in which they were placed. ends: int64 [V, S]; how many of these had
     been placed when a sequence was full. sequences: int64 [V]; how many of `ends` count, those of whole sequences.
+    loads: int64 [2, budgets, V, S]; of the budgets, after each sequence, see :func:`no_loads`.
     """
 
     order: Int64s
     ends: Int64s
     sequences: Int64s
+    loads: Int64s
 
 
-def pack(costs: Int64s, available: Int64s, settings: PackingSettings, most: int) -> Packed:
+def no_loads(streams: int) -> Int64s:
+    """int64 [2, budgets, V]: what streams know of their draws at first; later means, by volume and by halves."""
+    return np.zeros((2, len(Budgets.model_fields), streams), np.int64)
+
+
+def pack(
+    costs: Int64s,
+    draws: Int64s,
+    available: Int64s,
+    settings: PackingSettings,
+    most: int,
+    loads: Int64s,
+    to_the_last: bool = False,
+) -> Packed:
     """Fill sequences of several streams until a stream's candidates or `most` sequences are through.
 
     Args:
         costs: int64 [budgets, V, C]; of each stream's pending examples, oldest first, then of those that it draws next.
+        draws: int64 [V, C]; their numbers among the stream's draws, which grow.
         available: int64 [V]; how many of the C candidates a stream has.
-        settings: budgets and size of the pool.
+        settings: budgets, size of the pool, and patience.
         most: sequences of a stream.
+        loads: int64 [2, budgets, V]; after the sequences before these, or :func:`no_loads`.
+        to_the_last: the candidates are all there are: go on with pools that are not full until they are empty.
 
     Raises:
         OmnimillError: an example does not fit an empty sequence.
     """
-    _, streams, columns = costs.shape
-    ends = np.zeros((streams, min(most, columns) + 1), np.int64)
+    budgets, streams, columns = costs.shape
+    limits = np.array(settings.budgets.limits)
+    _check(costs, limits)
+    slots = min(most, columns) + 1
+    ends, learnt = np.zeros((streams, slots), np.int64), np.zeros((2, budgets, streams, slots), np.int64)
     order = np.full((streams, columns), -1, np.int64)
     sequences = np.zeros(streams, np.int64)
-    pools = _Pools(costs, np.flatnonzero(available >= settings.pool), settings)
+    begun = available > 0 if to_the_last else available >= settings.pool
+    if not begun.any():
+        return Packed(order, ends[:, 1:], sequences, learnt[:, :, :, 1:])
+    if to_the_last:
+        costs, draws = _padded(costs, draws, available, settings)
+    pools = _Pools(costs, draws, np.flatnonzero(begun), settings, limits, loads)
     # Every stream that is left has placed as many examples as there were rounds.
     for placed in range(columns):
         slot, through = pools.choose()
@@ -75,52 +121,83 @@ def pack(costs: Int64s, available: Int64s, settings: PackingSettings, most: int)
             closed, number = pools.stream[through], pools.sequence[through]
             ends[closed, number] = placed
             sequences[closed] = number
-            pools.open_next(through, slot)
+            pools.open_next(through, slot, settings.pool + placed - 1)
+            learnt[:, :, closed, number] = pools.loads[:, :, through]
             if most < columns and (done := pools.sequence > most).any():
                 slot = pools.drop(done, slot)
         order[pools.stream, placed] = pools.place(slot)
         following = settings.pool + placed
-        if following >= pools.shortest(available):
+        if to_the_last:
+            if (last := available[pools.stream] == placed + 1).any():
+                closed = pools.stream[last]
+                ends[closed, pools.sequence[last]] = placed + 1
+                sequences[closed] = pools.sequence[last]
+                slot = pools.drop(last, slot)
+        elif following >= pools.shortest(available):
             slot = pools.drop(following >= available[pools.stream], slot)
         if not len(pools.stream):
             break
         pools.refill(slot, following)
     # The first end is that of no sequence.
-    return Packed(order, ends[:, 1:], sequences)
+    return Packed(order, ends[:, 1:], sequences, learnt[:, :, :, 1:])
 
 
 class _Pools:
     """The streams that are still being packed, n of them; pools of P examples.
 
-    stream, sequence: int64 [n]; which they are, and sequences begun.
+    stream, sequence: int64 [n]; which they are, and sequences begun. loads: int64 [2, budgets, n].
     """
 
-    def __init__(self, costs: Int64s, stream: Int64s, settings: PackingSettings) -> None:
-        self._limits = np.array(settings.budgets.limits)[:, None]
-        _check(costs, self._limits)
-        # Of every candidate: its costs, what it weighs (tokens, the oldest on ties), its number.
-        number = np.broadcast_to(np.arange(costs.shape[2]), costs.shape[1:])
-        self._candidates = np.concatenate([costs, ((costs[0] + costs[1]) * _TOKEN - number)[None], number[None]])
+    def __init__(
+        self,
+        costs: Int64s,
+        draws: Int64s,
+        stream: Int64s,
+        settings: PackingSettings,
+        limits: Int64s,
+        loads: Int64s,
+    ) -> None:
+        self._limits = limits[:, None]
+        self._patience = settings.patience
+        self._costs, self._draws = costs, draws
         self.stream = stream
         self.sequence = np.zeros(len(stream), np.int64)
-        self._pool = self._candidates[:, stream, : settings.pool]
+        self._pool = np.zeros((len(costs) + 2, len(stream), settings.pool), np.int64)
+        self._pool[:_WEIGHT] = costs[:, stream, : settings.pool]
+        self._pool[_NUMBER] = np.arange(settings.pool)
         # Nothing fits before the first sequence is opened.
         self._left = np.full((len(costs), len(stream)), -1)
+        known, pending = loads[:, :, stream], self._shares(self._pool[:_WEIGHT]).sum(axis=3) // settings.pool
+        self.loads = np.where(known.any(axis=(0, 1)), known, pending)
+        # Of each budget, what a token (or picture, or clip) of it weighs.
+        self._units = np.zeros_like(self._left)
         self._row = np.arange(len(stream))
         self._shortest: int | None = None
 
     def choose(self) -> tuple[Int64s, Int64s]:
-        """Places in the pools of the largest that fit (of all streams), and the streams in which none does."""
+        """Places in the pools of the heaviest that fit (of all streams), and the streams in which none does."""
         fits = np.logical_and.reduce(self._pool[:_WEIGHT] <= self._left[:, :, None], axis=0)
         weight = np.where(fits, self._pool[_WEIGHT], -1)
         slot = weight.argmax(axis=1)
         return slot, (weight[self._row, slot] < 0).nonzero()[0]
 
-    def open_next(self, through: Int64s, slot: Int64s) -> None:
-        """Begin the next sequence of some streams; its first example is the oldest."""
+    def open_next(self, through: Int64s, slot: Int64s, newest: int) -> None:
+        """Begin the next sequence of some streams.
+
+        Args:
+            slot: int64 [n]; where the first example of each of these is put.
+            newest: number of the candidate that came into the pools last.
+        """
+        self._units[:, through] = self._priced(self.loads[:, :, through].max(axis=0))
+        pool = self._pool[:, through]
+        pool[_WEIGHT] = self._weights(pool[:_WEIGHT], self._units[:, through, None], pool[_NUMBER])
+        self._pool[_WEIGHT, through] = pool[_WEIGHT]
         self.sequence[through] += 1
         self._left[:, through] = self._limits
-        slot[through] = self._pool[_NUMBER, through].argmin(axis=1)
+        oldest = pool[_NUMBER].argmin(axis=1)
+        draws, at = self._draws[self.stream[through]], np.arange(len(through))
+        waited = draws[:, newest] - draws[at, pool[_NUMBER, at, oldest]]
+        slot[through] = np.where(waited > self._patience, oldest, pool[_WEIGHT].argmax(axis=1))
 
     def place(self, slot: Int64s) -> Int64s:
         """Take an example out of every pool; which candidates they are."""
@@ -131,7 +208,12 @@ class _Pools:
 
     def refill(self, slot: Int64s, following: int) -> None:
         """Put the next candidate, which has the same number in all streams, in every pool's freed place."""
-        self._pool[:, self._row, slot] = self._candidates[:, self.stream, following]
+        costs = self._costs[:, self.stream, following]
+        drawn = np.minimum(self._draws[self.stream, following] + 1, _MEMORY)
+        self.loads += (self._shares(costs) - self.loads) // drawn
+        self._pool[:_WEIGHT, self._row, slot] = costs
+        self._pool[_WEIGHT, self._row, slot] = self._weights(costs, self._units, following)
+        self._pool[_NUMBER, self._row, slot] = following
 
     def shortest(self, available: Int64s) -> int:
         """Candidates of the stream that has fewest."""
@@ -144,14 +226,47 @@ class _Pools:
         kept = ~done
         self.stream, self.sequence = self.stream[kept], self.sequence[kept]
         self._pool, self._left = self._pool[:, kept], self._left[:, kept]
+        self.loads, self._units = self.loads[:, :, kept], self._units[:, kept]
         self._row = np.arange(len(self.stream))
         self._shortest = None
         return slot[kept]
 
+    def _shares(self, costs: Int64s) -> Int64s:
+        """int64 [2, budgets, …]: what examples take of each budget, by volume and rounded down to halves.
+
+        What fits no sequence fills places of the last pools and takes nothing.
+        """
+        costs = np.where(costs[0] > self._limits[0], 0, costs)
+        limits = np.maximum(self._limits, 1).reshape(-1, *[1] * (costs.ndim - 1))
+        return np.stack([(costs << _WHOLE_BITS) // limits, np.minimum(3 * costs // limits, 2) << (_WHOLE_BITS - 1)])
+
+    def _priced(self, loads: Int64s) -> Int64s:
+        price = (loads << _PRICE_BITS) // np.maximum(loads.max(axis=0), 1)
+        for _ in range(_SQUARINGS):
+            price = price * price >> _PRICE_BITS
+        units: Int64s = (price << _UNIT_BITS) // np.maximum(self._limits, 1)
+        return units
+
+    def _weights(self, costs: Int64s, units: Int64s, number: Int64s | int) -> Int64s:
+        """Costs times units, the oldest first on ties; below 0 what fits no sequence."""
+        weight = (costs * units).sum(axis=0) * _TIES + (_TIES - 1) - number
+        found: Int64s = np.where(costs[0] > self._limits[0], -1, weight)
+        return found
+
+
+def _padded(costs: Int64s, draws: Int64s, available: Int64s, settings: PackingSettings) -> tuple[Int64s, Int64s]:
+    """What pools are filled up with when there is nothing more to draw: candidates that fit no sequence."""
+    never = np.array(settings.budgets.limits)[:, None, None] + 1
+    there = np.arange(costs.shape[2]) < available[:, None]
+    costs = np.where(there, costs, never)
+    more = np.broadcast_to(never, (len(costs), len(available), settings.pool))
+    draws = np.maximum.accumulate(np.where(there, draws, 0), axis=1)
+    return np.concatenate([costs, more], axis=2), np.pad(draws, ((0, 0), (0, settings.pool)), mode="edge")
+
 
 def _check(costs: Int64s, limits: Int64s) -> None:
     """Raise OmnimillError when a candidate does not fit an empty sequence."""
-    too_large = (costs > limits[:, :, None]).any(axis=0)
+    too_large = (costs > limits[:, None, None]).any(axis=0)
     if too_large.any():
-        found, budgets = tuple(costs[:, too_large][:, 0].tolist()), tuple(limits[:, 0].tolist())
+        found, budgets = tuple(costs[:, too_large][:, 0].tolist()), tuple(limits.tolist())
         raise OmnimillError(f"an example takes {found} of the budgets {budgets}: it cannot be packed even alone")

@@ -17,7 +17,7 @@ from omnimill.training.block_planner import ID, LENGTHS, Block, BlockPlanner
 from omnimill.training.bulk_lengths import FIELDS, BulkLengths
 from omnimill.training.draws import id_of
 from omnimill.training.lengths import Lengths
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing import VERSION, PackingSettings
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Renderer
 from omnimill.training.row_measure import RowMeasure
@@ -138,7 +138,13 @@ class VirtualStreams:
         self.rows = course.rows
         self.renderer = Renderer(course.mixture, course.layout, text, render, packing.budgets)
         self.packing = packing
-        self._settings = [packing.content_digest(), render.content_digest(), text.vocabulary.pieces, course.streams]
+        self._settings = [
+            VERSION,
+            packing.content_digest(),
+            render.content_digest(),
+            text.vocabulary.pieces,
+            course.streams,
+        ]
 
     def order(self, step: int) -> str:
         """64 hex digits of everything that decided which examples came in which order before `step`."""

@@ -8,12 +8,11 @@ import pytest
 
 import omnimill
 from omnimill.bench import mix
-from omnimill.bench.packing import lower_bound, next_fit, reference_pairs
 from omnimill.bench.page import update
 from omnimill.cli.main import main
 
 
-@pytest.mark.parametrize("name", ["packing", "sampler"])
+@pytest.mark.parametrize("name", ["sampler"])
 def test_each_benchmark_reports(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", name, "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]
@@ -41,14 +40,6 @@ def test_results_can_be_kept_as_a_page(tmp_path: Path, capsys: pytest.CaptureFix
 def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "ingest", "--section", "nothing"]) == 1
     assert "no section nothing" in capsys.readouterr().err
-
-
-def test_baselines_of_the_packing_benchmark() -> None:
-    limits = (10, 10)
-    assert next_fit([(6, 1), (6, 1), (4, 1), (1, 9)], limits) == 3
-    assert reference_pairs([(6, 1), (3, 1), (4, 1)], limits) == 2  # the larger partner wins, one is left alone
-    assert lower_bound([(6, 1), (6, 1), (4, 1)], limits) == 2
-    assert lower_bound([(5, 5)] * 4, limits) == 2
 
 
 def test_fidelity_of_our_own_mixer() -> None:

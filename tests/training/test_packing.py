@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_packing import pack_plainly
+from plain_packing import PlainPacker
 
 from omnimill.errors import OmnimillError
 from omnimill.rng import generator
 from omnimill.training.lengths import Budgets, Lengths
-from omnimill.training.packing import PackingSettings, pack
+from omnimill.training.packing import PackingSettings, no_loads, pack
 
 BUDGETS = Budgets(encoder=100, decoder=80, images=3, image_history=4, audio=2)
 
@@ -23,16 +23,20 @@ class Item:
     number: int
     costs: tuple[int, ...]
 
+    @property
+    def drawn(self) -> int:
+        return self.number
+
 
 def run(
-    costs: list[tuple[int, ...]], pool_size: int, steps: int, budgets: Budgets = BUDGETS
+    costs: list[tuple[int, ...]], pool_size: int, steps: int, budgets: Budgets = BUDGETS, patience: int = 40
 ) -> tuple[list[list[Item]], list[Item]]:
     """Some steps of a stream that draws items 0, 1, 2, …, going round the given costs; and its pool after them."""
-    setting = PackingSettings(budgets=budgets, pool=pool_size)
+    setting = PackingSettings(budgets=budgets, pool=pool_size, patience=patience)
     # No example takes less than one token.
     count = pool_size + steps * budgets.encoder
     every = np.array([costs[number % len(costs)] for number in range(count)]).T[:, None]
-    packed = pack(every, np.array([count]), setting, steps)
+    packed = pack(every, np.arange(count)[None], np.array([count]), setting, steps, no_loads(1))
     assert packed.sequences.tolist() == [steps]
     items = [Item(number, costs[number % len(costs)]) for number in range(count)]
     ends, order = packed.ends[0].tolist(), packed.order[0].tolist()
@@ -49,32 +53,46 @@ COSTS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(costs=COSTS, pool_size=st.integers(1, 20))
+@given(costs=COSTS, pool_size=st.integers(1, 20), patience=st.integers(0, 20))
 def test_budgets_hold_every_draw_is_placed_once_and_none_waits_long(
-    costs: list[tuple[int, ...]], pool_size: int
+    costs: list[tuple[int, ...]], pool_size: int, patience: int
 ) -> None:
-    sequences, pool = run(costs, pool_size, 30)
+    sequences, pool = run(costs, pool_size, 60, patience=patience)
     drawn_before, placed = pool_size, []
     for step, sequence in enumerate(sequences):
         assert sequence
         for used, limit in zip(zip(*(item.costs for item in sequence), strict=True), BUDGETS.limits, strict=True):
             assert sum(used) <= limit
         placed += [item.number for item in sequence]
-        # Whatever was drawn by the end of this step is placed at most pool_size steps later.
+        # Every sequence places a draw, so that what was drawn by the end of this step is overdue in `patience` steps;
+        # then it is the turn of one that is overdue in every step, and no more of them than the pool has places.
         drawn_before = len(placed) + pool_size
-        late = step + pool_size
+        late = step + patience + pool_size
         if late < len(sequences):
             by_then = {item.number for later in sequences[: late + 1] for item in later}
             assert set(range(drawn_before)) <= by_then
     assert sorted([*placed, *(item.number for item in pool)]) == list(range(len(placed) + len(pool)))
-    assert (sequences, pool) == run(costs, pool_size, 30)
+    assert (sequences, pool) == run(costs, pool_size, 60, patience=patience)
 
 
-def test_the_largest_that_fits_joins_the_oldest() -> None:
-    costs = [(60, 10, 0, 0, 0), (50, 10, 0, 0, 0), (10, 10, 0, 0, 0), (30, 20, 0, 0, 0), (30, 20, 0, 0, 0)]
-    (chosen,), _ = run([*costs, (100, 80, 0, 0, 0)], 5, 1)
-    assert [costs[item.number] for item in chosen] == [costs[0], costs[3], costs[2]]
-    assert chosen[1].number == 3
+def test_the_heaviest_opens_and_the_heaviest_that_fits_joins() -> None:
+    costs = [(30, 10, 0, 0, 0), (60, 10, 0, 0, 0), (10, 10, 0, 0, 0), (30, 10, 0, 0, 0), (50, 10, 0, 0, 0)]
+    (chosen,), _ = run([*costs, (100, 8, 0, 0, 0)], 5, 1)
+    assert [item.number for item in chosen] == [1, 0, 2]
+
+
+def test_the_oldest_opens_when_it_has_waited_too_long() -> None:
+    costs = [(10, 10, 0, 0, 0), *[(95, 10, 0, 0, 0)] * 99]
+    sequences, _ = run(costs, 4, 30, patience=12)
+    # With three others in the pool, more than twelve draws after it means ten sequences.
+    assert [item.number for item in sequences[10]] == [0]
+
+
+def test_what_is_scarce_weighs_most() -> None:
+    """The decoder's budget is hardly used, so that its largest example is not the heaviest."""
+    costs = [(55, 1, 0, 0, 0), (45, 1, 0, 0, 0), (30, 44, 0, 0, 0)] * 40
+    sequences, _ = run(costs, 9, 20, Budgets(encoder=100, decoder=200))
+    assert [item.costs[0] for item in sequences[0]] == [55, 45]
 
 
 def test_every_budget_can_be_the_one_that_stops() -> None:
@@ -111,23 +129,43 @@ def test_an_example_that_can_never_fit_is_an_error() -> None:
 @settings(max_examples=40, deadline=None)
 @given(streams=st.lists(COSTS, min_size=1, max_size=4), pool_size=st.integers(1, 20), most=st.integers(1, 12))
 def test_many_streams_are_packed_as_each_one(streams: list[list[tuple[int, ...]]], pool_size: int, most: int) -> None:
-    setting = PackingSettings(budgets=BUDGETS, pool=pool_size)
+    setting = PackingSettings(budgets=BUDGETS, pool=pool_size, patience=15)
     costs = np.zeros((5, len(streams), max(map(len, streams))), np.int64)
     for stream, own in enumerate(streams):
         costs[:, stream, : len(own)] = np.array(own).T
-    found = pack(costs, np.array([len(own) for own in streams]), setting, most)
+    draws = np.broadcast_to(np.arange(costs.shape[2]), costs.shape[1:])
+    found = pack(costs, draws, np.array([len(own) for own in streams]), setting, most, no_loads(len(streams)))
     for stream, own in enumerate(streams):
         draw = iter([Item(number, cost) for number, cost in enumerate(own)]).__next__
-        pool: list[Item] = []
+        packer = PlainPacker(draw, setting)
         sequences: list[list[int]] = []
         try:
             while len(sequences) < most:
-                sequences.append([item.number for item in pack_plainly(pool, draw, setting)])
+                sequences.append([item.number for item in packer.next_sequence()])
         except StopIteration:
             pass  # the candidates ended within a sequence, which does not count then
         ends = found.ends[stream, : found.sequences[stream]].tolist()
         order = found.order[stream].tolist()
         assert [order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)] == sequences
+
+
+@settings(max_examples=40, deadline=None)
+@given(streams=st.lists(COSTS, min_size=1, max_size=3), pool_size=st.integers(1, 50))
+def test_a_window_is_packed_to_its_last_example(streams: list[list[tuple[int, ...]]], pool_size: int) -> None:
+    setting = PackingSettings(budgets=BUDGETS, pool=pool_size)
+    costs = np.zeros((5, len(streams), max(map(len, streams))), np.int64)
+    for stream, own in enumerate(streams):
+        costs[:, stream, : len(own)] = np.array(own).T
+    draws, available = np.broadcast_to(np.arange(costs.shape[2]), costs.shape[1:]), np.array(list(map(len, streams)))
+    found = pack(costs, draws, available, setting, costs.shape[2], no_loads(len(streams)), to_the_last=True)
+    for stream, own in enumerate(streams):
+        ends = found.ends[stream, : found.sequences[stream]].tolist()
+        order = found.order[stream, : len(own)].tolist()
+        assert ends[-1] == len(own)
+        assert sorted(order) == list(range(len(own)))
+        for begin, end in zip([0, *ends], ends, strict=False):
+            used = np.array([own[number] for number in order[begin:end]]).sum(axis=0)
+            assert (used <= BUDGETS.limits).all()
 
 
 def test_lengths_know_their_costs() -> None:

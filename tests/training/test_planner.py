@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plain_packing import pack_plainly
+from plain_packing import PlainPacker
 
 from omnimill.errors import ConfigError, OmnimillError
 from omnimill.mixtures.config import Mixture, Phase, Task
@@ -42,22 +42,22 @@ def plainly(
     timeline: Timeline, stream: int, packing: PackingSettings, plan_one: Callable[[Draw], Any]
 ) -> Iterator[list[tuple[Draw, Any]]]:
     """One stream's sequences, draw by draw and example by example."""
-    state, pool = timeline.start(stream), list[Any]()
+    state, step = timeline.start(stream), 0
+
+    def draw() -> Any:
+        nonlocal state
+        while True:
+            drawn, state = timeline.sampler(step).next(stream, state)
+            if not timeline.is_void(step, drawn.task, drawn.row):
+                lengths = plan_one(drawn)
+                return SimpleNamespace(draw=drawn, drawn=drawn.index, lengths=lengths, costs=lengths.costs)
+
+    packer = PlainPacker(draw, packing)
     for step in count():
-        sampler = timeline.sampler(step)
         if timeline.begins_era(step):
             state = timeline.carry(stream, state, step)
-            pool = [item for item in pool if not timeline.is_void(step, item.draw.task, item.draw.row)]
-
-        def draw(step: int = step, sampler: Sampler = sampler) -> Any:
-            nonlocal state
-            while True:
-                drawn, state = sampler.next(stream, state)
-                if not timeline.is_void(step, drawn.task, drawn.row):
-                    lengths = plan_one(drawn)
-                    return SimpleNamespace(draw=drawn, lengths=lengths, costs=lengths.costs)
-
-        yield [(item.draw, item.lengths) for item in pack_plainly(pool, draw, packing)]
+            packer.pool = [item for item in packer.pool if not timeline.is_void(step, item.draw.task, item.draw.row)]
+        yield [(item.draw, item.lengths) for item in packer.next_sequence()]
 
 
 def test_a_plan_is_what_draws_lengths_and_packing_say(token_data: Any, mixture: Mixture) -> None:
