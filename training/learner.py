@@ -30,7 +30,7 @@ class Learner:
         inputs: what decides what is learnt.
         tasks: number of tasks that batches name.
         device: where the model lies and batches are brought.
-        resumed: :meth:`load` follows, so that weights to start from need not be read.
+        resumed: :meth:`load` follows, so that there are no weights yet.
     """
 
     def __init__(self, inputs: TrainInputs, tasks: int, device: torch.device, *, resumed: bool) -> None:
@@ -47,7 +47,8 @@ class Learner:
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high" if config.precision.tf32 else "highest")
         activations = torch.bfloat16 if config.precision.activations == "bfloat16" else torch.float32
-        self.backbone = Backbone(inputs.backbone, config.seed, activations)
+        with torch.device("meta" if resumed else "cpu"):
+            self.backbone = Backbone(inputs.backbone, config.seed, activations)
         if config.init_from and not resumed:
             fill(self.backbone, config.init_from)
         if config.train_encoders_from is not None:

@@ -55,16 +55,16 @@ def distribute(backbone: Backbone, config: ParallelSettings, device: torch.devic
     """The module to train, which averages gradients over the workers; parameters of `backbone` are sharded in place.
 
     Args:
-        backbone: on `device`, the same on every worker; for ``fsdp`` it may lie on the CPU still.
+        backbone: the same on every worker, on the CPU; or on the meta device, if its weights are still to be loaded.
     """
     if not several():
-        return backbone.to(device)
+        return _settle(backbone, device)
     if config.strategy == "fsdp":
         return _shard(backbone, device)
     # Every batch leaves other parts of the model unused. And only like this does DDP keep its buckets for good, so
     # that the first step after a resume adds gradients up in the same order as any other.
     return DistributedDataParallel(
-        backbone.to(device), device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
+        _settle(backbone, device), device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
     )
 
 
@@ -75,14 +75,18 @@ def _shard(backbone: Backbone, device: torch.device) -> nn.Module:
         fully_shard(layer, mesh=mesh, mp_policy=layers)
     # What is not trained is read alone: every worker keeps it.
     frozen = {parameter for parameter in backbone.parameters() if not parameter.requires_grad}
-    for parameter in frozen:
-        parameter.data = parameter.data.to(device)
     fully_shard(backbone, mesh=mesh, ignored_params=frozen)
+    _settle(backbone, device)
     for module in backbone.modules():
         if isinstance(module, FSDPModule):
             # Workers leave different parts of the model unused.
             module.set_reduce_scatter_unused_params(True)
     return backbone
+
+
+def _settle(backbone: Backbone, device: torch.device) -> Backbone:
+    on_meta = any(parameter.is_meta for parameter in backbone.parameters())
+    return backbone.to_empty(device=device) if on_meta else backbone.to(device)
 
 
 @contextmanager

@@ -54,11 +54,11 @@ def whole(value: Tensor) -> Tensor:
     return value.detach().full_tensor() if isinstance(value, DTensor) else value.detach().clone()
 
 
-def learner_of(inputs: TrainInputs, parallel: ParallelSettings, **changes: Any) -> Learner:
+def learner_of(inputs: TrainInputs, parallel: ParallelSettings, resumed: bool = False, **changes: Any) -> Learner:
     config = inputs.config.model_copy(
         update={"workers": WORKERS, "parallel": parallel, "watch_attention": 2, **changes}
     )
-    return Learner(inputs.model_copy(update={"config": config}), len(inputs.mixture.tasks), CPU, resumed=False)
+    return Learner(inputs.model_copy(update={"config": config}), len(inputs.mixture.tasks), CPU, resumed=resumed)
 
 
 def gradient_of(inputs: TrainInputs, parallel: ParallelSettings, batch: PackedBatch) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ def _worker(rank: int, folder: str) -> None:
 
 def _resumed(inputs: TrainInputs, batches: list[PackedBatch]) -> list[list[float]]:
     """Losses of the last updates: without a break, and by another learner that takes the state over."""
-    first, second = (learner_of(inputs, LAYOUTS["fsdp"], seed=seed) for seed in (1, 2))
+    first, second = (learner_of(frozen(inputs), LAYOUTS["fsdp"], resumed) for resumed in (False, True))
     first.update(batches[0], 0)
     held = {
         "model": {name: value.clone() for name, value in first.state()["model"].items()},
