@@ -56,7 +56,8 @@ class CheckpointRecord(TrainInputs):
     step: updates done. plan: the loader's state of all virtual streams, as it stands before step `step`.
     ledger: digest of the last entry of the run's ledger that it stands on.
     examples: consumed so far, by task.
-    evaluation: what the evaluation of this step measured, nested names joined by dots; empty where there was none.
+    evaluation: what the evaluation of this step measured, nested names joined by dots; null: not finite; empty where
+        there was none.
     files: by path in the folder. mlflow_run: the MLflow run that wrote it.
     """
 
@@ -66,7 +67,7 @@ class CheckpointRecord(TrainInputs):
     plan: dict[str, Any]
     ledger: str
     examples: dict[str, int]
-    evaluation: dict[str, float] = Field(default_factory=dict)
+    evaluation: dict[str, float | None] = Field(default_factory=dict)
     files: dict[str, StoredFile] = Field(default_factory=dict)
     mlflow_run: str | None = None
 
@@ -144,14 +145,14 @@ def read_record(folder: str | Path) -> CheckpointRecord:
         raise IntegrityError(f"{path}: not a checkpoint record: {error}") from None
 
 
-def measured(evaluation: Mapping[str, Any], within: str = "") -> dict[str, float]:
+def measured(evaluation: Mapping[str, Any], within: str = "") -> dict[str, float | None]:
     """The numbers of a history line's ``evaluation`` by their names, nested ones joined by dots."""
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     for name, value in evaluation.items():
         if isinstance(value, Mapping):
             found |= measured(value, f"{within}{name}.")
-        elif isinstance(value, int | float):
-            found[f"{within}{name}"] = float(value)
+        elif value is None or isinstance(value, int | float):
+            found[f"{within}{name}"] = value
     return found
 
 

@@ -142,6 +142,8 @@ class TrainConfig(Config):
                 f"a worker's streams ({self.streams // self.workers}) must be a multiple of parallel.micro_batches "
                 f"({parts})"
             )
+        if self.checkpoints.keep_best and self.evaluation.every is None:
+            raise ValueError("checkpoints.keep_best needs evaluations to choose by: evaluation.every is not set")
         if self.elastic and self.elastic.min_workers > self.workers:
             raise ValueError(f"elastic.min_workers ({self.elastic.min_workers}) is more than workers ({self.workers})")
         return self

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from omnimill.config import allowed
+from omnimill.errors import ConfigError
 from omnimill.mixtures.ledger import Held, Ledger, Update, updates
 from omnimill.mixtures.online import decide
 from omnimill.training.checkpoint import CheckpointRecord, measured
@@ -103,6 +105,9 @@ class Books:
 
         Args:
             plan: the loader's state over all streams.
+
+        Raises:
+            ConfigError: the best are to be kept by a metric that evaluations do not have.
         """
         self._history.to_disk()
         return CheckpointRecord(
@@ -112,9 +117,17 @@ class Books:
             plan=dict(plan),
             ledger=self._ledger.held()[-1].digest,
             examples=dict(sorted(self._examples.items())),
-            evaluation=measured(self._last.get("evaluation", {})),
+            evaluation=self._evaluation(),
             mlflow_run=self._mlflow_run,
         )
+
+    def _evaluation(self) -> dict[str, float | None]:
+        """What was measured after the last update; refuses to keep the best by what nothing measures."""
+        found = measured(self._last.get("evaluation", {}))
+        best = self._inputs.config.checkpoints.keep_best
+        if found and best and best.metric not in found:
+            raise ConfigError(f"checkpoints.keep_best.metric: found {best.metric!r}; {allowed(best.metric, list(found))}")
+        return found
 
     def __enter__(self) -> Self:
         return self

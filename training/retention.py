@@ -10,7 +10,7 @@ from omnimill.training.checkpoint import PARTIAL, RECORD, checkpoints_folder, li
 from omnimill.training.checkpoint_settings import CheckpointSettings
 
 
-def kept(evaluations: Mapping[int, Mapping[str, float]], settings: CheckpointSettings) -> set[int]:
+def kept(evaluations: Mapping[int, Mapping[str, float | None]], settings: CheckpointSettings) -> set[int]:
     """The steps whose checkpoints are kept.
 
     Args:
@@ -22,8 +22,8 @@ def kept(evaluations: Mapping[int, Mapping[str, float]], settings: CheckpointSet
         chosen |= {step for step in steps if step % settings.keep_every == 0}
     if (best := settings.keep_best) is not None:
         sign = 1 if best.better == "lower" else -1
-        measured = [step for step in steps if best.metric in evaluations[step]]
-        chosen |= set(sorted(measured, key=lambda step: (sign * evaluations[step][best.metric], step))[: best.count])
+        measured = [(value, step) for step in steps if (value := evaluations[step].get(best.metric)) is not None]
+        chosen |= {step for _, step in sorted((sign * value, step) for value, step in measured)[: best.count]}
     return chosen
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def workers() -> int:
     found = 0
     for process in psutil.Process().children(recursive=True):
         try:
-            found += process.name().startswith("ray::RayTrainW")
+            found += process.name().startswith("ray::RayTrainW") and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             continue
     return found
@@ -55,6 +56,8 @@ def main() -> None:
     path, root, way = sys.argv[1:]
     # Nodes of this cluster can be taken away with notice.
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "1"
+    # Right after a loss Ray may still count the node in, and then waits so long for workers on it.
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "20"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     node = cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address
@@ -83,7 +86,14 @@ def main() -> None:
         wait(lambda: steps(run) > again + 3)
         (run / STOP).touch()
 
-    thread = threading.Thread(target=disturb, daemon=True)
+    def end_if_it_fails() -> None:
+        try:
+            disturb()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    thread = threading.Thread(target=end_if_it_fails, daemon=True)
     thread.start()
     with suppress(Stopped):
         train(config, root)

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,10 @@ def test_retention_never_lets_go_of_what_it_names(
 ) -> None:
     """One checkpoint at a time, as a run does it, comes to the same as all at once."""
     settings = CheckpointSettings(keep=keep, keep_every=every, keep_best=best)
-    measured = {step: {} if value is None else {"loss": float(value)} for step, value in sorted(values.items())}
-    held: dict[int, dict[str, float]] = {}
+    measured: dict[int, dict[str, float | None]] = {
+        step: {} if value is None else {"loss": float(value)} for step, value in sorted(values.items())
+    }
+    held: dict[int, Mapping[str, float | None]] = {}
     for step, evaluation in measured.items():
         held[step] = evaluation
         held = {one: held[one] for one in retention.kept(held, settings)}

@@ -19,6 +19,7 @@ from omnimill.training import checkpoint
 from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.config import ElasticSettings, TrainConfig
 from omnimill.training.history import read_history
+from omnimill.training.inputs import resolve
 from omnimill.training.replay import combine_digests, replay, sequence_digest
 
 
@@ -62,7 +63,7 @@ def test_a_run_goes_on_with_what_is_there(
         }
     )
     path = tmp_path / "train.yaml"
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    path.write_text(yaml.safe_dump(resolve(config, str(train_root)).config.model_dump(mode="json")))
     told = on_cluster(path, train_root, way)
     assert (told["before"], told["alone"], told["after"]) == (2, 1, 2)
     run = checkpoint.run_folder(str(train_root), config.name)

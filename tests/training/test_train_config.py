@@ -40,6 +40,11 @@ def test_a_short_file_means_the_reference_settings(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ("name: a\nmixture: m\nsteps: 1\nstreams: 5\nworkers: 2", r"streams \(5\) must be a multiple of workers \(2\)"),
+        (
+            "name: a\nmixture: m\nsteps: 1\nstreams: 1\nelastic: {min_workers: 2}",
+            r"min_workers \(2\) is more than workers",
+        ),
+        ("name: a\nmixture: m\nsteps: 1\nstreams: 1\ncheckpoints: {keep_best: {}}", "keep_best needs evaluations"),
         ("name: a\nmixture: m\nsteps: 0\nstreams: 1", r"train.yaml:3: steps: .*greater than 0; found 0"),
         ("name: a.b\nmixture: m\nsteps: 1\nstreams: 1", r"train.yaml:1: name: .*found 'a.b'"),
         ("name: a\nmixture: m\nsteps: 1\nstreams: 1\nsteams: 2", r"train.yaml:5: steams: unknown key.*'streams'"),
