@@ -78,7 +78,7 @@ class Trained:
 def settings() -> list[Setting]:
     """The devices of this machine."""
     plain = PrecisionSettings()
-    cpu = Setting("tiny, cpu", Scale("tiny", {}, 0.25, 256, 8, plain, ParallelSettings(), 1), 4, 2, 3, 16)
+    cpu = Setting("tiny, cpu", Scale("tiny", {}, 0.25, 256, 8, plain, ParallelSettings(), 1), 3, 2, 3, 16)
     if not torch.cuda.is_available():
         console.print("not run: `large` in bfloat16, for PyTorch finds no CUDA device here", style="yellow")
         return [cpu]
@@ -153,8 +153,8 @@ def _contest(learner: Learner, made: Mapping[str, list[PackedBatch]], rounds: in
 
 def _with_loader(setting: Setting, learner: Learner, inputs: TrainInputs, root: str) -> Loaded:
     dtype = torch.bfloat16 if setting.scale.precision.activations == "bfloat16" else torch.float32
-    peak = peak_flops(learner.device, dtype) or measured_flops(learner.device, dtype)
     clock, waited, seconds, spent = _clock(learner), 0.0, 0.0, 0.0
+    peak = peak_flops(learner.device, dtype) or measured_flops(learner.device, dtype, tries=50, clock=clock)
     seen: list[StepMetrics] = []
     with open_loader(inputs, root, [inputs.change(0)], device=learner.device) as loader:
         for step in range(setting.warm + setting.steps):

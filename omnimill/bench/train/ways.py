@@ -15,16 +15,19 @@ from omnimill.training.rendering import Rendered
 # The reference's pool of examples that wait for a partner.
 _POOL = 10
 
+# By then what comes out of the pools is what goes in, and not the examples that are packed first.
+_FIRST = 300
+
 Sequences = Sequence[Sequence[Rendered]]
 
 
 def batches(streams: VirtualStreams, steps: int) -> Mapping[str, list[PackedBatch]]:
-    """What is planned for the first steps of all streams, by way; a batch has as many sequences as there are streams.
+    """What is planned for some steps of all streams, by way; a batch has as many sequences as there are streams.
 
     Padded to the budgets, but for the last way: to the longest of its batch.
     """
     count, budgets = streams.course.streams, streams.packing.budgets
-    planned = [sequence for step in islice(streams.planner(range(count)), steps) for sequence in step]
+    planned = [sequence for step in islice(streams.planner(range(count)), _FIRST, _FIRST + steps) for sequence in step]
     packed = [
         [
             streams.renderer.render(item.task, streams.rows[item.task].fetch(item.row), item.epoch)
