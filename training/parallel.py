@@ -34,7 +34,9 @@ def prepare_layers(backbone: Backbone, config: ParallelSettings) -> None:
     patch_layers = [*backbone.inputs.image_encoder.layers, *backbone.inputs.audio_encoder.layers]
     if config.checkpoint_activations:
         for layer in [*layers, *patch_layers]:
-            _replace_training_pass(layer, partial(checkpoint, layer.forward, use_reentrant=False))
+            # Layers draw nothing: there is no state of a generator to keep.
+            again = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+            _replace_training_pass(layer, again)
     if config.compile:
         # Not the layers of the modality encoders: every batch has another number of frames.
         for layer in layers:
@@ -57,6 +59,7 @@ def distribute(backbone: Backbone, config: ParallelSettings, device: torch.devic
     Args:
         backbone: the same on every worker, on the CPU; or on the meta device, if its weights are still to be loaded.
     """
+    backbone.flex_attention = device.type == "cuda" and config.attention == "auto"
     if not several():
         return _settle(backbone, device)
     if config.strategy == "fsdp":

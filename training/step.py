@@ -54,7 +54,7 @@ class StepMetrics:
 class StepSettings:
     """tasks: number of tasks in the mixture. z_loss: weight of (log Z)². shares: what each modality's loss counts, in
     the order of :class:`DecoderModality`. gradient_clip: most that the gradient's global norm may be. micro_batches:
-    parts that the batch is computed in; they divide the number of its sequences.
+    parts that the batch is computed in; no more than its sequences, and equally many on all workers.
     """
 
     tasks: int
