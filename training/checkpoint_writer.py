@@ -19,7 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
@@ -57,15 +56,22 @@ class CheckpointWriter:
     Args:
         run: the run's folder, on a disk that all workers share.
         settings: which checkpoints are kept.
+        on_gpu: whether the tensors lie there; their copies then have pages that the GPU writes itself.
     """
 
-    def __init__(self, run: Path, settings: CheckpointSettings) -> None:
+    def __init__(self, run: Path, settings: CheckpointSettings, *, on_gpu: bool = False) -> None:
         self._run, self._settings = run, settings
         # Of its own: what is sent in the background must not get between what training sends.
         self.group = dist.new_group(backend="gloo", timeout=WRITING) if dist.is_initialized() else None
         self._rank = dist.get_rank(self.group) if self.group else 0
-        on_gpu = torch.cuda.is_available()
-        self._stager = DefaultStager(StagingOptions(on_gpu, False, False, on_gpu))
+        self._stager = DefaultStager(
+            StagingOptions(
+                use_pinned_memory=on_gpu,
+                use_shared_memory=False,
+                use_async_staging=False,
+                use_non_blocking_copy=on_gpu,
+            )
+        )
         self._pending: Future[None] | None = None
 
     def save(self, record: CheckpointRecord | None, state: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         books = stack.enter_context(Books(run, inputs, book, record, mlflow_run)) if worker.rank == 0 else None
         tasks = task_names(entries)
         learner = Learner(inputs, len(tasks), worker.device, resumed=source is not None)
-        writer = stack.enter_context(CheckpointWriter(run, config.checkpoints))
+        writer = stack.enter_context(CheckpointWriter(run, config.checkpoints, on_gpu=worker.device.type == "cuda"))
         if source:
             state = learner.state()
             (load_state if folder else carry_on)(source, state, writer.group)

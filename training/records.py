@@ -126,7 +126,8 @@ class Books:
         found = measured(self._last.get("evaluation", {}))
         best = self._inputs.config.checkpoints.keep_best
         if found and best and best.metric not in found:
-            raise ConfigError(f"checkpoints.keep_best.metric: found {best.metric!r}; {allowed(best.metric, list(found))}")
+            choices = allowed(best.metric, list(found))
+            raise ConfigError(f"checkpoints.keep_best.metric: found {best.metric!r}; {choices}")
         return found
 
     def __enter__(self) -> Self:

@@ -58,7 +58,9 @@ def main() -> None:
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "1"
     # Right after a loss Ray may still count the node in, and then waits so long for workers on it.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "20"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    # Only the main thread could promise to end nodes at exit, and a node comes from another one.
+    head = {"num_cpus": 1, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)
     node = cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address
     ray.init(address=cluster.address, log_to_driver=False)
@@ -89,7 +91,7 @@ def main() -> None:
     def end_if_it_fails() -> None:
         try:
             disturb()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - nothing else would end the program
             traceback.print_exc()
             os._exit(1)
 
