@@ -72,7 +72,7 @@ for _module in (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 done, 1 failed, 2 bad arguments or configuration)."""
+    """Run the command line; returns the exit code (see `omnimill.errors`)."""
     try:
         app(args=sys.argv[1:] if argv is None else argv, prog_name="omnimill")
     except OmnimillError as error:
