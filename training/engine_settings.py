@@ -17,12 +17,15 @@ class ParallelSettings(Config):
     micro_batches: parts that a worker's sequences are computed in, one after the other; gradients are added up.
     checkpoint_activations: keep of every layer its input alone, and compute it again for the gradients.
     compile: layers by ``torch.compile``.
+    attention: of packed sequences. ``auto``: on CUDA flex attention, which skips blocks of slots in which nobody looks
+        at anybody, elsewhere as ``masked``: all pairs of slots, and then a mask.
     """
 
     strategy: Literal["ddp", "fsdp"] = "ddp"
     micro_batches: PositiveInt = 1
     checkpoint_activations: bool = False
     compile: bool = False
+    attention: Literal["auto", "masked"] = "auto"
 
 
 class PrecisionSettings(Config):

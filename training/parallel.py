@@ -59,6 +59,7 @@ def distribute(backbone: Backbone, config: ParallelSettings, device: torch.devic
     Args:
         backbone: the same on every worker, on the CPU; or on the meta device, if its weights are still to be loaded.
     """
+    backbone.flex_attention = device.type == "cuda" and config.attention == "auto"
     if not several():
         return _settle(backbone, device)
     if config.strategy == "fsdp":

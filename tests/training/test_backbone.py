@@ -18,6 +18,7 @@ from torch import Tensor
 from omnimill.tokens import AudioLayout, ImageLayout, TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, PatchEncoderConfig, Size
 from omnimill.training.backbone.model import Backbone
+from omnimill.training.backbone.watch import watch_attention
 from omnimill.training.batch import DecoderModality, EncoderModality, Frames, PackedBatch
 from omnimill.training.loss import modality_sums
 
@@ -265,6 +266,23 @@ def test_packed_equals_unpacked(seed: int, sparse: bool, dynamic: bool) -> None:
     tokens = float(packed.decoder_loss.sum())
     for name, gradient in together.items():
         assert torch.allclose(gradient / tokens, summed[name] / tokens, atol=1e-5, rtol=1e-5), name
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("kinds", [{}, {"sparse_decoder": True, "dynamic_decoder": True}])
+def test_flex_attention_computes_the_same(kinds: dict[str, bool]) -> None:
+    """Its plain form, on the CPU and without gradients: the blocks and what is in them."""
+    random = np.random.default_rng(5)
+    examples = [random_example(random) for _ in range(5)]
+    batch, model = pack([examples[:3], examples[3:]], spare=7), small_model(**kinds)
+    found = []
+    with torch.no_grad():
+        for model.flex_attention in (False, True):
+            with watch_attention(model) as maxima:
+                losses = model(batch)
+            found.append([losses.nll, losses.log_z, *maxima.values()])
+    for one, other in zip(*found, strict=True):
+        assert_near(one, other)
 
 
 def assert_near(found: Tensor, expected: Tensor) -> None:

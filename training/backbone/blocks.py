@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from functools import cache
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from omnimill.training.backbone.masks import Mask
 from omnimill.training.backbone.rotary import Rotation, rotate
 
 NORM_EPS = 1e-6
@@ -67,8 +70,10 @@ class RMSNorm(Block):
         return F.rms_norm(x.float(), x.shape[-1:], self.scale.float(), NORM_EPS).to(x.dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, scale: float) -> Tensor:
     """Exact attention: softmax(q kᵀ * scale) v over the allowed keys, logits and softmax in float32.
+
+    With a mask of blocks it is flex attention, compiled on a GPU.
 
     Args:
         q: [B, H, S, K]. k, v: [B, H, T, K].
@@ -78,7 +83,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
     Returns:
         [B, H, S, K], of v's dtype.
     """
+    if isinstance(mask, BlockMask):
+        attention: Callable[..., Any] = _compiled_flex_attention() if q.is_cuda else flex_attention
+        return cast(Tensor, attention(q, k, v, block_mask=mask, scale=scale))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+@cache
+def _compiled_flex_attention() -> Callable[..., Any]:
+    return torch.compile(flex_attention)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -135,7 +148,7 @@ class Attention(Block):
             k = F.normalize(k.float(), dim=-1)
         return (rotate(k, rotation) if rotation is not None else k), split_heads(self.value(context), self.heads)
 
-    def combine(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def combine(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
         """Attend and project back: -> [B, S, d]."""
         mixed = attend(q.to(v.dtype), k.to(v.dtype), v, mask, self.scale)
         return self.out(merge_heads(mixed))
@@ -144,7 +157,7 @@ class Attention(Block):
         self,
         x: Tensor,
         context: Tensor,
-        mask: Tensor | None,
+        mask: Mask | None,
         q_rotation: Rotation | None = None,
         k_rotation: Rotation | None = None,
     ) -> Tensor:

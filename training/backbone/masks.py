@@ -5,6 +5,9 @@ Padding is segment 0, so it sees padding alone and nothing else sees it: its val
 Targets that lie on a grid may be masked further, as the paper says and the released code does not do: sparsely (the
 patterns of DALL-E, arXiv 2102.12092, section 2.2) and dynamically (section 3.3). All of it is computed from what each
 slot says of itself, element by element.
+
+Attention takes such a mask as it is, or for flex attention (:func:`in_blocks`) with the blocks in which nobody looks at
+anybody left out: of a packed sequence of n equal examples, all but one in n.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, create_mask
 
+Mask = Tensor | BlockMask
 Pattern = Literal["row", "column", "window"]
 
 # Side of the square of codes that the last layer sees (the released code's convolutional pattern).
@@ -24,6 +29,24 @@ WINDOW = 11
 def same_segment(queries: Tensor, keys: Tensor) -> Tensor:
     """bool [B, 1, S, T]: query and key belong to the same example; int64 [B, S] and [B, T] segments."""
     return (queries[:, :, None] == keys[:, None, :])[:, None]
+
+
+def in_blocks(mask: Tensor) -> BlockMask:
+    """A mask, bool [B, 1, S, T], for flex attention."""
+
+    def seen(batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return mask[batch, 0, query, key]
+
+    batch, _, queries, keys = mask.shape
+    return create_block_mask(seen, batch, None, queries, keys, device=mask.device.type)
+
+
+def in_full(mask: Mask) -> Tensor:
+    """A mask as a tensor, bool, broadcastable to [B, H, S, T]."""
+    if isinstance(mask, Tensor):
+        return mask
+    batch, _, queries, keys = mask.shape
+    return create_mask(mask.mask_mod, batch, 1, queries, keys, device=mask.kv_indices.device.type)
 
 
 def decoder_self_mask(segment: Tensor, modality: Tensor) -> Tensor:

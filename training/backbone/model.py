@@ -15,9 +15,11 @@ from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.initialise import initialise
 from omnimill.training.backbone.inputs import Inputs
 from omnimill.training.backbone.masks import (
+    Mask,
     Pattern,
     decoder_self_mask,
     dynamic_mask,
+    in_blocks,
     layer_pattern,
     pattern_mask,
     same_segment,
@@ -30,7 +32,7 @@ from omnimill.training.batch import DecoderModality, EncoderModality, PackedBatc
 
 
 class Encoded(NamedTuple):
-    """The encoder's output: hidden [B, E, d] of the activations' dtype, segment int64 [B, E], rotation of every slot."""
+    """The encoder's output: hidden [B, E, d] of the activations' dtype, segment int64 [B, E], rotations of slots."""
 
     hidden: Tensor
     segment: Tensor
@@ -54,11 +56,15 @@ class Backbone(nn.Module):
         config: sizes.
         seed: of the initial weights; every weight is a function of the seed and its own name alone.
         activations: what the layers of encoder and decoder compute in; weights are float32.
+
+    Attributes:
+        flex_attention: whether the attention of packed sequences skips what its masks leave out altogether.
     """
 
     def __init__(self, config: BackboneConfig, seed: int = 0, activations: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config, self.activations = config, activations
+        self.flex_attention = False
         self.text_table = Table(config.text_rows, config.width)
         self.image_table = Table(config.image_rows, config.width)
         self.audio_table = Table(config.audio_rows, config.width)
@@ -87,7 +93,7 @@ class Backbone(nn.Module):
         """Run the encoder over the batch's input content."""
         flat = batch.encoder_modality == EncoderModality.TEXT
         turns = rotation(batch.encoder_position, flat, self.config.head_width)
-        mask = same_segment(batch.encoder_segment, batch.encoder_segment)
+        mask = self._prepared(same_segment(batch.encoder_segment, batch.encoder_segment))
         x = self.inputs(batch, self.text_table).to(self.activations)
         for layer in self.encoder_layers:
             x = layer(x, mask, turns)
@@ -96,7 +102,7 @@ class Backbone(nn.Module):
     def decode(self, encoded: Encoded, batch: PackedBatch) -> Tensor:
         """Run the decoder over the batch's shifted targets; hidden states [B, D, d] for :meth:`logits`."""
         turns = self.target_rotation(batch.decoder_position, batch.decoder_modality)
-        cross_mask = same_segment(batch.decoder_segment, encoded.segment)
+        cross_mask = self._prepared(same_segment(batch.decoder_segment, encoded.segment))
         x = self._embed_targets(batch)
         for layer, self_mask in zip(self.decoder_layers, self._self_masks(batch), strict=True):
             x = layer(x, encoded.hidden, self_mask, cross_mask, turns, encoded.rotation)
@@ -132,11 +138,14 @@ class Backbone(nn.Module):
         """The tied table of a modality."""
         return (self.text_table, self.image_table, self.audio_table)[modality]
 
-    def _self_masks(self, batch: PackedBatch) -> list[Tensor]:
-        """Of every decoder layer, bool [B, 1, D, D]; layers of the same pattern share a tensor."""
+    def _prepared(self, mask: Tensor) -> Mask:
+        return in_blocks(mask) if self.flex_attention else mask
+
+    def _self_masks(self, batch: PackedBatch) -> list[Mask]:
+        """Of every decoder layer, bool [B, 1, D, D]; layers of the same pattern share a mask."""
         base = decoder_self_mask(batch.decoder_segment, batch.decoder_modality)
         if not (self.config.sparse_decoder or self.config.dynamic_decoder):
-            return [base] * self.config.decoder_layers
+            return [self._prepared(base)] * self.config.decoder_layers
         index = target_index(base)
         if self.config.dynamic_decoder:
             base = base & dynamic_mask(batch.decoder_hidden, index)
@@ -149,7 +158,8 @@ class Backbone(nn.Module):
         for pattern in self.layer_patterns():
             if pattern is not None and pattern not in masks:
                 masks[pattern] = base & pattern_mask(pattern, queries, keys, columns)
-        return [masks[pattern] for pattern in self.layer_patterns()]
+        prepared = {pattern: self._prepared(mask) for pattern, mask in masks.items()}
+        return [prepared[pattern] for pattern in self.layer_patterns()]
 
     def _embed_targets(self, batch: PackedBatch) -> Tensor:
         ids = batch.decoder_ids.flatten()

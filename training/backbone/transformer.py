@@ -8,6 +8,7 @@ from torch import Tensor
 
 from omnimill.training.backbone.blocks import Attention, Block, GatedMLP, RMSNorm
 from omnimill.training.backbone.config import BackboneConfig
+from omnimill.training.backbone.masks import Mask
 from omnimill.training.backbone.rotary import Rotation
 
 KeyValues = tuple[Tensor, Tensor]
@@ -68,7 +69,7 @@ class EncoderLayer(Block):
         self.pre_mlp_norm = RMSNorm(config.width)
         self.mlp = GatedMLP(config.width, config.mlp)
 
-    def forward(self, x: Tensor, mask: Tensor, rotation: Rotation) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask, rotation: Rotation) -> Tensor:
         """x [B, E, d], mask bool [B, 1, E, E] -> [B, E, d]."""
         h = self.pre_attention_norm(x)
         x = x + self.attention(h, h, mask, rotation, rotation)
@@ -91,8 +92,8 @@ class DecoderLayer(Block):
         self,
         x: Tensor,
         encoded: Tensor,
-        self_mask: Tensor | None,
-        cross_mask: Tensor,
+        self_mask: Mask | None,
+        cross_mask: Mask,
         rotation: Rotation,
         encoded_rotation: Rotation,
         cache: LayerCache | None = None,
@@ -119,7 +120,7 @@ class DecoderLayer(Block):
         x = x + attention.combine(attention.queries(self.pre_cross_attention_norm(x), rotation), *memory, cross_mask)
         return x + self.mlp(self.pre_mlp_norm(x))
 
-    def _look_back(self, h: Tensor, mask: Tensor | None, rotation: Rotation, cache: LayerCache | None) -> Tensor:
+    def _look_back(self, h: Tensor, mask: Mask | None, rotation: Rotation, cache: LayerCache | None) -> Tensor:
         attention = self.self_attention
         keys, values = attention.keys_values(h, rotation)
         if cache is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from omnimill.training.backbone.blocks import Attention
+from omnimill.training.backbone.masks import Mask, in_full
 from omnimill.training.backbone.model import Backbone
 
 # The groups of layers, by the beginnings and ends of their attentions' names.
@@ -43,11 +44,11 @@ def watch_attention(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
 
 
 def _combine(
-    module: Attention, maxima: dict[str, Tensor], group: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    module: Attention, maxima: dict[str, Tensor], group: str, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None
 ) -> Tensor:
     logits = q.float() @ k.float().transpose(-1, -2) * module.scale
     if mask is not None:
-        logits = logits.masked_fill(~mask, -torch.inf)
+        logits = logits.masked_fill(~in_full(mask), -torch.inf)
     found = logits.amax()
     maxima[group] = torch.maximum(maxima[group], found) if group in maxima else found
     return Attention.combine(module, q, k, v, mask)
