@@ -84,7 +84,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, scale: float) -> 
         [B, H, S, K], of v's dtype.
     """
     if isinstance(mask, BlockMask):
-        attention: Callable[..., Any] = _compiled_flex_attention() if q.is_cuda else flex_attention
+        attention: Any = _compiled_flex_attention() if q.is_cuda else flex_attention
         return cast(Tensor, attention(q, k, v, block_mask=mask, scale=scale))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
