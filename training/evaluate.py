@@ -89,6 +89,8 @@ def evaluate(
         ConfigError, OmnimillError: see `open_held_out` and `answer_units`.
     """
     began = time.monotonic()
+    # Actors work in folders of their own.
+    root = storage.filesystem(root)[1] if storage.is_local(root) else root
     folder = checkpoint.find(path)
     record = checkpoint.read_record(folder)
     name = checkpoint_name(folder)

@@ -11,8 +11,8 @@ from omnimill.infra import arrow_files, storage
 from omnimill.mixtures.versions import TokenData
 from omnimill.schema import Example, check_example_schema, from_row
 
-# Example shards kept open at a time.
-_OPEN = 16
+# Example shards kept open at a time; a local one costs a memory map, a remote one its size in memory.
+_OPEN = 4
 
 
 class ExampleShards:

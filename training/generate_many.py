@@ -56,6 +56,10 @@ def generate_many(
         OmnimillError: a request cannot be answered; says which. What was answered stays.
     """
     began = time.monotonic()
+    # Actors work in folders of their own.
+    root, requests, out = (
+        storage.filesystem(one)[1] if storage.is_local(one) else one for one in (root, requests, out)
+    )
     folder = checkpoint.find(path)
     record = checkpoint.read_record(folder)
     name = checkpoint_name(folder)
@@ -68,7 +72,7 @@ def generate_many(
         job = AnswerJob(
             root=root,
             checkpoint=str(folder.absolute()),
-            folder=str(Path(parent or ".").absolute()) if storage.is_local(out) else parent,
+            folder=parent,
             name=dataset,
             recipe=digest_json([record.digest, decoding.model_dump(mode="json")]),
             decoding=decoding,

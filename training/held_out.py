@@ -39,7 +39,7 @@ class Place:
 class HeldOutCase:
     """An example of a task, to be asked and judged.
 
-    task: its name. key: ``<task>/<example id>``, also of the answer's draws. seen: whether the training draws the
+    key: ``<task>/<example id>``, also of the answer's draws. seen: whether the training draws the
     example's row, for this or another task.
     asked: rendered as training renders it, but with every patch and no prompt dropped; its target is the right one, so
     that it gives a loss too.

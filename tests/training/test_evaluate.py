@@ -17,14 +17,17 @@ import yaml
 from omnimill.cli.main import main
 from omnimill.infra import lineage
 from omnimill.infra.dataset import Dataset
+from omnimill.infra.logged_models import DIGEST_TAG
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.versions import current_versions
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout
 from omnimill.training import checkpoint
+from omnimill.training.answering import Actors
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.checkpoint import CheckpointRecord
+from omnimill.training.evaluate import evaluate
 from omnimill.training.inputs import TrainInputs
 
 TASKS = (
@@ -134,18 +137,21 @@ def test_every_kind_of_task(
 
 
 @pytest.mark.ray
-def test_actors_answer_the_same(
-    evaluated: tuple[str, Path], ray_local: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root, run = evaluated
-    command = ["evaluate", str(run), "--root", root, "-n", "4", "--batch", "2", "--task", "hear", "--json"]
-    assert main(command) == 0
-    here = json.loads(capsys.readouterr().out)
-    for path in Path(root, "answers", "blank", "commits").glob("hear-*"):
+def test_actors_answer_the_same_and_the_model_has_the_scores(ray_run: Any, train_root: Path) -> None:
+    """Of a run's checkpoint, which the tracking store knows as a logged model."""
+    root = str(train_root)
+    there = evaluate(root, ray_run.folder, tasks=["tell"], count=4, batch=2, actors=Actors(count=1))
+    for path in Path(there.answers, "commits").glob("*.json"):
         path.unlink()
-    assert main([*command, "--actors", "1"]) == 0
-    there = json.loads(capsys.readouterr().out)
-    assert (there["manifest"], there["tasks"]) == (here["manifest"], here["tasks"])
+    here = evaluate(root, ray_run.folder, tasks=["tell"], count=4, batch=2)
+    assert (there.manifest, there.tasks) == (here.manifest, here.tasks)
+
+    client = lineage.client(root)
+    experiment = client.get_run(here.mlflow_run or "").info.experiment_id
+    (model,) = client.search_logged_models([experiment], f"tags.`{DIGEST_TAG}` = '{here.digest}'")
+    measured = {one.key: one.value for one in model.metrics}
+    assert measured["evaluate/tell/loss"] == here.tasks["tell"].loss
+    assert measured["evaluate/tell/count"] == 4
 
 
 @pytest.mark.parametrize(
