@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from omnimill.config import load_config
 from omnimill.errors import ConfigError
@@ -13,6 +15,7 @@ from omnimill.mixtures.versions import Versions
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
 from omnimill.training.config import BackboneSettings, TrainConfig, differences
+from omnimill.training.engine_settings import ParallelSettings
 from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.optim import AdafactorConfig
 from omnimill.training.render_settings import RenderSettings
@@ -117,6 +120,26 @@ def test_only_what_decides_the_learning_counts_as_a_change(inputs: TrainInputs) 
     newer = Versions(datasets=(tokens.model_copy(update={"manifest": "1" * 64}),))
     (line,) = inputs.changes(inputs.model_copy(update={"versions": newer}))
     assert line == f"versions.datasets.0.manifest: was '{tokens.manifest}', is '{'1' * 64}'"
+
+
+@given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.data())
+def test_micro_batches_stay_as_small_with_fewer_workers(
+    workers: int, parts: int, held: int, data: st.DataObject
+) -> None:
+    config = TrainConfig(
+        name="a",
+        mixture="m",
+        steps=1,
+        streams=workers * parts * held,
+        workers=workers,
+        parallel=ParallelSettings(micro_batches=parts),
+    )
+    world = data.draw(st.integers(1, config.streams))
+    shares = [len(range(rank, config.streams, world)) for rank in range(world)]
+    found = config.micro_batches(world)
+    assert config.micro_batches(workers) == parts
+    assert 1 <= found <= min(shares), "all workers go through the same number, each with a sequence at least"
+    assert -(-max(shares) // found) <= held + (max(shares) != min(shares))
 
 
 def test_differences_tell_absent_from_none() -> None:
