@@ -21,6 +21,7 @@ from omnimill.training.backbone import blocks
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.backbone.watch import watch_attention
 from omnimill.training.batch import PackedBatch
+from omnimill.training.config import TrainConfig
 from omnimill.training.engine_settings import ParallelSettings, PrecisionSettings
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.learner import Learner
@@ -270,6 +271,12 @@ def test_frozen_encoders_are_trained_later_by_sharded_workers_too(inputs: TrainI
     assert alone[1].grad_norm > never[1].grad_norm
     for run in workers[0]["thawed"]:
         assert [one.grad_norm for one in run] == pytest.approx([one.grad_norm for one in alone], rel=1e-3)
+
+
+def test_micro_batches_share_out_a_workers_sequences(inputs: TrainInputs) -> None:
+    settings = inputs.config.model_dump() | {"streams": 8, "workers": 2, "parallel": {"micro_batches": 3}}
+    with pytest.raises(ValueError, match=r"streams \(4\) must be a multiple of parallel.micro_batches \(3\)"):
+        TrainConfig.model_validate(settings)
 
 
 @pytest.mark.fault
