@@ -35,7 +35,7 @@ def on_cluster(config: Path, root: Path, way: str) -> dict[str, Any]:
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=800)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -46,7 +46,7 @@ def on_cluster(config: Path, root: Path, way: str) -> dict[str, Any]:
 
 @pytest.mark.ray
 @pytest.mark.fault
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["kill", "drain"])
 def test_a_run_goes_on_with_what_is_there(
     train_config: TrainConfig, train_root: Path, tmp_path: Path, way: str
