@@ -20,6 +20,7 @@ from omnimill.infra import storage
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Unit
 from omnimill.infra.done import Done
 from omnimill.mixtures.config import Mixture
+from omnimill.mixtures.versions import Versions
 from omnimill.training.answer_rows import to_table
 from omnimill.training.generate import Generator, load_generator
 from omnimill.training.held_out import HeldOut, Place, open_held_out
@@ -47,9 +48,10 @@ class AnswerJob(Config):
 
 
 class HeldOutJob(AnswerJob):
-    """mixture, tasks, seen_too: see :func:`omnimill.training.held_out.open_held_out`."""
+    """mixture, versions, tasks, seen_too: see :func:`omnimill.training.held_out.open_held_out`."""
 
     mixture: Mixture | None = None
+    versions: Versions
     tasks: tuple[str, ...] = ()
     seen_too: bool = False
 
@@ -137,6 +139,7 @@ class CaseAnswerer(Answerer):
             self.generator.tokenizers,
             job.mixture,
             job.tasks,
+            versions=job.versions,
             seen_too=job.seen_too,
         )
 

@@ -122,6 +122,7 @@ def evaluate(
             decoding=decoding,
             threads=threads,
             mixture=mixture,
+            versions=held_out.versions,
             tasks=tuple(task.name for task in held_out.tasks),
             seen_too=seen_too,
         )

@@ -180,6 +180,7 @@ def open_held_out(
     mixture: Mixture | None = None,
     names: Sequence[str] = (),
     *,
+    versions: Versions | None = None,
     seen_too: bool = False,
 ) -> HeldOut:
     """The cases of some tasks of a mixture, for a model that was trained with `trained`.
@@ -191,8 +192,9 @@ def open_held_out(
         root: holds the token datasets.
         trained: what the model was trained with.
         tokenizers: of the training's token datasets.
-        mixture: over the current versions of its datasets; the training's own, over its own versions, when None.
+        mixture: the training's own when None.
         names: of tasks; all held-out ones when empty, or all there are when the given mixture holds none out.
+        versions: of the mixture's datasets; when None the current ones, or the training's for its own mixture.
         seen_too: use rows that the training draws, too.
 
     Raises:
@@ -202,7 +204,8 @@ def open_held_out(
     """
     own = mixture is None
     asked = trained.mixture if mixture is None else mixture
-    versions = trained.versions if mixture is None else current_versions(root, mixture)
+    if versions is None:
+        versions = trained.versions if mixture is None else current_versions(root, mixture)
     tasks = _chosen(asked, names, own)
     data = open_versions(root, versions)
     if data.layout != trained.layout:

@@ -27,9 +27,8 @@ def evaluate(
         str | None, typer.Option("--mixture", help="Mixture file with the tasks; the training's own when not given.")
     ] = None,
     tasks: Annotated[
-        list[str] | None,
-        typer.Option("--task", help="A task, several times for several; all held-out ones when not given."),
-    ] = None,
+        str, typer.Option("--tasks", help="Names of tasks, between commas; all held-out ones when not given.")
+    ] = "",
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Cases of every task at most.")] = 100,
     decoding: Annotated[
         str | None, typer.Option("--decoding", help="YAML file: how text, pictures and sound are decoded.")
@@ -71,7 +70,7 @@ def evaluate(
         root,
         checkpoint,
         load_mixture(mixture) if mixture else None,
-        tasks or (),
+        [name.strip() for name in tasks.split(",") if name.strip()],
         count,
         load_config(decoding, Decoding) if decoding else None,
         seen_too=seen_too,

@@ -130,7 +130,7 @@ def test_every_kind_of_task(
     assert (again["manifest"], again["tasks"]) == (found["manifest"], tasks)
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
-    assert main([*command, "--task", "describe"]) == 0
+    assert main([*command, "--tasks", "describe"]) == 0
     shown = capsys.readouterr().out
     assert "bleu_4" in shown
     assert "draw" not in shown
@@ -157,7 +157,7 @@ def test_actors_answer_the_same_and_the_model_has_the_scores(ray_run: Any, train
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--task", "drow"], "no such task; found 'drow'"),
+        (["--tasks", "draw, drow"], "no such task; found 'drow'"),
         (["--network", "eyes=mine:f"], "found name 'eyes'"),
         (["--network", "picture_features=nowhere:f"], "found 'nowhere:f'"),
     ],
@@ -176,7 +176,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_answers(
 ) -> None:
     """SIGKILL after some units, again and again, until all are there."""
     root, run = evaluated
-    command = ["evaluate", str(run), "--root", root, "-n", "8", "--batch", "1", "--task", "draw", "--task", "hear"]
+    command = ["evaluate", str(run), "--root", root, "-n", "8", "--batch", "1", "--tasks", "draw,hear"]
     command += ["--json"]
     commits = Path(root, "answers", "blank", "commits")
     assert main(command) == 0
