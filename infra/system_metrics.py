@@ -15,17 +15,16 @@ logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
 
 
 @contextmanager
-def system_metrics(root: str, run_id: str, node: str | None = None) -> Iterator[None]:
+def system_metrics(root: str, run_id: str) -> Iterator[None]:
     """Measure this machine for the length of a ``with`` block: metrics ``system/…`` every ten seconds.
 
     MLflow's ``MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL`` sets another time. GPUs need NVIDIA's ``nvidia-ml-py``.
 
     Args:
         root: whose tracking store has the run.
-        node: comes into the metrics' names, where several machines are measured: ``system/<node>/…``.
     """
-    where = {"node_id": node, "tracking_uri": tracking_uri(root)}
-    monitor = SystemMetricsMonitor(run_id, resume_logging=True, **where)  # type: ignore[no-untyped-call]
+    store = tracking_uri(root)
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=store)  # type: ignore[no-untyped-call]
     monitor.start()  # type: ignore[no-untyped-call]
     try:
         yield

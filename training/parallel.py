@@ -6,6 +6,7 @@ together when it is computed, those outside the layers at the beginning of a pas
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -98,11 +99,15 @@ def whole(backbone: Backbone) -> Iterator[Backbone]:
     enter and leave it together, and do in it what they like."""
     units = [module for module in backbone.modules() if isinstance(module, FSDPModule)]
     for unit in units:
-        unit.set_reshard_after_forward(False, recurse=False)
         unit.unshard()
+    # Without its hooks: FSDP records the order of passes and brings weights together for the next backward pass by it,
+    # so what one worker does alone would have the workers wait for different weights.
+    hooks = [(unit._forward_pre_hooks, unit._forward_hooks) for unit in units]
+    for unit in units:
+        unit._forward_pre_hooks, unit._forward_hooks = OrderedDict(), OrderedDict()
     try:
         yield backbone
     finally:
-        for number, unit in enumerate(units):
-            unit.set_reshard_after_forward(number > 0, recurse=False)  # the root is used till the end of a pass
+        for unit, (before, after) in zip(units, hooks, strict=True):
+            unit._forward_pre_hooks, unit._forward_hooks = before, after
             unit.reshard()
