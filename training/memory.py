@@ -155,8 +155,8 @@ def _saved(layer: nn.Module, run: Callable[[], Tensor], scores: set[tuple[int, i
 
 def _gathered(backbone: Backbone, trained: int, dtype: torch.dtype) -> int:
     layers = [*backbone.encoder_layers, *backbone.decoder_layers]
-    sizes = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
-    return _FLOAT * (trained - sum(sizes)) + _GATHERED_LAYERS * 2 * int(dtype.itemsize) * max(sizes)
+    sizes: list[int] = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
+    return _FLOAT * (trained - sum(sizes)) + _GATHERED_LAYERS * 2 * dtype.itemsize * max(sizes)
 
 
 def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
