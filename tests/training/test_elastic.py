@@ -21,7 +21,7 @@ from omnimill.training.config import TrainConfig
 from omnimill.training.history import TIMING, read_history
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.loop import Worker, train_worker
-from omnimill.training.notices import STOP
+from omnimill.training.notices import STOP, Notice, Notices, stopped_by_signal
 
 STEPS = 7
 
@@ -137,3 +137,18 @@ def test_a_run_that_is_told_to_stop_ends_with_a_checkpoint(
     for run in runs:
         run.train(1, steps=done + 1)
     assert runs[0].curve == runs[1].curve
+
+
+def test_a_second_sigterm_does_what_it_did_before(tmp_path: Path) -> None:
+    heard: list[int] = []
+    run, before = tmp_path / "run", signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with stopped_by_signal(run):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert Notices(run).look() == Notice.STOP
+            assert heard == []
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard == [signal.SIGTERM]
+        assert Notices(run).look() == Notice.ASK, "the next launch is not stopped by what this one was told"
+    finally:
+        signal.signal(signal.SIGTERM, before)
