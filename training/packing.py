@@ -50,7 +50,7 @@ _WEIGHT, _NUMBER = -2, -1
 class PackingSettings(Config):
     """budgets: room in one packed sequence. pool: pending examples of a stream to choose from.
 
-    patience: draws that an example waits for at most before it opens a sequence.
+    patience: an example that more draws were made after opens the next sequence, the oldest first.
     """
 
     budgets: Budgets = Budgets()
