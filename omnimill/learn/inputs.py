@@ -15,7 +15,7 @@ from omnimill.learn import scenes, tones
 TRAIN, HELD_OUT = "train", "held_out"
 # Pictures and tunes of each part.
 PICTURES = {TRAIN: 3000, HELD_OUT: 200}
-TUNES = {TRAIN: 600, HELD_OUT: 100}
+TUNES = {TRAIN: 1400, HELD_OUT: 100}
 
 
 def make_inputs(folder: Path) -> bool:

@@ -20,7 +20,7 @@ SEED = 6
 CELL = 32
 GRID = 2
 SIDE = CELL * GRID
-BACKGROUND = (245, 245, 245)
+BACKGROUND = (128, 128, 128)
 COLOURS = {
     "red": (220, 40, 40),
     "green": (40, 170, 70),
