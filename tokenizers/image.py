@@ -138,9 +138,11 @@ def to_bytes(image: FloatArray) -> ByteArray:
 
 def resize(rgb: ByteArray, height: int, width: int) -> FloatArray:
     """uint8 [H, W, 3] resized to float32 [height, width, 3] in 0..1: bilinear, antialiased when shrinking."""
-    pixels = torch.from_numpy(rgb.astype(np.float32) / 255.0).permute(2, 0, 1)[None]
-    if rgb.shape[:2] != (height, width):
-        pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    plain = rgb.astype(np.float32) / np.float32(255.0)
+    if rgb.shape[:2] == (height, width):
+        return plain
+    pixels = torch.from_numpy(plain).permute(2, 0, 1)[None]
+    pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
     result: FloatArray = pixels[0].permute(1, 2, 0).clamp(0.0, 1.0).contiguous().numpy()
     return result
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -174,7 +175,11 @@ class Loader(Iterator[Step]):
 
     def _make(self) -> Generator[tuple[_Planned, Arriving]]:
         """Batches of planned steps, of which `ahead` are being decoded at a time."""
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        # PyTorch's number of threads is each thread's own: with more than one, those of the pool and those of the step
+        # would fight over the cores.
+        alone = partial(torch.set_num_threads, 1)
+        alone()
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode", initializer=alone)
         under_way: deque[tuple[_Planned, list[list[Future[Rendered]]]]] = deque()
         try:
             while True:
