@@ -64,11 +64,11 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_small_mixed_set_is_learnt_by_heart(prepared: str) -> None:
     shipped = load_config("configs/learn.yaml", TrainConfig)
-    schedule = Cosine(name="cosine", until=120, end=0.05)
+    schedule = Cosine(name="cosine", until=100, end=0.05)
     optimizer = shipped.optimizer.model_copy(
         update={"peak_learning_rate": 0.003, "warmup_steps": 20, "schedule": schedule}
     )
-    changes = {"steps": 120, "streams": 4, "workers": 1, "optimizer": optimizer}
+    changes = {"steps": 100, "streams": 4, "workers": 1, "optimizer": optimizer}
     config = shipped.model_copy(update=changes)
     train_worker(resolve(config, prepared), prepared, Worker())
     losses = [line["loss_by_modality"] for line in read_history(run_folder(prepared, config.name))[-10:]]
