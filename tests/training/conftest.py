@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ from omnimill.training.loop import Worker, train_worker
 from omnimill.training.optim import AdafactorConfig
 from omnimill.training.packing import PackingSettings
 from omnimill.training.render_settings import RenderSettings
+
+# A forked copy of this process would wait for ever for threads that it does not have (those of Polars and Arrow). What
+# is forked instead is a server without threads that has loaded everything once.
+multiprocessing.set_forkserver_preload(["omnimill.training.loop", "torch._dynamo"])
 
 _WORDS = (
     "the",

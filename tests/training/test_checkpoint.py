@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
@@ -246,8 +245,7 @@ def _read_sharded(rank: int, world: int, folder: Path, runs: list[Path]) -> None
 
 def together(world: int, function: Callable[..., None], *arguments: Any) -> None:
     """Run a function in so many processes that have their rank as first argument and `world` as second."""
-    importlib.import_module("torch._dynamo")  # here, not once in every process
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
     processes = [context.Process(target=function, args=(rank, world, *arguments)) for rank in range(world)]
     for process in processes:
         process.start()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch._dynamo  # noqa: F401 - here once, else every process loads it with its optimizer
 import torch.distributed as dist
 
 from omnimill import rng
@@ -46,7 +45,7 @@ class Run:
         inputs = self._inputs.model_copy(update={"config": self._inputs.config.model_copy(update=changed)})
         store = f"{self._store}-{self._launches}"
         processes: list[BaseProcess] = [
-            multiprocessing.get_context("fork").Process(
+            multiprocessing.get_context("forkserver").Process(
                 target=_work, args=(rank, world, store, inputs, str(self._root))
             )
             for rank in range(world)
