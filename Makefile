@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and by itself: pip then keeps the build that fits this machine
 	$(BIN)/pip install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[assets3d,fetch,hdf5,web,scorers,demo,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[assets3d,fetch,hdf5,web,scorers,server,demo,dev]'
 	touch $@
 
 demo: setup

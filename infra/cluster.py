@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -164,7 +165,9 @@ class _jobs_api:  # noqa: N801 - used as a context manager
 
 
 def _show_token() -> None:
-    """Let Ray show its clusters the token that lies here."""
+    """Let Ray show its clusters the token that lies here; once it is imported it no longer asks."""
+    if "ray" in sys.modules:
+        return
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if named or (Path.home() / ".ray" / "auth_token").exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -109,7 +109,10 @@ def test_a_command_is_submitted_watched_stopped_and_told_of(
     assert cluster(capsys, "logs", "nothing")[0] == 1
 
 
-def test_what_is_no_cluster_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_cluster_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     (tmp_path / "a.yaml").write_text("name: x")
     for path, said in (
         (tmp_path / "a.yaml", "neither a file of Ray's cluster launcher"),

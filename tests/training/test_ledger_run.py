@@ -120,7 +120,7 @@ def test_mixture_data_and_selections_change_in_mid_run(
     run = learn(config, root, steps=8, on_change="continue")
     # Back to the first mixture, without the selection, which has judged no newer version.
     write_mixture(root, mixture, {"caption": 1, "read": 3})
-    learn(config, root, steps=11, on_change="continue")
+    learn(config, root, steps=16, on_change="continue")
 
     entries = [one.entry for one in Ledger(run).held()]
     assert [change.step for change in changes(entries)] == [0, 4, 8]

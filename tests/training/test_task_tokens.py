@@ -17,7 +17,7 @@ from omnimill.training.render_settings import RenderSettings
 from omnimill.training.task_tokens import shares_of_draws
 
 RENDER = RenderSettings(max_text=96, max_target_text=64, image_latents=4, audio_latents=2)
-PACKING = PackingSettings(budgets=Budgets(encoder=200, decoder=160, images=3, image_history=6, audio=6))
+PACKING = PackingSettings(budgets=Budgets(encoder=200, decoder=160, images=3, image_history=6, audio=6), pool=8)
 
 
 def test_tasks_get_the_tokens_that_their_rates_say(token_data: Any, mixture: Mixture) -> None:
