@@ -44,7 +44,11 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
 
 
 def examples() -> list[str]:
-    """The example in the help of every command, but for those that need a cluster: see tests/infra/test_cluster.py."""
+    """The example in the help of every command, but for those that are run elsewhere.
+
+    Those that need a cluster are in tests/infra/test_cluster.py, those of the learning proof, which takes minutes, in
+    tests/training/test_learn.py.
+    """
     found = []
     commands = [typer.main.get_command(app)]
     while commands:
@@ -56,7 +60,7 @@ def examples() -> list[str]:
             match = re.search(r"Example: (omnimill .*)", text)
             assert match, f"{command.name} shows no example"
             found.append(match[1])
-    return sorted(example for example in found if not example.startswith("omnimill cluster "))
+    return sorted(one for one in found if not one.startswith(("omnimill cluster ", "omnimill learn ")))
 
 
 @pytest.mark.parametrize("example", examples())
