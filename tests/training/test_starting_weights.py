@@ -45,7 +45,7 @@ def weights_of(run: Path) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def first(train_root: Path, train_config: TrainConfig) -> Path:
     """The folder of a run of one step."""
-    return trained(train_config.model_copy(update={"name": "first", "steps": 1}), train_root)
+    return trained(train_config.model_copy(update={"name": "to-start-from", "steps": 1}), train_root)
 
 
 def test_runs_start_from_checkpoints_and_from_their_export(
