@@ -7,7 +7,7 @@ DEMO_ROOT ?= runs/demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test test-fault check format bench clean
+.PHONY: setup demo test test-fault test-proof check format bench clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,9 @@ test: setup
 
 test-fault: setup
 	$(BIN)/python -m pytest -m fault --timeout 1200
+
+test-proof: setup
+	$(BIN)/python -m pytest -m proof
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -86,7 +86,7 @@ def test_results_pass_by_their_share() -> None:
     assert not TaskResult(**facts, right=94, needed=0.95).passed
 
 
-@pytest.mark.fault
+@pytest.mark.proof
 @pytest.mark.timeout(4000)
 def test_what_was_never_shown_is_told_drawn_found_and_played(tmp_path: Path) -> None:
     """The whole proof by its commands: tens of minutes."""
