@@ -208,8 +208,10 @@ def _scattered(memory: pa.Buffer) -> Iterator[None]:
     """While single pages of a mapped file are looked at: the kernel would read megabytes around each."""
     ends = (memory.address, memory.address + memory.size)
     _advise(*ends, mmap.MADV_RANDOM)
-    yield
-    _advise(*ends, mmap.MADV_NORMAL)
+    try:
+        yield
+    finally:
+        _advise(*ends, mmap.MADV_NORMAL)
 
 
 def _advise(start: int, stop: int, advice: int) -> None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from omnimill.demo import films, photos, robot, shapes, texts
+from omnimill.written_once import written_once
 
 SEED = 20
 
 
 def make_inputs(folder: Path) -> bool:
-    """Write all input files below `folder`, unless they are there already.
+    """Write all input files below `folder`, unless they are there already; whether anything was written."""
+    return written_once(folder, _write)
 
-    Returns:
-        Whether anything was written. The folder appears whole: it is made aside and renamed.
-    """
-    if folder.exists():
-        return False
-    work = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(work, ignore_errors=True)
+
+def _write(work: Path) -> None:
     photos.write_photos(work / "photos")
     photos.write_details(work / "details", SEED)
     texts.write_code(work / "code")
@@ -28,5 +24,3 @@ def make_inputs(folder: Path) -> bool:
     films.write_films(work / "films")
     robot.write_robot(work / "robot", SEED)
     shapes.write_shapes(work / "shapes3d")
-    work.rename(folder)
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import soundfile
 from PIL import Image
 
 from omnimill.learn import scenes, tones
+from omnimill.written_once import written_once
 
 TRAIN, HELD_OUT = "train", "held_out"
 # Pictures and tunes of each part.
@@ -19,20 +19,14 @@ TUNES = {TRAIN: 1400, HELD_OUT: 100}
 
 
 def make_inputs(folder: Path) -> bool:
-    """Write all input files below `folder`, unless they are there already.
+    """Write all input files below `folder`, unless they are there already; whether anything was written."""
+    return written_once(folder, _write)
 
-    Returns:
-        Whether anything was written. The folder appears whole: it is made aside and renamed.
-    """
-    if folder.exists():
-        return False
-    work = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(work, ignore_errors=True)
+
+def _write(work: Path) -> None:
     for part in (TRAIN, HELD_OUT):
         write_pictures(work / "shapes", part, scenes.scenes(PICTURES[part], held_out=part == HELD_OUT))
         write_tunes(work / "tones" / part, tones.tunes(TUNES[part], held_out=part == HELD_OUT))
-    work.rename(folder)
-    return True
 
 
 def write_pictures(folder: Path, part: str, drawn: list[scenes.Scene]) -> None:
