@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from faults.commands import Run
+from faults.commands import Run, answer_of
 
 from omnimill import rng
 from omnimill.config import load_config
@@ -122,25 +118,7 @@ def test_three_kills_and_a_restart_give_the_undisturbed_manifest(
 
 def two_nodes(dag_file: Path, root: Path, victim: str, *moments: int) -> dict[str, object]:
     """Ingest on a cluster of two nodes that loses a victim each time there are so many commits."""
-    command = [sys.executable, "-m", "faults.two_nodes", dag_file, root, victim, *moments]
-    environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    process = subprocess.Popen(
-        list(map(str, command)),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=240)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, err
-    answer: dict[str, object] = json.loads(out.splitlines()[-1])
-    return answer
+    return answer_of("two_nodes", dag_file, root, victim, *moments, timeout=240)
 
 
 @pytest.mark.fault

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections import defaultdict
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from faults.commands import answer_of
 
 from omnimill.training import checkpoint
 from omnimill.training.checkpoint_settings import CheckpointSettings
@@ -24,24 +19,7 @@ from omnimill.training.replay import combine_digests, replay, sequence_digest
 
 
 def on_cluster(config: Path, root: Path, way: str) -> dict[str, Any]:
-    environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "faults.shrinking", str(config), str(root), way],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=800)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, err
-    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return answer
+    return answer_of("shrinking", config, root, way, timeout=800)
 
 
 @pytest.mark.ray
