@@ -131,8 +131,9 @@ class Reader(Iterator[Batch]):
                 views = zip(own[places].tolist(), part.tolist(), begin.tolist(), end.tolist(), strict=True)
                 for place, number_of_part, first, last in views:
                     found[place] = shard.views[number_of_part][first:last]
-        # Whoever hands media on without a look at them is not held up by a disk that is behind.
-        if self._asked.done():
+        # Of a single batch nothing can be asked for ahead. Whoever hands media on without a look at them is not held up
+        # by a disk that is behind.
+        if len(task) > self._batch and self._asked.done():
             self._asked = self._asking.submit(_ask_for, np.concatenate(wanted, axis=1))
         return found
 
@@ -173,16 +174,15 @@ class _ShardMedia:
         media = self._file.get_batch(number).column(self._column)
         if len(media) != BATCH_ROWS and number != len(self.views) - 1:
             raise IntegrityError(f"{self._url}: record batch {number} has {len(media)} rows, not {BATCH_ROWS}")
-        # Not by `to_numpy`, which imports pandas.
-        lists = np.frombuffer(media.buffers()[1], np.int32)[media.offset : media.offset + len(media) + 1]
-        values = media.values
-        offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
-        data = values.buffers()[2]
+        # Not by `to_numpy`, which imports pandas. A batch of a file begins at the beginning of its buffers.
+        _, list_ends, _, value_ends, data = media.buffers()
+        lists = np.frombuffer(list_ends, np.int32, len(media) + 1)
+        offsets = np.frombuffer(value_ends, np.int64, int(lists[-1]) + 1)
         # An empty list has no medium: nothing, where the next one would begin.
         last = np.maximum(lists[1:] - 1, lists[:-1])
         part = slice(number * BATCH_ROWS, number * BATCH_ROWS + len(media))
         self._begin[part] = offsets[last]
-        self._end[part] = np.where(lists[1:] > lists[:-1], offsets[np.minimum(last + 1, len(values))], offsets[last])
+        self._end[part] = offsets[np.where(lists[1:] > lists[:-1], last + 1, last)]
         if data is not None:
             self.views[number], self.address[number] = memoryview(data), data.address
         self._missing[number] = False

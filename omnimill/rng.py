@@ -23,6 +23,8 @@ _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_A = 0xBF58476D1CE4E5B9
 _MIX_B = 0x94D049BB133111EB
+_SHIFT_1, _SHIFT_2, _SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
+_FACTOR_A, _FACTOR_B = np.uint64(_MIX_A), np.uint64(_MIX_B)
 
 
 def digest64(*keys: Key) -> int:
@@ -50,9 +52,12 @@ def mix(value: int) -> int:
 
 def mix_many(values: UInt64s) -> UInt64s:
     """:func:`mix` of every element."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(_MIX_A)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(_MIX_B)
-    return values ^ (values >> np.uint64(31))
+    mixed = values ^ (values >> _SHIFT_1)
+    mixed *= _FACTOR_A
+    mixed ^= mixed >> _SHIFT_2
+    mixed *= _FACTOR_B
+    mixed ^= mixed >> _SHIFT_3
+    return mixed
 
 
 def subkey(key: int, *parts: int) -> int:
