@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
 from omnimill.infra import storage
+from omnimill.rng import Int64s
 
 # Rows per record batch: small enough that reading one row touches few pages, large enough to be cheap to scan.
 BATCH_ROWS = 256
@@ -97,3 +100,26 @@ def read_table(url: str) -> pa.Table:
         _, path = storage.filesystem(url)
         return pa.ipc.open_file(pa.memory_map(path)).read_all()
     return pa.ipc.open_file(pa.py_buffer(storage.read_bytes(url))).read_all()
+
+
+def open_batches(url: str, options: pa.ipc.IpcReadOptions | None = None) -> pa.ipc.RecordBatchFileReader:
+    """An Arrow file whose record batches are read one by one when they are asked for."""
+    if storage.is_local(url):
+        return pa.ipc.open_file(pa.memory_map(storage.filesystem(url)[1]), options=options)
+    return pa.ipc.open_file(pa.PythonFile(storage.open_read(url), mode="r"), options=options)
+
+
+def read_batches(url: str, rows: Int64s, columns: Sequence[str] = ()) -> Iterator[tuple[int, pa.Table]]:
+    """The record batches of a shard that some rows lie in, one by one, each with the number of its first row.
+
+    Args:
+        rows: of the shard, sorted.
+        columns: those that are read; all when none is named.
+    """
+    options = None
+    if columns:
+        with open_batches(url) as reader:
+            options = pa.ipc.IpcReadOptions(included_fields=[reader.schema.get_field_index(name) for name in columns])
+    with open_batches(url, options) as reader:
+        for number in np.unique(rows // BATCH_ROWS).tolist():
+            yield number * BATCH_ROWS, pa.Table.from_batches([reader.get_batch(number)])

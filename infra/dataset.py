@@ -15,6 +15,7 @@ Nothing is ever overwritten except ``manifest.json``: a retry writes files of th
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -29,6 +30,8 @@ from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import arrow_files, storage
 
 MANIFEST_VERSION = 1
+# Behind a manifest's commits there is little.
+_HEAD_BYTES = 64 << 10
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -173,6 +176,12 @@ class Commit(Config):
         """Digest of what decides the outcome: the recipe and the inputs' content."""
         return digest_json([self.recipe, [ref.digest for ref in self.inputs]])[:16]
 
+    @property
+    def file_name(self) -> str:
+        """What its file is called, without the ending."""
+        attempt = f".{self.attempt}" if self.attempt else ""
+        return f"{self.unit}.{self.state}{attempt}"
+
 
 class _Stored(Config):
     """A commit's file."""
@@ -201,6 +210,15 @@ class Manifest(Config):
     @property
     def rows(self) -> int:
         return sum(shard.rows for commit in self.commits for shard in commit.shards)
+
+
+class ManifestHead(BaseModel):
+    """What a manifest says before one looks at its commits; see `Manifest`."""
+
+    dataset: str
+    kind: Literal["examples", "tokens", "answers"]
+    parents: dict[str, str] = Field(default_factory=dict)
+    version: int
 
 
 class _Version(BaseModel):
@@ -281,8 +299,7 @@ class Dataset:
             return {}
 
     def _commit_url(self, commit: Commit) -> str:
-        attempt = f".{commit.attempt}" if commit.attempt else ""
-        return storage.join(self.url, "commits", f"{commit.unit}.{commit.state}{attempt}.json")
+        return storage.join(self.url, "commits", f"{commit.file_name}.json")
 
     def commits(self) -> list[tuple[Commit, dict[str, Any]]]:
         """Every commit with what was observed when it was made, of all versions, sorted by file name."""
@@ -319,6 +336,10 @@ class Dataset:
             storage.publish_bytes(storage.join(self.url, "manifest.json"), body)
         return digest, manifest
 
+    def manifest_url(self, digest: str | None = None) -> str:
+        """Where a version is stored; the current one when no digest is given."""
+        return storage.join(self.url, "manifest.json" if digest is None else f"manifests/{digest}.json")
+
     def manifest(self, digest: str | None = None) -> tuple[str, Manifest]:
         """The current version, or the one of a given digest, with its digest.
 
@@ -326,7 +347,7 @@ class Dataset:
             OmnimillError: the dataset has no such version.
             IntegrityError: the stored version does not hash to its name or is of a version this program cannot read.
         """
-        url = storage.join(self.url, "manifest.json" if digest is None else f"manifests/{digest}.json")
+        url = self.manifest_url(digest)
         try:
             body = storage.read_bytes(url)
         except FileNotFoundError:
@@ -338,3 +359,23 @@ class Dataset:
         if version != MANIFEST_VERSION:
             raise IntegrityError(f"{url}: manifest version {version!r}; this omnimill reads {MANIFEST_VERSION}")
         return found, Manifest.model_validate_json(body)
+
+    def manifest_head(self, digest: str) -> ManifestHead:
+        """What the version with a digest is and was made from; reads its last bytes, which are not checked.
+
+        Raises:
+            OmnimillError: the dataset has no such version.
+        """
+        url = self.manifest_url(digest)
+        try:
+            with storage.open_read(url, _HEAD_BYTES) as stream:
+                stream.seek(max(stream.seek(0, io.SEEK_END) - _HEAD_BYTES, 0))
+                tail = stream.read()
+        except FileNotFoundError:
+            raise OmnimillError(f"no dataset {self.name!r} under {self.root}: {url} does not exist") from None
+        # Keys are in order, and the list of commits is the last one.
+        start = tail.rfind(b'],"dataset":')
+        if start < 0:
+            manifest = self.manifest(digest)[1]
+            return ManifestHead.model_validate(manifest.model_dump(include=set(ManifestHead.model_fields)))
+        return ManifestHead.model_validate_json(b"{" + tail[start + 2 :])

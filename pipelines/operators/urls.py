@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 from blake3 import blake3
 from pydantic import Field, model_validator
 
 from omnimill.errors import ConfigError, IntegrityError, OmnimillError
+from omnimill.hosts import host_of, plain_host
 from omnimill.infra import storage
 from omnimill.pipelines.base import Operator
 from omnimill.schema import Example
@@ -75,31 +75,13 @@ class DomainBlocklist(Operator):
 
     @cached_property
     def _blocked(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-        domains = {_plain(domain) for domain in self.domains}
+        domains = {plain_host(domain) for domain in self.domains}
         for url, digest in zip(self.lists, self.digests, strict=True):
             data = storage.read_bytes(url)
             if blake3(data).hexdigest() != digest:
                 raise IntegrityError(f"list {url} is not the one that the DAG was read with ({digest[:12]}…)")
             domains |= set(_listed(data, url))
-        return frozenset(domains), frozenset(map(_plain, self.hosts)), frozenset(map(str.lower, self.words))
-
-
-def host_of(url: str) -> str:
-    """The host of a URL: lower case, IDNA for names beyond ASCII, without port and final dot; "" if it has none."""
-    try:
-        return _plain(urlsplit(url).hostname or "")
-    except ValueError:
-        return ""
-
-
-def _plain(host: str) -> str:
-    host = host.strip().lower().rstrip(".")
-    if host.isascii():
-        return host
-    try:
-        return host.encode("idna").decode()
-    except UnicodeError:
-        return host
+        return frozenset(domains), frozenset(map(plain_host, self.hosts)), frozenset(map(str.lower, self.words))
 
 
 def _listed(data: bytes, url: str) -> list[str]:
@@ -108,4 +90,4 @@ def _listed(data: bytes, url: str) -> list[str]:
     except UnicodeDecodeError:
         raise ConfigError(f"list {url} is not UTF-8 text") from None
     fields = (line.split("#", 1)[0].split() for line in lines)
-    return [_plain(field[-1]) for field in fields if field]
+    return [plain_host(field[-1]) for field in fields if field]

@@ -8,7 +8,8 @@ from blake3 import blake3
 
 from omnimill.infra import lineage
 from omnimill.infra.dataset import QUARANTINE_SCHEMA, Commit, Counts, Dataset, InputRef
-from omnimill.infra.trace import Catalog, find_examples, find_rejections, find_rows
+from omnimill.infra.queries import parse_query
+from omnimill.infra.trace import Catalog, find_examples, find_ids, find_rejections
 from omnimill.schema import Example, Image, Provenance, Text, example_id, to_table
 
 
@@ -105,7 +106,7 @@ def test_a_file_that_only_the_unit_names_answers_for_all_its_examples(root: Path
 
 def test_a_quarantined_file_is_found_with_its_reason(root: Path) -> None:
     assert find_examples(Catalog(str(root)), str(root / "in" / "d.jpg")) == []
-    (found,) = find_rejections(Catalog(str(root)), str(root / "in" / "d.jpg"))
+    (found,) = find_rejections(Catalog(str(root)), parse_query(str(root / "in" / "d.jpg")))
     assert (found.verdict, found.reason, found.operator) == ("quarantined", "image_truncated", "decode")
     assert set(QUARANTINE_SCHEMA.names) >= {"reason", "uri", "tries"}
 
@@ -114,4 +115,5 @@ def test_rows_of_examples_in_a_token_version(root: Path) -> None:
     catalog = Catalog(str(root))
     tokens = next(version for version in catalog.versions if version.manifest.kind == "tokens")
     ids = [picture_example(root / "in" / f"{name}.jpg").id for name in ("c", "b")]
-    assert [(place.row, place.id) for place in find_rows(tokens, ids)] == [(1, ids[1])]
+    (found,) = find_ids(catalog, tokens, ids)
+    assert (found.numbers.tolist(), found.ids) == ([1], [ids[1]])

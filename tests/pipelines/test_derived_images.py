@@ -31,7 +31,8 @@ from omnimill.pipelines.sources.image_folder import ImageFolderSource
 from omnimill.pipelines.sources.interleaved_pairs import InterleavedPairsSource
 from omnimill.pipelines.sources.patches import COLOURS, SHAPES, Patch, PatchesSource, draw_patches, paste
 from omnimill.schema import Example, from_row
-from omnimill.training.audit import impact, trace
+from omnimill.training.audit import impact
+from omnimill.training.provenance import trace
 
 
 def done(source: Source, folder: Path) -> tuple[list[Commit], list[Example]]:
