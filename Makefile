@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/omnimill demo --root $(DEMO_ROOT)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-fault: setup
 	$(BIN)/python -m pytest -m fault --timeout 1200

@@ -19,6 +19,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--contact-sheet", help="Folder for the page of tests/training/test_contact_sheet.py.")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side run whole files, and all that use the shared Ray in one process: it has two cores to give."""
+    on_ray = {item.path for item in items if item.get_closest_marker("ray")}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if item.path in on_ray else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """A local Ray of two cores that every integration test shares."""
@@ -38,3 +45,13 @@ def realdata() -> Path:
 def parity() -> Path:
     """Folder of golden vectors ($OMNIMILL_PARITY); it may not exist, tests must prove their point without it."""
     return Path(os.environ.get("OMNIMILL_PARITY", PROJECT.parent / "shared" / "reference" / "parity"))
+
+
+@pytest.fixture(scope="session")
+def empty_tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking database with tables and no runs: making one takes longer than most tests."""
+    from omnimill.infra import lineage
+
+    folder = tmp_path_factory.mktemp("tracking")
+    lineage.runs(str(folder))
+    return folder / "mlflow.db"
