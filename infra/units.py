@@ -22,6 +22,7 @@ from ray.util.annotations import RayDeprecationWarning
 from omnimill.infra.blocks import sized_units_per_block
 from omnimill.infra.dataset import Commit, Unit
 from omnimill.infra.done import Done
+from omnimill.infra.execution import Execution
 
 WORKER_RETRIES = 3
 WORKER_TRIES = 1 + WORKER_RETRIES
@@ -181,8 +182,9 @@ def _units(block: pa.Table) -> list[Unit]:
 
 
 def _do_unit(unit: Unit, work: Work) -> dict[str, str | None]:
+    execution = Execution()
     try:
-        return _row(Done(unit, work(unit)))
+        return _row(Done(unit, work(unit), observed=execution.told()))
     except Exception as fault:  # noqa: BLE001 - goes to the driver, which reports it once all other units are done
         return _row(Done.failed(unit, fault))
 

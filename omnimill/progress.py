@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from omnimill import logs
+
 PLAIN_INTERVAL_SECONDS = 5.0
 
-console = Console(stderr=True, highlight=False)
+# Where logs go to standard error, so does nothing else.
+_logged = os.environ.get(logs.SETTING) == logs.STDERR
+console = (
+    Console(file=logs.Lines(), highlight=False, width=10_000) if _logged else Console(stderr=True, highlight=False)
+)
 
 Advance = Callable[..., None]
 
@@ -51,6 +58,9 @@ def progress(label: str, total: int | None, unit: str = "units") -> Iterator[Adv
 
 
 def _line(label: str, done: int, total: int | None, unit: str, seconds: float, facts: dict[str, Any]) -> None:
+    logs.event("progress", what=label, done=done, total=total, of=unit, seconds=round(seconds, 3), **facts)
+    if _logged:
+        return
     of = f"/{total}" if total is not None else ""
     left = f" eta={seconds / done * (total - done):.0f}s" if total and 0 < done < total else ""
     print(f"{label}: {done}{of} {unit} in {seconds:.1f}s{left} {_facts(facts)}".rstrip(), file=sys.stderr, flush=True)

@@ -23,6 +23,7 @@ from omnimill.errors import (
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Operator, Record
 from omnimill.pipelines.decoders.pixels import Picture, settle, wanting
+from omnimill.pipelines.timing import DECODE, ENCODE, Laps, StepTimes
 from omnimill.schema import Example, Provenance
 
 BATCH_EXAMPLES = 256
@@ -90,18 +91,25 @@ class Walk(Protocol):
 
 @dataclass(frozen=True)
 class ThreadedWalk:
-    """The way units are done: decoding, and the judgement of single examples, in a pool of threads; then batches."""
+    """The way units are done: decoding, and the judgement of single examples, in a pool of threads; then batches.
+
+    times: where what each step took is added up.
+    """
 
     threads: int
+    times: StepTimes = field(default_factory=StepTimes)
 
     def read(self, read: Read, unit: Unit) -> Iterator[Outcome]:
         return read_records(read, unit)
 
     def judged(self, records: Iterable[Outcome], operators: Sequence[Operator]) -> Iterator[list[Outcome]]:
         _, rest = by_example(operators)
-        for batch in batches(decode_in_order(records, self.threads, operators)):
-            judge(batch, rest)
+        for batch in batches(decode_in_order(records, self.threads, operators, self.times)):
+            laps = Laps()
+            judge(batch, rest, laps)
             settle_batch(batch)
+            laps.lap(ENCODE)
+            self.times.add(laps)
             yield batch
 
 
@@ -147,15 +155,21 @@ def by_example(operators: Sequence[Operator]) -> tuple[Sequence[Operator], Seque
     return operators[:count], operators[count:]
 
 
-def decode_in_order(records: Iterable[Outcome], threads: int, operators: Sequence[Operator] = ()) -> Iterator[Outcome]:
+def decode_in_order(
+    records: Iterable[Outcome], threads: int, operators: Sequence[Operator] = (), times: StepTimes | None = None
+) -> Iterator[Outcome]:
     """Decode in a pool of threads, at most two groups of records per thread ahead, results in the order of `records`.
 
     The leading operators that judge single examples are asked in the same threads.
+
+    Args:
+        times: where what each step took is added up.
     """
+    times = times or StepTimes()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         ahead: deque[Future[list[Outcome]]] = deque()
         for group in _groups(records):
-            ahead.append(pool.submit(_decode_and_judge, group, operators))
+            ahead.append(pool.submit(_decode_and_judge, group, operators, times))
             if len(ahead) > 2 * threads:
                 yield from ahead.popleft().result()
         while ahead:
@@ -176,12 +190,17 @@ def _groups(records: Iterable[Outcome]) -> Iterator[list[Outcome]]:
         yield group
 
 
-def _decode_and_judge(group: list[Outcome], operators: Sequence[Operator]) -> list[Outcome]:
+def _decode_and_judge(group: list[Outcome], operators: Sequence[Operator], times: StepTimes) -> list[Outcome]:
     first, rest = by_example(operators)
+    laps = Laps()
     for outcome in group:  # one after the other, while its pixels are at hand
-        judge([decode(outcome, operators)], first)
+        decode(outcome, operators)
+        laps.lap(DECODE)
+        judge([outcome], first, laps)
         if not rest:
             settle_batch([outcome])
+            laps.lap(ENCODE)
+    times.add(laps)
     return group
 
 
@@ -242,8 +261,12 @@ def payload_bytes(example: Example) -> int:
     return images + masks + steps + clips + sum(len(item.text) for item in example.text)
 
 
-def judge(batch: Sequence[Outcome], operators: Sequence[Operator]) -> None:
-    """Ask the operators in order, each about the examples that are left; outcomes are changed in place."""
+def judge(batch: Sequence[Outcome], operators: Sequence[Operator], laps: Laps | None = None) -> None:
+    """Ask the operators in order, each about the examples that are left; outcomes are changed in place.
+
+    Args:
+        laps: gets the time of each operator.
+    """
     for operator in operators:
         asked = [(outcome, example) for outcome in batch for example in outcome.examples]
         if not asked:
@@ -260,6 +283,8 @@ def judge(batch: Sequence[Outcome], operators: Sequence[Operator]) -> None:
                 outcome.examples.append(example)
             else:
                 outcome.drops.append(Drop(example.key, operator.op, verdict))
+        if laps is not None:
+            laps.lap(operator.op)
 
 
 def _ask(operator: Operator, examples: list[Example]) -> Sequence[str | Rejection | None]:

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 import omnimill
+from omnimill import logs
 from omnimill.cli import (
     bench,
     catalog,
@@ -25,6 +26,7 @@ from omnimill.cli import (
     plan,
     quarantine,
     report,
+    slow,
     tokenize,
     train,
 )
@@ -61,6 +63,7 @@ for _module in (
     generate,
     evaluate,
     report,
+    slow,
     lineage,
     cluster,
     doctor,
@@ -73,6 +76,7 @@ for _module in (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (see `omnimill.errors`)."""
+    logs.log_warnings()
     try:
         app(args=sys.argv[1:] if argv is None else argv, prog_name="omnimill")
     except OmnimillError as error:
