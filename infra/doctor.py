@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -13,6 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib import metadata
@@ -26,8 +28,9 @@ import requests
 import torch
 from packaging.requirements import Requirement
 
-from omnimill.errors import OmnimillError
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage, storage
+from omnimill.infra.runs_folder import RUNS, runs_folder
 
 Verdict = Literal["good", "doubtful", "bad"]
 
@@ -63,6 +66,7 @@ def examine(root: str) -> Iterator[Finding]:
         lambda: _disk("disk for scratch and spilled objects", os.environ.get("RAY_TMPDIR", "/tmp")),  # noqa: S108
         _object_store,
         lambda: _root(root),
+        lambda: _runs(root),
         lambda: _clock(root),
         lambda: _mlflow(root),
         _ray,
@@ -192,6 +196,31 @@ def _root(root: str) -> Finding:
         return Finding("root", "bad", f"{root}: what was read is not what was written", "do not use this store")
     found = f"{root}: 1 MiB written in {1e3 * (written - began):.0f} ms, read in {1e3 * (read - written):.0f} ms"
     return Finding("root", "good", found)
+
+
+def _runs(root: str) -> Finding:
+    """Whether training can keep its runs: files appear, and only one process holds a lock."""
+    try:
+        folder = runs_folder(root)
+    except ConfigError as error:
+        advice = f"to train, set {RUNS} to a folder on a disk that all machines share; other commands do not need it"
+        return Finding("runs", "doubtful", str(error), advice)
+    path = folder / f".doctor-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as first, path.open("a+") as second:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return Finding("runs", "bad", f"{folder}: two hold one lock", "mount the disk with locks (NFS 4.1)")
+            except BlockingIOError:
+                return Finding("runs", "good", f"{folder}: can be written, and locks hold")
+    except OSError as error:
+        advice = f"let this user write there, or name another folder in {RUNS}"
+        return Finding("runs", "bad", f"{folder}: {type(error).__name__}: {error}", advice)
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _clock(root: str) -> Finding:

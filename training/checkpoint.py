@@ -32,12 +32,15 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from omnimill.config import Config, digest_json
-from omnimill.errors import ConfigError, IntegrityError, OmnimillError
+from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import storage
+from omnimill.infra.runs_folder import runs_folder
 from omnimill.training.inputs import TrainInputs
 
 CHECKPOINT_VERSION = 4
 RECORD, MODEL, OPTIMIZER, GROUPS = "checkpoint.json", "model", "optimizer", "optimizer/groups.json"
+# In a run's folder that does not lie under its root: the root.
+ROOT = "root"
 # What the name of a folder begins with that is being written.
 PARTIAL = ".partial-"
 _FOLDER = re.compile(r"step-(\d{8,})")
@@ -79,14 +82,27 @@ class CheckpointRecord(TrainInputs):
 
 
 def run_folder(root: str, run: str) -> Path:
-    """Where a run keeps its checkpoints and history; on this machine or a shared file system.
+    """Where a run keeps its checkpoints and history, see `omnimill.infra.runs_folder`.
 
     Raises:
-        ConfigError: the root is not a local path.
+        ConfigError: that is no path on a file system.
     """
-    if not storage.is_local(root):
-        raise ConfigError(f"training writes its runs to a local or shared folder; found --root {root!r}")
-    return Path(storage.filesystem(root)[1]) / "runs" / run
+    return runs_folder(root) / run
+
+
+def keep_root(run: Path, root: str) -> None:
+    """Write down in a run's folder where its data lie, if that does not show by where it lies itself."""
+    if not storage.is_local(root) or run.parent != Path(storage.filesystem(root)[1]) / "runs":
+        run.mkdir(parents=True, exist_ok=True)
+        storage.publish_bytes(str(run / ROOT), root.encode())
+
+
+def root_of(checkpoint: str | Path) -> str:
+    """Where the data of a checkpoint lie: the root of ``<root>/runs/<run>/checkpoints/<step>``, or as its run says."""
+    folder = Path(checkpoint).resolve()
+    folder = folder.parent if folder.is_file() else folder
+    kept = folder.parents[1] / ROOT
+    return kept.read_text(encoding="utf-8") if kept.exists() else str(folder.parents[3])
 
 
 def checkpoints_folder(run: Path) -> Path:

@@ -167,7 +167,7 @@ def test_the_digest_says_what_was_learnt_and_no_more(tmp_path: Path, inputs: Tra
 
 
 def test_runs_are_kept_on_a_file_system() -> None:
-    with pytest.raises(ConfigError, match="local or shared folder; found --root 's3://bucket/x'"):
+    with pytest.raises(ConfigError, match="local or shared folder; found 's3://bucket/x/runs'"):
         checkpoint.run_folder("s3://bucket/x", "r")
 
 

@@ -1,4 +1,5 @@
-# The bucket of a corpus on AWS, and the profile under which the nodes of infra/deploy/aws.yaml read and write it.
+# The bucket of a corpus on AWS, the disk that runs lie on, and the profile under which the nodes of infra/deploy/aws.yaml
+# read and write the bucket.
 #   terraform -chdir=infra/deploy/terraform apply -var bucket=my-corpus
 
 terraform {
@@ -52,6 +53,47 @@ resource "aws_s3_bucket_lifecycle_configuration" "corpus" {
   }
 }
 
+# The disk that all nodes share: checkpoints and histories of runs.
+data "aws_vpc" "default" {
+  default = true
+}
+
+data "aws_subnets" "default" {
+  filter {
+    name   = "vpc-id"
+    values = [data.aws_vpc.default.id]
+  }
+  filter {
+    name   = "default-for-az"
+    values = ["true"]
+  }
+}
+
+resource "aws_security_group" "runs" {
+  name        = "omnimill-runs"
+  description = "NFS from the nodes of the cluster"
+  vpc_id      = data.aws_vpc.default.id
+
+  ingress {
+    from_port   = 2049
+    to_port     = 2049
+    protocol    = "tcp"
+    cidr_blocks = [data.aws_vpc.default.cidr_block]
+  }
+}
+
+resource "aws_efs_file_system" "runs" {
+  encrypted       = true
+  throughput_mode = "elastic"
+}
+
+resource "aws_efs_mount_target" "runs" {
+  for_each        = toset(data.aws_subnets.default.ids)
+  file_system_id  = aws_efs_file_system.runs.id
+  subnet_id       = each.value
+  security_groups = [aws_security_group.runs.id]
+}
+
 data "aws_iam_policy_document" "ec2" {
   statement {
     actions = ["sts:AssumeRole"]
@@ -101,4 +143,9 @@ resource "aws_iam_instance_profile" "node" {
 output "root" {
   description = "For --root."
   value       = "s3://${aws_s3_bucket.corpus.bucket}/corpus"
+}
+
+output "runs" {
+  description = "The file server to mount on every node, see aws.yaml."
+  value       = aws_efs_file_system.runs.dns_name
 }
