@@ -80,7 +80,11 @@ def profile(dataset: Dataset, since: float = 0.0) -> Profile | None:
     Args:
         since: only at units that were begun after this moment, in seconds since the epoch.
     """
-    stored = [one for one in dataset.commits() if one[0].inputs and float(one[1].get("begun", since)) >= since]
+    stored = [
+        one
+        for one in dataset.commits()
+        if (one[0].inputs or one[0].shards) and float(one[1].get("begun", since)) >= since
+    ]
     if not stored:
         return None
     sources = _parts(stored, lambda commit, _: commit.source)
@@ -138,7 +142,7 @@ def _units(stored: Sequence[Stored]) -> tuple[SlowUnit, ...]:
         SlowUnit(
             commit.unit,
             commit.source,
-            commit.inputs[0].uri,
+            commit.inputs[0].uri if commit.inputs else "",
             str(observed.get("host", "")),
             seconds,
             seconds / means[commit.source] if means[commit.source] else 1.0,

@@ -5,7 +5,6 @@ What is in a unit is answered in one batch, so that its bytes depend on nothing 
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import storage
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Unit
 from omnimill.infra.done import Done
+from omnimill.infra.execution import Execution
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.versions import Versions
 from omnimill.training.answer_rows import to_table
@@ -118,11 +118,11 @@ class Answerer(ABC):
         commit = planned(unit, self.job.recipe)
         if stored := self.dataset.committed(commit):
             return Done(unit, stored)
-        began = time.monotonic()
+        execution = Execution()
         table = self.rows(unit)
         counts = Counts(records_in=table.num_rows, kept=table.num_rows, examples_written=table.num_rows)
         commit = commit.model_copy(update={"shards": (self.dataset.publish_shard(table),), "counts": counts})
-        observed = {"seconds": round(time.monotonic() - began, 3)}
+        observed = execution.told()
         self.dataset.commit(commit, observed)
         return Done(unit, commit, observed=observed)
 

@@ -14,6 +14,7 @@ from omnimill.config import Config
 from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra.dataset import Dataset, Manifest, Unit
 from omnimill.infra.done import Done
+from omnimill.infra.observing import Observer
 from omnimill.infra.watchdog import watchdog
 from omnimill.progress import console, progress
 from omnimill.training.answer_units import Answerer, AnswerJob, planned
@@ -39,6 +40,7 @@ def answer_units(
     make: Callable[[Job], Answerer],
     job: Job,
     actors: Actors,
+    observer: Observer,
     cpus: int | None = None,
     parents: Mapping[str, str] | None = None,
     attributes: Mapping[str, Any] | None = None,
@@ -49,6 +51,7 @@ def answer_units(
         label: for progress.
         make: what answers, made once for every process that does.
         job: names the dataset.
+        observer: of the run.
         cpus: cores of a local Ray.
         parents, attributes: of the manifest.
 
@@ -77,6 +80,7 @@ def answer_units(
             for done in work:
                 moved()
                 waiting.pop(done.unit.id, None)
+                observer.unit(done, len(waiting))
                 if done.commit is not None:
                     commits.append(done.commit)
                 else:

@@ -17,6 +17,7 @@ from omnimill.infra import storage
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.lineage import CommandRun, Reference, command_run
 from omnimill.infra.logged_models import find_model
+from omnimill.infra.observing import Observer
 from omnimill.mixtures.config import Mixture
 from omnimill.tokenizers.store import SET, load_tokenizers
 from omnimill.training import checkpoint
@@ -132,6 +133,7 @@ def evaluate(
             CaseAnswerer,
             job,
             actors or Actors(),
+            Observer(run.id, "evaluate"),
             cpus,
             versions,
             {"checkpoint": record.digest},

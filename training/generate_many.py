@@ -10,6 +10,7 @@ from omnimill.config import digest_json
 from omnimill.infra import storage
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.lineage import command_run
+from omnimill.infra.observing import Observer
 from omnimill.training import checkpoint
 from omnimill.training.answer_units import AnswerJob, RequestAnswerer, request_units
 from omnimill.training.answering import Actors, answer_units
@@ -85,6 +86,7 @@ def generate_many(
             RequestAnswerer,
             job,
             actors or Actors(),
+            Observer(run.id, "generate"),
             cpus,
             attributes={"checkpoint": record.digest},
         )

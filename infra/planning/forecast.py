@@ -17,8 +17,10 @@ BLOCK_SECONDS = 0.008
 UNIT_SECONDS = 0.0003
 UNIT_MEMORY_BYTES = 8_000
 DRIVER_BYTES = 400 << 20
-# What a block takes of Ray's object store, where only units and commit records go (`omnimill.infra.units`).
-BLOCK_OBJECT_BYTES = 4_000
+# Of Ray's object store, where only units and their commit records go (`omnimill.infra.units`): what the two tables of a
+# block take pickled besides their texts, and a unit's texts besides its commit.
+BLOCK_OBJECT_BYTES = 1_200
+UNIT_OBJECT_BYTES = 500
 _TERA = 1e12
 
 
@@ -84,7 +86,7 @@ def forecast(source: str, stage: Stage, examples: int, rate: Rate, cluster: Clus
         stored_bytes=round(examples * rate.stored_bytes),
         manifest_bytes=round(units * rate.commit_bytes),
         driver_bytes=DRIVER_BYTES + units * UNIT_MEMORY_BYTES,
-        object_store_bytes=round(blocks * BLOCK_OBJECT_BYTES + units * rate.commit_bytes),
+        object_store_bytes=round(blocks * BLOCK_OBJECT_BYTES + units * (UNIT_OBJECT_BYTES + rate.commit_bytes)),
         writes=round(units * rate.files_per_unit),
         core_hours=core_seconds / 3600,
         gpu_hours=gpu_seconds / 3600,
