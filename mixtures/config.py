@@ -47,7 +47,8 @@ class Task(Config):
     inputs: streams that an example must have. optional: streams that are read where an example has them.
     keep_optional: share of the examples in which an optional stream that is there is read; drawn for each stream apart.
     target: ``image`` or ``audio`` (the current one's own codes), ``text:<role>``, or ``image:<role>``, a target
-        picture of that role.
+        picture of that role; for decoder-only backbones also ``document:<role>``, all texts of the role with all
+        pictures, in reading order.
     objective: an entry of `omnimill.mixtures.objectives`. All but ``generate`` and ``token_budgets`` read a target text
         whole, all segments of its role joined; ``token_budgets`` shows some and asks for some of the target and of the
         current streams that are read.
@@ -68,7 +69,7 @@ class Task(Config):
     inputs: tuple[Stream, ...] = ()
     optional: tuple[Stream, ...] = ()
     keep_optional: float = Field(default=1.0, ge=0, le=1)
-    target: str = Field(pattern=r"^(image|audio|(text|image):\w+)$")
+    target: str = Field(pattern=r"^(image|audio|(text|image|document):\w+)$")
     prompts: tuple[str, ...] = ()
     max_epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     size: int | None = Field(default=None, ge=1)
@@ -76,18 +77,29 @@ class Task(Config):
 
     @property
     def target_modality(self) -> Literal["text", "image", "audio"]:
+        """Of a document, which has pictures too, it is text."""
         head = self.target.partition(":")[0]
         return "image" if head == "image" else "audio" if head == "audio" else "text"
 
     @property
     def target_role(self) -> str | None:
-        """The role of a text target; None for image and audio."""
+        """The role of a text target or document; None for image and audio."""
         return self.target.partition(":")[2] if self.target_modality == "text" else None
 
     @property
     def target_picture(self) -> str | None:
         """The role of a target picture; None for text, audio and the current picture itself."""
         return self.target.partition(":")[2] or None if self.target_modality == "image" else None
+
+    @property
+    def reads_document(self) -> bool:
+        """Whether the target is a document: texts and pictures in reading order."""
+        return self.target.startswith("document:")
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether all texts of the target's role are read, whatever items they belong to."""
+        return self.denoises_text or self.reads_document
 
     @property
     def denoises_text(self) -> bool:
@@ -141,12 +153,14 @@ class Task(Config):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         wanted = OBJECTIVES[self.objective].target
-        if wanted and (self.target_modality != wanted or self.target_picture):
+        if wanted and (self.target_modality != wanted or self.target_picture or self.reads_document):
             raise ValueError(f"objective {self.objective} needs a target of modality {wanted}, found {self.target!r}")
-        if self.budgeted and self.target_picture:
+        if self.budgeted and (self.target_picture or self.reads_document):
             raise ValueError(f"objective token_budgets takes a text, image or audio as target, found {self.target!r}")
         streams = (*self.inputs, *self.optional)
-        if self.objective == "generate" and self.target in streams:
+        if self.reads_document and streams:
+            raise ValueError(f"a document has its own pictures: no inputs and no optional streams; found {streams}")
+        if OBJECTIVES[self.objective].whole_target and self.target in streams:
             raise ValueError(f"target {self.target!r} is among the inputs, so there is nothing to generate")
         if twice := sorted({stream for stream in streams if streams.count(stream) > 1}):
             raise ValueError(f"a stream is either required or optional; named twice: {', '.join(twice)}")

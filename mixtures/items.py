@@ -30,9 +30,9 @@ class Needs:
 
 
 def needs(task: Task) -> Needs:
-    """What a task needs of an item; a text that it denoises is read whole, whatever items its segments belong to."""
-    denoised = {task.target_role} if task.denoises_text else set()
-    return Needs(tuple(sorted(task.roles - denoised)), (task.target_picture,) if task.target_picture else ())
+    """What a task needs of an item; a text that it reads whole is no part of that, whatever items its segments have."""
+    whole = {task.target_role} if task.reads_whole else set()
+    return Needs(tuple(sorted(task.roles - whole)), (task.target_picture,) if task.target_picture else ())
 
 
 def complete_items(lengths: RowLengths, needed: Needs) -> list[int | None]:

@@ -64,12 +64,18 @@ class Objective:
     title: what it does, as `mixture show` says it. target: the modality that the target must be of; None: any.
     denoiser: how a text target is divided, where the objective is nothing more. mask: lowest and highest share of the
     patches of a picture or clip that are hidden, where the run does not set it.
+    whole_target: the encoder, or what comes before it, shows nothing of the target.
+    everything: what is shown is to be predicted, too, so that only a decoder-only backbone can. moved_spans: of all of
+    it, how many spans are moved to the end on average, as of `Denoiser`.
     """
 
     title: str
     target: Literal["text", "image", "audio"] | None = None
     denoiser: Denoiser | None = None
     mask: tuple[float, float] | None = None
+    whole_target: bool = False
+    everything: bool = False
+    moved_spans: float | None = None
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
@@ -83,7 +89,7 @@ def _add_denoiser(name: str, title: str, **settings: Any) -> None:
     OBJECTIVES.register(name)(Objective(title, "text", Denoiser(**settings)))
 
 
-_add("generate", "the target is absent from the input")
+OBJECTIVES.register("generate")(Objective("the target is absent from the input", whole_target=True))
 _add("text_denoising", "a mixture of the entries below, set by the run; UL2's seven by default", "text")
 _add("image_denoising", "the picture's own patches are input, a random share of them hidden", "image")
 # arXiv 2210.10716: nine in ten are hidden, and a second view of the scene is not.
@@ -104,6 +110,12 @@ _add_denoiser("prefix_lm", "what follows a random place", paradigm="S", rate=(0.
 _add_denoiser("causal_lm", "all of the text", paradigm="S", rate=1.0)
 # arXiv 2201.07520, section 2.
 _add_denoiser("cm3", "all of the text, some spans of it moved to the end", paradigm="S", rate=1.0, moved_spans=1.0)
+OBJECTIVES.register("causal")(
+    Objective("prompt, pictures and target are one sequence, all of it predicted", whole_target=True, everything=True)
+)
+OBJECTIVES.register("causal_masked")(
+    Objective("the same, some spans of it moved to the end", whole_target=True, everything=True, moved_spans=1.0)
+)
 
 
 def named(name: str) -> Denoiser:

@@ -7,17 +7,18 @@ from dataclasses import fields
 import numpy as np
 
 from omnimill.mixtures.config import Task
-from omnimill.rng import Int64s, UInt64s, choose_many, subkey_many, unit_many
+from omnimill.rng import Int64s, UInt64s, subkey_many, unit_many
 from omnimill.training.batch import EncoderModality
 from omnimill.training.bulk_choices import BulkChoices
+from omnimill.training.bulk_prompts import prompt_tokens, tokens_of_role
 from omnimill.training.draws import Purpose, example_keys
 from omnimill.training.frames import CODED, may_drop, streams_read
 from omnimill.training.lengths import Lengths
 from omnimill.training.objectives.budgets import Portions, divide
 from omnimill.training.objectives.spans import Mask
 from omnimill.training.objectives.text import denoise
-from omnimill.training.recipe import Recipes, may_drop_prompt
-from omnimill.training.row_batch import Lists, RowBatch, role_code
+from omnimill.training.recipe import Recipes
+from omnimill.training.row_batch import Lists, RowBatch
 
 FIELDS = tuple(field.name for field in fields(Lengths))
 _ENCODER = ("text", "image", "image_history", "audio", "audio_history")
@@ -62,7 +63,7 @@ class BulkLengths:
         limit = np.minimum(recipes.settings.max_text, recipes.budgets.encoder - used) - 1
         markers = found.get("earlier_images", 0) + found.get("earlier_clips", 0)
 
-        asked = self._asked(task_index, choices, keys)
+        asked = prompt_tokens(recipes, task_index, choices, keys)
         prefixes = 1 if portions is None else sum((count > 0).astype(np.int64) for count in portions.asked.values())
         room = limit - prefixes - markers
         prompt = np.minimum(asked, room // 2 if task.denoises_text or task.budgeted else room)
@@ -84,7 +85,7 @@ class BulkLengths:
         """Tokens of every example's target text, 0 for other targets."""
         if task.target_role is None:
             return np.zeros(len(batch), np.int64)
-        return _tokens_of_role(batch, task.target_role) if task.denoises_text else choices.text(task.target_role)
+        return tokens_of_role(batch, task.target_role) if task.denoises_text else choices.text(task.target_role)
 
     def _kept(self, task: Task, keys: UInt64s) -> dict[EncoderModality, Mask]:
         """Which examples read each of the streams that they have: bool [n]."""
@@ -166,27 +167,3 @@ class BulkLengths:
             return {"target_image": choices.picture(task.target_picture)}
         codes = batch.pictures if task.target == "image" else batch.clips
         return {f"target_{task.target}": codes.last("codes")}
-
-    def _asked(self, task_index: int, choices: BulkChoices, keys: UInt64s) -> Int64s:
-        """Tokens of every example's prompt."""
-        task, templates = self._recipes.mixture.tasks[task_index], self._recipes.templates[task_index]
-        asked = np.zeros(len(keys), np.int64)
-        if templates:
-            drawn = choose_many(subkey_many(keys, Purpose.PROMPT), np.full(len(keys), len(templates)))
-            literals = [sum(len(part) for part in parts if not isinstance(part, str)) for parts in templates]
-            asked = np.array(literals)[drawn]
-            for role in sorted(task.prompt_roles):
-                uses = [sum(part == role for part in parts if isinstance(part, str)) for parts in templates]
-                asked += np.array(uses)[drawn] * choices.text(role)
-        drop = self._recipes.settings.prompt_drop
-        if drop and may_drop_prompt(task):
-            dropped = unit_many(subkey_many(keys, Purpose.PROMPT_DROP)) < drop
-            asked = np.where(dropped, len(self._recipes.uninformative), asked)
-        return asked
-
-
-def _tokens_of_role(batch: RowBatch, role: str) -> Int64s:
-    """Tokens of all of a row's texts of a role."""
-    texts = batch.texts
-    own = texts.columns["roles"] == role_code(role)
-    return np.bincount(texts.rows[own], weights=texts.columns["lengths"][own], minlength=len(batch)).astype(np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
@@ -12,6 +12,7 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
+from omnimill.training.backbone.decoder_config import DecoderConfig, DecoderSize
 from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.engine_settings import LossWeights, ParallelSettings, PrecisionSettings
 from omnimill.training.evaluation_settings import EvaluationSettings
@@ -42,20 +43,40 @@ FREE_TO_CHANGE = frozenset(
 
 
 class BackboneSettings(Config):
-    """size: a named size. overrides: fields of `BackboneConfig` to set differently, nested as there."""
+    """kind: ``encoder_decoder``; ``decoder``: decoder-only, over one joint id space; ``inherited``: whatever the
+    checkpoint of `init_from` has, such as what `omnimill merge` made.
+    size: a named size of the kind; not of an inherited one. overrides: fields of `BackboneConfig` or `DecoderConfig` to
+    set differently, nested as there.
+    """
 
-    size: Size = "tiny"
+    kind: Literal["encoder_decoder", "decoder", "inherited"] = "encoder_decoder"
+    size: Size | DecoderSize = "tiny"
     overrides: dict[str, Any] = Field(default_factory=dict)
 
-    def resolve(self, layout: TokenLayout) -> BackboneConfig:
+    @property
+    def described(self) -> str:
+        """In a word or two."""
+        return {"encoder_decoder": self.size, "decoder": f"decoder {self.size}"}.get(self.kind, self.kind)
+
+    def resolve(self, layout: TokenLayout) -> BackboneConfig | DecoderConfig:
         """The backbone for the streams of `layout`.
 
         Raises:
-            ConfigError: an override names no field or has an impossible value.
+            ConfigError: the kind has no such size, or is inherited; an override names no field or has an impossible
+                value.
         """
-        plain = BackboneConfig.of(self.size, layout).model_dump()
+        kinds: dict[str, tuple[type[BackboneConfig | DecoderConfig], tuple[str, ...]]] = {
+            "encoder_decoder": (BackboneConfig, get_args(Size)),
+            "decoder": (DecoderConfig, get_args(DecoderSize)),
+        }
+        if self.kind not in kinds:
+            raise ConfigError(f"backbone.kind: found {self.kind!r}, allowed here: {', '.join(kinds)}")
+        model, sizes = kinds[self.kind]
+        if self.size not in sizes:
+            raise ConfigError(f"backbone.size: found {self.size!r}; {self.kind} has {', '.join(sizes)}")
+        plain = model.of(self.size, layout).model_dump()  # type: ignore[arg-type]
         try:
-            return BackboneConfig.model_validate(_merged(plain, self.overrides))
+            return model.model_validate(_merged(plain, self.overrides))
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise ConfigError(f"backbone.overrides: {faults}; allowed keys: {', '.join(sorted(plain))}") from None

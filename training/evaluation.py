@@ -19,12 +19,12 @@ from omnimill.tokenizers.store import load_text
 from omnimill.training.batch import DecoderModality, PackedBatch
 from omnimill.training.collate import collate
 from omnimill.training.evaluation_answers import AnswerEvaluator
+from omnimill.training.forms import make_renderer
 from omnimill.training.held_out import row_order
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.learner import Learner
 from omnimill.training.lengths import Budgets
 from omnimill.training.loss import modality_sums, task_sums
-from omnimill.training.rendering import Renderer
 from omnimill.training.step import sum_over_workers
 
 _MODALITIES = [modality.name.lower() for modality in DecoderModality]
@@ -66,7 +66,7 @@ class Evaluator:
         # Every example has its own prompt: what replaces some of them in training is for guidance.
         render = inputs.render.model_copy(update={"prompt_drop": 0.0})
         self._budgets = inputs.config.packing.budgets
-        self._renderer = Renderer(held_out, inputs.layout, load_text(root, inputs.layout), render, self._budgets)
+        self._renderer = make_renderer(held_out, inputs.layout, load_text(root, inputs.layout), render, self._budgets)
         sequences = list(self._sequences(settings.examples))
         self._batches = [
             sequences[first : first + settings.sequences] for first in range(0, len(sequences), settings.sequences)

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from omnimill.errors import ConfigError
 from omnimill.tokenizers.store import SET, load_tokenizers
+from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.generate import Generator
 from omnimill.training.held_out import Place, open_held_out
@@ -33,17 +35,20 @@ class AnswerEvaluator:
         rank, world: this worker, and how many there are.
 
     Raises:
+        ConfigError: the backbone is decoder-only.
         OmnimillError: a task asks for codes that the tokenizers have no network for.
     """
 
     def __init__(self, inputs: TrainInputs, root: str, device: torch.device, *, rank: int = 0, world: int = 1) -> None:
+        if not isinstance(inputs.backbone, BackboneConfig):
+            raise ConfigError("evaluation.generate: cases are asked of encoder-decoders alone; set it to 0")
         layout = inputs.layout
         self._inputs, self._rank, self._world = inputs, rank, world
         self._tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), str(device), batch=1)
         for task in inputs.mixture.held_out:
             if task.target_modality != "text":
                 getattr(self._tokenizers, task.target_modality)
-        self._held_out = open_held_out(root, inputs, self._tokenizers)
+        self._held_out = open_held_out(root, inputs, self._tokenizers, versions=inputs.versions)
         self._batches = list(_batches(self._held_out.places(inputs.config.evaluation.generate)))
 
     def scores(self, learner: Learner) -> dict[str, dict[str, dict[str, Any]]]:
@@ -52,6 +57,7 @@ class AnswerEvaluator:
         """
         mine = range(self._rank, len(self._batches), self._world)
         with learner.whole() as model:
+            assert isinstance(model, Backbone)
             own = {number: self._answers(model, self._batches[number]) for number in mine}
         answers = _gathered(own, self._world)
         found = [self._judged(answers) if self._rank == 0 else {}]

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from omnimill.training.backbone.config import BackboneConfig, PatchEncoderConfig, ResamplerConfig
+from omnimill.training.backbone.kinds import SequenceConfig
 from omnimill.training.backbone.patches import EXTRA_TOKENS
 from omnimill.training.backbone.resampler import LAYERS as RESAMPLER_LAYERS
+from omnimill.training.backbone.sizes import token_work
 from omnimill.training.batch import DecoderModality, Frames, PackedBatch
 
 # Operations a second of dense products in bfloat16, from NVIDIA's data sheets, by what the device's name holds; of
@@ -55,12 +57,14 @@ class StepFlops(NamedTuple):
         return sum(self)
 
 
-def step_flops(batch: PackedBatch, config: BackboneConfig, encoders_trained: bool) -> Tensor:
+def step_flops(batch: PackedBatch, config: BackboneConfig | SequenceConfig, encoders_trained: bool) -> Tensor:
     """float64 [3], in the order of :class:`StepFlops`, of forward and backward over a batch.
 
     Args:
         encoders_trained: image and audio encoder have gradients, too.
     """
+    if not isinstance(config, BackboneConfig):
+        return _sequence_flops(batch, config)
     inner, width = config.heads * config.head_width, config.width
     encoder, decoder = _lengths(batch.encoder_segment, batch), _lengths(batch.decoder_segment, batch)
     per_mlp = 3 * width * config.mlp
@@ -77,6 +81,13 @@ def step_flops(batch: PackedBatch, config: BackboneConfig, encoders_trained: boo
     targets = torch.stack([(real & (batch.decoder_modality == kind)).sum() for kind in DecoderModality])
     decoder_flops = decoder_flops + 6.0 * width * (rows * targets).sum()
     return torch.stack([encoder_flops, decoder_flops, _modality_encoders(batch, config, encoders_trained)])
+
+
+def _sequence_flops(batch: PackedBatch, config: SequenceConfig) -> Tensor:
+    """As :func:`step_flops`, of a backbone over one joint id space: all of it is its decoder's."""
+    lengths, work = _lengths(batch.decoder_segment, batch), token_work(config)
+    decoder = 6.0 * work.weights * lengths.sum() + 12.0 * work.attention * lengths.square().sum()
+    return torch.stack([torch.zeros_like(decoder), decoder, torch.zeros_like(decoder)])
 
 
 def _lengths(segment: Tensor, batch: PackedBatch) -> Tensor:

@@ -101,7 +101,7 @@ def frames_of(
 
     def frames(stream: EncoderModality, patches: Sequence[int]) -> tuple[Frame, ...]:
         found = []
-        for number in _numbers(stream, len(patches), settings.history_frames):
+        for number in numbers_read(stream, len(patches), settings.history_frames):
             away = hidden(stream, patches[number]) if patches[number] else 0
             kept = min(patches[number] - away, most[stream])
             if kept:
@@ -126,7 +126,7 @@ def media_lengths(frames: Frames, settings: RenderSettings) -> dict[str, int]:
     }
 
 
-def _numbers(stream: EncoderModality, count: int, history_frames: int) -> range:
+def numbers_read(stream: EncoderModality, count: int, history_frames: int) -> range:
     """Which of a row's `count` pictures or clips a stream reads: the last one, or those before it."""
     last = max(count - 1, 0)
     if stream in (EncoderModality.IMAGE_HISTORY, EncoderModality.AUDIO_HISTORY):

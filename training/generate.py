@@ -11,11 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from omnimill.errors import OmnimillError
 from omnimill.progress import progress
 from omnimill.tokenizers import image
 from omnimill.tokenizers.store import SET, Tokenizers, load_tokenizers
 from omnimill.tokenizers.vocabulary import CODE_OFFSET, TextVocabulary
 from omnimill.training import checkpoint
+from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.backbone.stepwise import StepwiseDecoder
 from omnimill.training.batch import DecoderModality
@@ -156,13 +158,16 @@ def load_generator(root: str, path: str | Path, device: str = "cpu") -> tuple[Ge
         device: that model and tokenizers compute on.
 
     Raises:
-        OmnimillError: there is no checkpoint, or the root does not have the tokenizers that it was trained with.
+        OmnimillError: there is no checkpoint, or one of a decoder-only backbone, or the root does not have the
+            tokenizers that it was trained with.
         IntegrityError: the checkpoint or the tokenizers are damaged.
     """
     folder = checkpoint.find(path)
     record = checkpoint.read_record(folder)
     layout = record.layout
     tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device, batch=1)
+    if not isinstance(record.backbone, BackboneConfig):
+        raise OmnimillError(f"{folder}: a decoder-only backbone, which answers no requests of this kind")
     with torch.device("meta"):
         model = Backbone(record.backbone)
     model.load_state_dict(checkpoint.load_weights(folder), assign=True)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from omnimill.config import Config
-from omnimill.errors import ConfigError
 from omnimill.infra import storage
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.course import open_course
@@ -19,12 +18,13 @@ from omnimill.mixtures.rows import scan
 from omnimill.mixtures.versions import Versions, current_versions, open_versions
 from omnimill.tokenizers.store import load_text
 from omnimill.tokens import TokenLayout
-from omnimill.training.backbone.config import BackboneConfig
+from omnimill.training.backbone.kinds import AnyBackboneConfig
+from omnimill.training.backbones import packing_for, render_for, resolve_backbone
 from omnimill.training.config import FREE_TO_CHANGE, TrainConfig, differences
 from omnimill.training.evaluation_settings import check_evaluation
+from omnimill.training.forms import make_recipes
 from omnimill.training.loader import Loader
 from omnimill.training.planner import VirtualStreams
-from omnimill.training.recipe import Recipes
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.task_tokens import shares_of_draws
 
@@ -44,7 +44,7 @@ class TrainInputs(Config):
     mixture: Mixture
     versions: Versions
     layout: TokenLayout
-    backbone: BackboneConfig
+    backbone: AnyBackboneConfig
     updates_before: int = 0
 
     @property
@@ -89,37 +89,22 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
     versions = current_versions(root, mixture)
     data = open_versions(root, versions)
     layout = data.layout
-    backbone = config.backbone.resolve(layout)
-    render = with_latents(config.render, backbone)
+    backbone = resolve_backbone(config, layout)
+    render, packing = render_for(config.render, backbone), packing_for(config.packing, backbone)
     if mixture.rate_unit == "tokens":
-        recipes = Recipes(mixture, layout, load_text(root, layout), render, config.packing.budgets)
+        recipes = make_recipes(mixture, layout, load_text(root, layout), render, packing.budgets)
         mixture = shares_of_draws(mixture, scan(data, mixture.tasks), recipes)
     start = config.init_from
     if start and storage.is_local(start):
         # Workers run in folders of their own.
         start = storage.filesystem(start)[1]
     return TrainInputs(
-        config=config.model_copy(update={"render": render, "init_from": start}),
+        config=config.model_copy(update={"render": render, "packing": packing, "init_from": start}),
         mixture=mixture,
         versions=versions,
         layout=layout,
         backbone=backbone,
     )
-
-
-def with_latents(render: RenderSettings, backbone: BackboneConfig) -> RenderSettings:
-    """The settings, with as many tokens for an earlier picture or clip as the backbone makes of it."""
-    made = {
-        "image_latents": backbone.image_resampler.latents,
-        "audio_latents": backbone.audio_resampler.latents,
-    }
-    for name in render.model_fields_set & made.keys():
-        if getattr(render, name) != made[name]:
-            raise ConfigError(
-                f"render.{name}: found {getattr(render, name)}, allowed: {made[name]}, which is what the backbone's "
-                "resampler makes; leave it out to follow the backbone"
-            )
-    return render.model_copy(update=made)
 
 
 def open_loader(

@@ -11,8 +11,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
-from omnimill.training.backbone.model import Backbone, TokenLosses
-from omnimill.training.backbone.watch import GROUPS, watch_attention
+from omnimill.training.backbone.build import AnyBackbone, build
+from omnimill.training.backbone.model import TokenLosses
+from omnimill.training.backbone.watch import groups_of, watch_attention
 from omnimill.training.batch import PackedBatch
 from omnimill.training.flops import StepFlops, step_flops
 from omnimill.training.inputs import TrainInputs
@@ -48,16 +49,16 @@ class Learner:
             torch.set_float32_matmul_precision("high" if config.precision.tf32 else "highest")
         activations = torch.bfloat16 if config.precision.activations == "bfloat16" else torch.float32
         with torch.device("meta" if resumed else "cpu"):
-            self.backbone = Backbone(inputs.backbone, config.seed, activations)
+            self.backbone = build(inputs.backbone, config.seed, activations)
         if config.init_from and not resumed:
             fill(self.backbone, config.init_from)
         if config.train_encoders_from is not None:
-            for encoder in self.backbone.inputs.encoders:
+            for encoder in self.backbone.encoders:
                 encoder.requires_grad_(True)
         prepare_layers(self.backbone, config.parallel)
         self._model = distribute(self.backbone, config.parallel, device)
         # What is held back for some time has a group of its own: the optimizer counts its updates apart.
-        held = {parameter for encoder in self.backbone.inputs.encoders for parameter in encoder.parameters()}
+        held = {parameter for encoder in self.backbone.encoders for parameter in encoder.parameters()}
         trained = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
         self._always = [
             parameter for parameter in trained if config.train_encoders_from is None or parameter not in held
@@ -73,7 +74,7 @@ class Learner:
         batch = batch.to(self.device)
         starts = self._config.train_encoders_from
         if starts is not None:
-            self.backbone.inputs.hold_encoders = step < starts
+            self.backbone.hold_encoders = step < starts
         every = self._config.watch_attention
         logits = self._attention_logits(batch) if every and step % every == 0 else {}
         metrics = train_step(
@@ -82,9 +83,9 @@ class Learner:
             batch,
             self._settings,
             self.learning_rate(step),
-            self._always if self.backbone.inputs.hold_encoders else [*self._always, *self._later],
+            self._always if self.backbone.hold_encoders else [*self._always, *self._later],
         )
-        flops = step_flops(batch, self.backbone.config, not self.backbone.inputs.hold_encoders)
+        flops = step_flops(batch, self.backbone.config, not self.backbone.hold_encoders)
         return replace(metrics, flops=StepFlops(*sum_over_workers(flops).tolist()), attention_logit=logits)
 
     @torch.no_grad()
@@ -94,7 +95,7 @@ class Learner:
         return losses
 
     @contextmanager
-    def whole(self) -> Iterator[Backbone]:
+    def whole(self) -> Iterator[AnyBackbone]:
         """The backbone with all its weights on this worker, to be used without gradients; all workers enter and leave
         the ``with`` block together, and in it each does what it likes."""
         with whole(self.backbone):
@@ -118,10 +119,11 @@ class Learner:
     def _attention_logits(self, batch: PackedBatch) -> dict[str, float]:
         """The largest of every group of layers, over the first sequence of every worker."""
         one = batch.split(len(batch.encoder_segment))[0]
+        groups = groups_of(self.backbone)
         with watch_attention(self.backbone) as maxima:
             self.losses(one)
         nothing = torch.tensor(-torch.inf, device=self.device)
-        found = torch.stack([maxima.get(group, nothing) for group in GROUPS])
+        found = torch.stack([maxima.get(group, nothing) for group in groups])
         if dist.is_initialized():
             dist.all_reduce(found, dist.ReduceOp.MAX)
-        return {group: value for group, value in zip(GROUPS, found.tolist(), strict=True) if value > -torch.inf}
+        return {group: value for group, value in zip(groups, found.tolist(), strict=True) if value > -torch.inf}

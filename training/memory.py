@@ -20,13 +20,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from omnimill.training.backbone.build import AnyBackbone, build
 from omnimill.training.backbone.config import BackboneConfig
-from omnimill.training.backbone.model import Backbone
+from omnimill.training.backbone.decoder_config import DecoderConfig
+from omnimill.training.backbone.decoder_only import DecoderOnlyLayer
+from omnimill.training.backbone.kinds import SequenceConfig
 from omnimill.training.backbone.rotary import rotation
+from omnimill.training.backbone.towers import Link
+from omnimill.training.backbone.towers_config import LinkForm, TowersConfig
 from omnimill.training.backbone.transformer import DecoderLayer, EncoderLayer
 from omnimill.training.engine_settings import ParallelSettings
 from omnimill.training.lengths import Budgets
@@ -57,7 +63,7 @@ class Memory:
 
 
 def memory(
-    config: BackboneConfig,
+    config: BackboneConfig | SequenceConfig,
     optimizer: OptimizerConfig,
     budgets: Budgets,
     parallel: ParallelSettings,
@@ -75,7 +81,7 @@ def memory(
         sequences: packed sequences that a worker computes at once.
     """
     with torch.device("meta"):
-        backbone = Backbone(config)
+        backbone = build(config)
     parameters = list(backbone.parameters())
     trained = sum(one.numel() for one in parameters if one.requires_grad)
     frozen = sum(one.numel() for one in parameters) - trained
@@ -83,7 +89,10 @@ def memory(
     sharded = parallel.strategy == "fsdp" and workers > 1
     share = workers if sharded else 1
     copies = 2 if workers > 1 and not sharded else 1
-    kept = _kept(config, budgets, sequences, dtype, sharded)
+    if isinstance(config, BackboneConfig):
+        kept, rows = _kept(config, budgets, sequences, dtype, sharded), config.text_rows
+    else:
+        kept, rows = _kept_of_sequences(config, budgets, sequences, dtype, sharded), config.rows
     return Memory(
         trained=trained,
         frozen=frozen,
@@ -92,7 +101,7 @@ def memory(
         optimizer=state // share,
         gathered=_gathered(backbone, trained, dtype) if sharded else 0,
         activations=kept.checkpointed if parallel.checkpoint_activations else kept.whole,
-        logits=_COPIES_OF_LOGITS * _FLOAT * sequences * budgets.decoder * config.text_rows,
+        logits=_COPIES_OF_LOGITS * _FLOAT * sequences * budgets.decoder * rows,
     )
 
 
@@ -127,6 +136,46 @@ def _kept(config: BackboneConfig, budgets: Budgets, sequences: int, dtype: torch
     )
 
 
+def _kept_of_sequences(
+    config: SequenceConfig, budgets: Budgets, sequences: int, dtype: torch.dtype, sharded: bool
+) -> _Kept:
+    """As :func:`_kept`, of a backbone over one joint id space."""
+    slots = budgets.decoder
+    saved, inputs, most = 0, 0, 0
+    with torch.device("meta"):
+        mask = torch.ones(sequences, 1, slots, slots, dtype=torch.bool)
+    for own, other, count in _layers_of(config):
+        with torch.device("meta"):
+            layer = DecoderOnlyLayer(own) if other is None else Link(own, other, _link_form(config))
+            if sharded:
+                layer.to(dtype)
+            widths = [own.width] if other is None else [own.width, other.width]
+            given = [torch.empty(sequences, slots, width, dtype=dtype, requires_grad=True) for width in widths]
+            turns = _rotation(sequences, slots, own.head_width)
+        size = _saved(layer, partial(layer, *given, mask, turns), {(sequences * own.heads, slots, slots)})
+        saved, inputs = saved + count * size, inputs + count * sum(x.nbytes for x in given)
+        most = max(most, size)
+    return _Kept(whole=saved, checkpointed=inputs + most)
+
+
+def _layers_of(config: SequenceConfig) -> list[tuple[DecoderConfig, DecoderConfig | None, int]]:
+    """Kinds of layers and how many of each: the tower that they belong to, and for links the one that they look at."""
+    if isinstance(config, DecoderConfig):
+        return [(config, None, config.layers)]
+    if not isinstance(config, TowersConfig):
+        return [(member, None, member.layers) for member in config.members]
+    first, second = config.towers
+    links = ((first, second, config.to_first), (second, first, config.to_second))
+    return [
+        *((tower, None, tower.layers) for tower in config.towers),
+        *((own, other, own.layers // every) for own, other, every in links if every),
+    ]
+
+
+def _link_form(config: SequenceConfig) -> LinkForm:
+    return config.link if isinstance(config, TowersConfig) else "attention"
+
+
 def _rotation(sequences: int, slots: int, width: int) -> tuple[Tensor, Tensor]:
     return rotation(torch.empty(sequences, slots, 2), torch.ones(sequences, slots, dtype=torch.bool), width)
 
@@ -153,9 +202,8 @@ def _saved(layer: nn.Module, run: Callable[[], Tensor], scores: set[tuple[int, i
     return sum(found.values())
 
 
-def _gathered(backbone: Backbone, trained: int, dtype: torch.dtype) -> int:
-    layers = [*backbone.encoder_layers, *backbone.decoder_layers]
-    sizes: list[int] = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
+def _gathered(backbone: AnyBackbone, trained: int, dtype: torch.dtype) -> int:
+    sizes: list[int] = [sum(parameter.numel() for parameter in layer.parameters()) for layer in backbone.parts]
     return _FLOAT * (trained - sum(sizes)) + _GATHERED_LAYERS * 2 * dtype.itemsize * max(sizes)
 
 

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from omnimill.training.backbone.model import Backbone
+from omnimill.training.backbone.build import AnyBackbone
 from omnimill.training.engine_settings import ParallelSettings
 
 
@@ -29,12 +29,11 @@ def several() -> bool:
     return dist.is_initialized() and dist.get_world_size() > 1
 
 
-def prepare_layers(backbone: Backbone, config: ParallelSettings) -> None:
+def prepare_layers(backbone: AnyBackbone, config: ParallelSettings) -> None:
     """Make the layers compute their training pass as configured; a pass without gradients stays plain."""
-    layers = [*backbone.encoder_layers, *backbone.decoder_layers]
-    patch_layers = [*backbone.inputs.image_encoder.layers, *backbone.inputs.audio_encoder.layers]
+    layers = backbone.parts
     if config.checkpoint_activations:
-        for layer in [*layers, *patch_layers]:
+        for layer in [*layers, *backbone.patch_layers]:
             # Layers draw nothing: there is no state of a generator to keep.
             again = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
             _replace_training_pass(layer, again)
@@ -54,7 +53,7 @@ def _replace_training_pass(layer: nn.Module, training: Any) -> None:
     layer.forward = forward
 
 
-def distribute(backbone: Backbone, config: ParallelSettings, device: torch.device) -> nn.Module:
+def distribute(backbone: AnyBackbone, config: ParallelSettings, device: torch.device) -> nn.Module:
     """The module to train, which averages gradients over the workers; parameters of `backbone` are sharded in place.
 
     Args:
@@ -72,10 +71,10 @@ def distribute(backbone: Backbone, config: ParallelSettings, device: torch.devic
     )
 
 
-def _shard(backbone: Backbone, device: torch.device) -> nn.Module:
+def _shard(backbone: AnyBackbone, device: torch.device) -> nn.Module:
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     layers = MixedPrecisionPolicy(backbone.activations, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for layer in [*backbone.encoder_layers, *backbone.decoder_layers]:
+    for layer in backbone.parts:
         fully_shard(layer, mesh=mesh, mp_policy=layers)
     # What is not trained is read alone: every worker keeps it.
     frozen = {parameter for parameter in backbone.parameters() if not parameter.requires_grad}
@@ -88,13 +87,13 @@ def _shard(backbone: Backbone, device: torch.device) -> nn.Module:
     return backbone
 
 
-def _settle(backbone: Backbone, device: torch.device) -> Backbone:
+def _settle(backbone: AnyBackbone, device: torch.device) -> AnyBackbone:
     on_meta = any(parameter.is_meta for parameter in backbone.parameters())
     return backbone.to_empty(device=device) if on_meta else backbone.to(device)
 
 
 @contextmanager
-def whole(backbone: Backbone) -> Iterator[Backbone]:
+def whole(backbone: AnyBackbone) -> Iterator[AnyBackbone]:
     """Have all weights on every worker for the length of a ``with`` block, to be used without gradients; all workers
     enter and leave it together, and do in it what they like."""
     units = [module for module in backbone.modules() if isinstance(module, FSDPModule)]

@@ -14,12 +14,12 @@ from omnimill.config import digest_json
 from omnimill.mixtures.course import Course
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.training.block_planner import ID, LENGTHS, Block, BlockPlanner
-from omnimill.training.bulk_lengths import FIELDS, BulkLengths
+from omnimill.training.bulk_lengths import FIELDS
 from omnimill.training.draws import id_of
+from omnimill.training.forms import bulk_lengths, make_renderer
 from omnimill.training.lengths import Lengths
 from omnimill.training.packing import VERSION, PackingSettings
 from omnimill.training.render_settings import RenderSettings
-from omnimill.training.rendering import Renderer
 from omnimill.training.row_measure import RowMeasure
 
 
@@ -136,7 +136,7 @@ class VirtualStreams:
     ) -> None:
         self.course = course
         self.rows = course.rows
-        self.renderer = Renderer(course.mixture, course.layout, text, render, packing.budgets)
+        self.renderer = make_renderer(course.mixture, course.layout, text, render, packing.budgets)
         self.packing = packing
         self._settings = [
             VERSION,
@@ -152,5 +152,5 @@ class VirtualStreams:
 
     def planner(self, streams: Sequence[int]) -> Planner:
         """The planner of some of the streams, at their first step."""
-        measure = RowMeasure(self.rows, BulkLengths(self.renderer.recipes))
+        measure = RowMeasure(self.rows, bulk_lengths(self.renderer.recipes))
         return Planner(BlockPlanner(self.course.timeline, measure, self.packing, streams))

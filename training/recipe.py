@@ -11,7 +11,6 @@ optional streams that the example is not to read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,28 +18,22 @@ import numpy as np
 
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.row_columns import RowLengths
-from omnimill.rng import Int64s, UInt64s, choose, subkey, unit
+from omnimill.rng import Int64s, UInt64s
 from omnimill.tokens import TokenLayout
 from omnimill.training.batch import DecoderModality, EncoderModality
 from omnimill.training.choices import Choices
-from omnimill.training.draws import Purpose, example_key, task_key
+from omnimill.training.draws import example_key
 from omnimill.training.frames import CODED, Frames, Valid, frames_of, media_lengths, streams_read, valid_patches
 from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.objectives.budgets import Medium, Portions, divide
 from omnimill.training.objectives.budgets import portions as share_out
 from omnimill.training.objectives.text import TextSplit, denoise, whole_target
 from omnimill.training.prompt_text import PromptText
+from omnimill.training.prompting import Piece, Prompting
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.room import check_room, check_vocabulary, most_patches
 
-_SLOT = re.compile(r"\{(\w+)\}")
 _MEDIA_SLOTS = ("image", "image_history", "audio", "audio_history")
-
-
-# Ids of a literal, or the number of the row's text segment that fills a slot.
-Piece = tuple[int, ...] | int
-# Ids of its literals and roles of its slots, in order.
-Template = list[tuple[int, ...] | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,7 @@ class Recipe:
     lengths: Lengths
 
 
-class Recipes:
+class Recipes(Prompting):
     """Makes the recipe of any example.
 
     Args:
@@ -86,13 +79,8 @@ class Recipes:
         self, mixture: Mixture, layout: TokenLayout, text: PromptText, settings: RenderSettings, budgets: Budgets
     ) -> None:
         check_vocabulary(mixture, layout, text, settings)
-        self.vocabulary = text.vocabulary
-        self.mixture = mixture
-        self.settings = settings
+        super().__init__(mixture, text, settings)
         self.budgets = budgets
-        self.uninformative = _ids(text, settings.uninformative_prompt)
-        self.templates = [[_template(text, prompt) for prompt in task.prompts] for task in mixture.tasks]
-        self.task_keys = [task_key(mixture.seed, task.name) for task in mixture.tasks]
         self.most_patches = most_patches(layout, settings)
         self.canvas_patches = {
             EncoderModality.IMAGE: layout.image.input_grid**2,
@@ -123,7 +111,7 @@ class Recipes:
         limit = min(self.settings.max_text, self.budgets.encoder - sum(media[name] for name in _MEDIA_SLOTS)) - 1
 
         markers = self._markers(frames)
-        prompt = self._prompt(task_index, choices, key)
+        prompt = self.prompt(task_index, choices, key)
         asked = sum(_tokens(piece, lengths) for piece in prompt)
         prefixes = 1 if portions is None else sum(bool(count[0]) for count in portions.asked.values())
         room = limit - prefixes - len(markers)
@@ -229,29 +217,6 @@ class Recipes:
             *(self.vocabulary.audio_history(k + 1) for k in range(len(clips))),
         ]
 
-    def prompt_number(self, task_index: int, key: int) -> int | None:
-        """Which of a task's prompts an example has; None when it has none, or the uninformative one in its place."""
-        task = self.mixture.tasks[task_index]
-        if not task.prompts or self._drops_prompt(task, key):
-            return None
-        return choose(subkey(key, Purpose.PROMPT), len(task.prompts))
-
-    def _prompt(self, task_index: int, choices: Choices, key: int) -> list[Piece]:
-        """One of the task's templates with its slots resolved to text segments."""
-        number = self.prompt_number(task_index, key)
-        if number is None:
-            return [self.uninformative] if self._drops_prompt(self.mixture.tasks[task_index], key) else []
-        template = self.templates[task_index][number]
-        return [choices.text(part) if isinstance(part, str) else part for part in template]
-
-    def _drops_prompt(self, task: Task, key: int) -> bool:
-        return may_drop_prompt(task) and unit(subkey(key, Purpose.PROMPT_DROP)) < self.settings.prompt_drop
-
-
-def may_drop_prompt(task: Task) -> bool:
-    """Whether some of the task's prompts are replaced, for classifier-free guidance."""
-    return task.target == "image" and task.objective == "generate"
-
 
 def _target_segments(task: Task, role: str, lengths: RowLengths, choices: Choices) -> tuple[int, ...]:
     """Text segments that make the target: all of the role for a denoising objective, else one."""
@@ -266,13 +231,3 @@ def _last(values: Sequence[int]) -> int:
 
 def _tokens(piece: Piece, lengths: RowLengths) -> int:
     return lengths.text_lengths[piece] if isinstance(piece, int) else len(piece)
-
-
-def _ids(text: PromptText, literal: str) -> tuple[int, ...]:
-    return tuple(text.encode(literal))
-
-
-def _template(text: PromptText, prompt: str) -> Template:
-    """A prompt as ids of its literals (spaces around slots dropped) and names of its slots."""
-    parts = _SLOT.split(prompt)
-    return [part if i % 2 else _ids(text, part.strip()) for i, part in enumerate(parts) if i % 2 or part.strip()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from omnimill.config import Config
@@ -19,6 +21,7 @@ class RenderSettings(Config):
     image_latents, audio_latents: what the backbone's resampler makes of one earlier picture or clip.
     prompt_drop: share of image generation examples whose prompt is replaced by `uninformative_prompt`, for
     classifier-free guidance (the reference: 0.1 when instruction tuning).
+    form: ``pairs`` of encoder input and decoder target, or one ``sequence``; follows from the kind of backbone.
     """
 
     max_text: int = Field(default=512, ge=32)
@@ -32,3 +35,4 @@ class RenderSettings(Config):
     prompt_drop: float = Field(default=0.0, ge=0, le=1)
     uninformative_prompt: str = "An image of a random picture."
     objectives: ObjectiveSettings = ObjectiveSettings()
+    form: Literal["pairs", "sequence"] = "pairs"

@@ -67,7 +67,8 @@ class Rendered:
     frames: by stream, oldest first; a stream that the example does not have is missing or empty.
     modality: int64 [e] of `EncoderModality` and positions: float32 [e, 2], of every encoder slot, in the order text,
     patches of the current picture, latents of the earlier ones frame by frame, the same for sound.
-    more_targets: those of other modalities, which token budgets ask for besides; each is predicted apart.
+    more_targets: those of other modalities, which token budgets ask for besides, each predicted apart; or, of a
+    sequence for a decoder-only backbone, its further runs of one modality, in order.
     """
 
     task: int
@@ -88,7 +89,10 @@ class Rendered:
         """What the arrays hold; `cut` is not known here and 0."""
         slots = {stream.name.lower(): int((self.modality == stream).sum()) for stream in EncoderModality}
         frames = {name: len(self.frames.get(stream, ())) for stream, name in _FRAME_COUNTS.items()}
-        target = {f"target_{one.modality.name.lower()}": len(one.ids) for one in self.targets}
+        target = {
+            f"target_{kind.name.lower()}": sum(len(one.ids) for one in self.targets if one.modality == kind)
+            for kind in DecoderModality
+        }
         return Lengths(**slots, **frames, **target)
 
 
@@ -125,12 +129,7 @@ class Renderer:
         recipe = self.recipes.make(task_index, content, content.id, epoch)
         filling = _Filling(self, recipe, content)
         rendered = filling.rendered(task_index)
-        planned = recipe.lengths
-        if (rendered.lengths.costs, rendered.lengths.text) != (planned.costs, planned.text):
-            raise IntegrityError(
-                f"example {content.id}: its streams come out as {rendered.lengths}, planned from its length columns "
-                f"as {planned}: the token shard contradicts itself"
-            )
+        check_lengths(rendered, recipe.lengths, content.id)
         return rendered
 
 
@@ -151,7 +150,7 @@ class _Filling:
         """The finished example."""
         shown, targets = self._targets()
         text = self._text(shown)
-        modality, positions = [np.zeros(len(text), np.int64)], [_line(len(text))]
+        modality, positions = [np.zeros(len(text), np.int64)], [line_positions(len(text))]
         frames = {}
         for stream, chosen in self.recipe.frames.items():
             frames[stream] = tuple(self._patches(stream, frame) for frame in chosen)
@@ -183,8 +182,8 @@ class _Filling:
         # Nothing but EOS teaches nothing but silence; the reference gives it no weight either.
         loss = np.full(len(targets), float(len(wanted) > 0), np.float32)
         hidden = np.zeros(len(targets), np.bool_)
-        ids = _shift_right(targets, self.vocabulary.PAD)
-        return Target(DecoderModality.TEXT, ids, targets, loss, hidden, _line(len(targets)))
+        ids = shift_right(targets, self.vocabulary.PAD)
+        return Target(DecoderModality.TEXT, ids, targets, loss, hidden, line_positions(len(targets)))
 
     def _codes(self, modality: DecoderModality, count: int) -> Target:
         number = self.recipe.target_picture
@@ -212,7 +211,7 @@ class _Filling:
         targets = codes.astype(np.int64)[places] + CODE_OFFSET
         return Target(
             modality=modality,
-            ids=_shift_right(targets, CODE_START),
+            ids=shift_right(targets, CODE_START),
             targets=targets,
             loss=valid[places].astype(np.float32),
             hidden=hidden[places],
@@ -288,11 +287,25 @@ class _Filling:
         return self._clips[number]
 
 
-def _shift_right(targets: Ids, start: int) -> Ids:
+def check_lengths(rendered: Rendered, planned: Lengths, example_id: str) -> None:
+    """An example has to have the lengths that it was planned with.
+
+    Raises:
+        IntegrityError: it has not.
+    """
+    if (rendered.lengths.costs, rendered.lengths.text) != (planned.costs, planned.text):
+        raise IntegrityError(
+            f"example {example_id}: its streams come out as {rendered.lengths}, planned from its length columns as "
+            f"{planned}: the token shard contradicts itself"
+        )
+
+
+def shift_right(targets: Ids, start: int) -> Ids:
+    """What a decoder is fed: the start, then every target but the last."""
     return np.concatenate([[start], targets[:-1]])
 
 
-def _line(count: int) -> Floats:
+def line_positions(count: int) -> Floats:
     """Positions of a one-dimensional stream: float32 [count, 2]."""
     return np.stack([np.arange(count), np.zeros(count)], axis=1).astype(np.float32)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture, Task
-from omnimill.mixtures.objectives import MOST_MOVED
+from omnimill.mixtures.objectives import MOST_MOVED, OBJECTIVES
 from omnimill.tokenizers.sampling import patch_count
 from omnimill.tokenizers.vocabulary import SENTINELS
 from omnimill.tokens import TokenLayout
@@ -19,27 +19,42 @@ from omnimill.training.render_settings import RenderSettings
 _LEAST_TEXT, _LEAST_TARGET = 16, 8
 
 
-def check_vocabulary(mixture: Mixture, layout: TokenLayout, text: PromptText, settings: RenderSettings) -> None:
-    """What rendering writes has to be in the vocabulary.
+def check_text_tokenizer(mixture: Mixture, layout: TokenLayout, text: PromptText) -> None:
+    """The text tokenizer has to be the one of the token datasets.
 
     Raises:
         ConfigError: it is not.
     """
-    vocabulary, tokenizers = layout.vocabulary, layout.tokenizers
+    tokenizers = layout.tokenizers
     if text.vocabulary.pieces != layout.text_pieces:
         raise ConfigError(
             f"the text tokenizer has {text.vocabulary.pieces} pieces, but {', '.join(mixture.datasets)} was tokenized "
             f"with {layout.text_pieces}: use tokenizers {tokenizers!r}"
         )
-    if text.vocabulary.layout != vocabulary:
+    if text.vocabulary.layout != layout.vocabulary:
         raise ConfigError(f"the text tokenizer has other added tokens than tokenizers {tokenizers!r}: use those")
+
+
+def check_vocabulary(mixture: Mixture, layout: TokenLayout, text: PromptText, settings: RenderSettings) -> None:
+    """What rendering writes has to be in the vocabulary.
+
+    Raises:
+        ConfigError: it is not, or is not what an encoder and a decoder can divide.
+    """
+    check_text_tokenizer(mixture, layout, text)
+    vocabulary, tokenizers = layout.vocabulary, layout.tokenizers
     if settings.history_frames > vocabulary.history:
         raise ConfigError(
             f"history_frames: found {settings.history_frames}, tokenizers {tokenizers!r} have "
             f"{vocabulary.history} history markers (layout.vocabulary.history)"
         )
     for task in mixture.tasks:
-        needed = _sentinels(task, settings)
+        if OBJECTIVES[task.objective].everything or task.reads_document:
+            raise ConfigError(
+                f"task {task.name!r}: objective {task.objective}, target {task.target}: one sequence of everything is "
+                "for a decoder-only backbone (backbone.kind: decoder)"
+            )
+        needed = sentinels_needed(task, settings)
         if vocabulary.sentinels < needed:
             raise ConfigError(
                 f"task {task.name!r}: {task.objective} needs {needed} sentinels, tokenizers {tokenizers!r} have "
@@ -66,7 +81,7 @@ def _prefixes(task: Task, settings: RenderSettings) -> list[str]:
     return [f"{task.target_modality} {'R' if task.own_stream else 'S'}"]
 
 
-def _sentinels(task: Task, settings: RenderSettings) -> int:
+def sentinels_needed(task: Task, settings: RenderSettings) -> int:
     """Sentinels that a text of the task can need."""
     if task.denoises_text:
         denoisers = settings.objectives.denoisers_of(task)

@@ -12,7 +12,7 @@ from omnimill.infra import storage
 from omnimill.mixtures.rows import TaskRows
 from omnimill.mixtures.shard_files import shard_columns
 from omnimill.rng import Int64s, UInt64s
-from omnimill.training.bulk_lengths import BulkLengths
+from omnimill.training.forms import AnyLengths
 from omnimill.training.row_batch import COLUMNS, RowBatch
 
 # Length columns are kept by runs of so many rows of a shard, and of so many runs: some ten bytes for each text, picture
@@ -28,7 +28,7 @@ class RowMeasure:
         rows: of every task.
     """
 
-    def __init__(self, rows: Sequence[TaskRows], lengths: BulkLengths) -> None:
+    def __init__(self, rows: Sequence[TaskRows], lengths: AnyLengths) -> None:
         self._rows = rows
         self._lengths = lengths
 

@@ -14,8 +14,8 @@ from omnimill.mixtures.rows import TaskRows, scan
 from omnimill.mixtures.versions import current_versions, open_versions
 from omnimill.rng import generator
 from omnimill.tokenizers.store import SET, load_tokenizers
+from omnimill.training.backbones import render_for, resolve_backbone
 from omnimill.training.config import TrainConfig
-from omnimill.training.inputs import with_latents
 from omnimill.training.lengths import Budgets
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Renderer
@@ -53,7 +53,7 @@ def show_tasks(
         training: whose render settings and budgets hold; the defaults when None.
 
     Raises:
-        ConfigError: there is no such task, or one that no sequence could hold.
+        ConfigError: there is no such task, or one that no sequence could hold; or the backbone is decoder-only.
         OmnimillError: none of the datasets is there.
     """
     tasks = _chosen(mixture, names)
@@ -69,8 +69,10 @@ def show_tasks(
     tokenizers = load_tokenizers(root, data.layout.tokenizers, data.layout.digests.get(SET), batch=1)
     settings, budgets = RenderSettings(), Budgets()
     if training is not None:
-        settings = with_latents(training.render, training.backbone.resolve(data.layout))
+        settings = render_for(training.render, resolve_backbone(training, data.layout))
         budgets = training.packing.budgets
+        if settings.form == "sequence":
+            raise ConfigError("examples are shown as an encoder-decoder reads them; found a decoder-only backbone")
     renderer = Renderer(shown, data.layout, tokenizers.text, settings, budgets)
     viewer = Viewer(renderer, tokenizers)
     found = scan(data, tasks)

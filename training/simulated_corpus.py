@@ -16,14 +16,13 @@ from omnimill.mixtures.timeline import Timeline
 from omnimill.mixtures.versions import current_versions, open_versions
 from omnimill.tokenizers.store import load_text
 from omnimill.tokens import TokenLayout
+from omnimill.training.backbones import render_for
 from omnimill.training.block_planner import Measure
-from omnimill.training.bulk_lengths import BulkLengths
 from omnimill.training.config import BackboneSettings
 from omnimill.training.corpus_reads import SourceSize
-from omnimill.training.inputs import with_latents
+from omnimill.training.forms import bulk_lengths, make_recipes
 from omnimill.training.lengths import Budgets
 from omnimill.training.prompt_text import CountedText
-from omnimill.training.recipe import Recipes
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.row_measure import RowMeasure
 from omnimill.training.task_tokens import mean_tokens, shares_of_draws
@@ -44,7 +43,7 @@ class RenderFor:
 
     def of(self, layout: TokenLayout) -> RenderSettings:
         """The settings for token datasets of a layout."""
-        return self.settings if self.backbone is None else with_latents(self.settings, self.backbone.resolve(layout))
+        return self.settings if self.backbone is None else render_for(self.settings, self.backbone.resolve(layout))
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ def dataset_exists(root: str, name: str) -> bool:
 
 def _tokenized(mixture: Mixture, root: str, streams: int, budgets: Budgets, render: RenderFor) -> Corpus:
     course = new_course(root, mixture, streams)
-    recipes = Recipes(mixture, course.layout, load_text(root, course.layout), render.of(course.layout), budgets)
-    measure = RowMeasure(course.rows, BulkLengths(recipes))
+    recipes = make_recipes(mixture, course.layout, load_text(root, course.layout), render.of(course.layout), budgets)
+    measure = RowMeasure(course.rows, bulk_lengths(recipes))
     drawn = shares_of_draws(mixture, course.rows, recipes)
     timeline = course.timeline if drawn is mixture else Timeline.of(drawn, [len(rows) for rows in course.rows], streams)
     known = _stored(root, mixture)
@@ -98,8 +97,8 @@ def _described(mixture: Mixture, streams: int, budgets: Budgets, render: RenderF
     layout = TokenLayout(tokenizers="none", digests={})
     entries = entries_by_source()
     rows = [VirtualRows(task, entries, layout) for task in mixture.tasks]
-    recipes = Recipes(mixture, layout, CountedText(layout.text_pieces), render.of(layout), budgets)
-    measure = VirtualMeasure(rows, BulkLengths(recipes))
+    recipes = make_recipes(mixture, layout, CountedText(layout.text_pieces), render.of(layout), budgets)
+    measure = VirtualMeasure(rows, bulk_lengths(recipes))
     drawn = in_examples(mixture, mean_tokens(mixture, measure, [len(one) for one in rows]))
     sizes = [[_guessed(source, size, one) for source, size in one.sizes.items()] for one in rows]
     estimated = sorted({source for one in rows for source in one.estimated})

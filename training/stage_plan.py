@@ -12,6 +12,7 @@ from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.loading import read_mixture
 from omnimill.mixtures.versions import current_versions, open_versions
 from omnimill.tokens import TokenLayout
+from omnimill.training.backbones import resolve_backbone
 from omnimill.training.config import TrainConfig
 from omnimill.training.memory import Memory, memory
 from omnimill.training.simulated_corpus import dataset_exists
@@ -66,7 +67,7 @@ def _plan(config: TrainConfig, root: str) -> StagePlan:
         sequences=sequences,
         tokenized=layout is not None,
         memory=memory(
-            config.backbone.resolve(known),
+            resolve_backbone(config, known),
             config.optimizer,
             config.packing.budgets,
             config.parallel,

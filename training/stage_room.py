@@ -6,10 +6,11 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.faults import Fault
 from omnimill.tokens import TokenLayout
+from omnimill.training.backbones import render_for, resolve_backbone
 from omnimill.training.config import TrainConfig
 from omnimill.training.frames import streams_read
-from omnimill.training.inputs import with_latents
 from omnimill.training.room import check_room, most_patches
+from omnimill.training.sequence_room import check_sequence
 
 
 def stage_faults(mixture: Mixture, config: TrainConfig, layout: TokenLayout) -> list[Fault]:
@@ -19,12 +20,15 @@ def stage_faults(mixture: Mixture, config: TrainConfig, layout: TokenLayout) -> 
         layout: of the token datasets.
     """
     found = []
-    render = with_latents(config.render, config.backbone.resolve(layout))
+    render = render_for(config.render, resolve_backbone(config, layout))
     patches = most_patches(layout, render)
     for kind, tasks in (("tasks", mixture.tasks), ("held_out", mixture.held_out)):
         for number, task in enumerate(tasks):
             try:
-                check_room(task, streams_read(task), patches, layout, render, config.packing.budgets)
+                if render.form == "sequence":
+                    check_sequence(task, layout, render, config.packing.budgets)
+                else:
+                    check_room(task, streams_read(task), patches, layout, render, config.packing.budgets)
             except ConfigError as error:
                 found.append(Fault((kind, number), str(error)))
     return found

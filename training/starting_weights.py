@@ -10,13 +10,14 @@ import torch.distributed as dist
 from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import storage
 from omnimill.training import checkpoint
+from omnimill.training.backbone.build import AnyBackbone
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.config import differences
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.published_weights import fill_from_published, published_digest
 
 
-def fill(model: Backbone, source: str) -> None:
+def fill(model: AnyBackbone, source: str) -> None:
     """Give a backbone the weights of `source`.
 
     Args:
@@ -28,7 +29,9 @@ def fill(model: Backbone, source: str) -> None:
         OmnimillError: there are no such weights, or they are those of a backbone of other shapes.
         IntegrityError: the checkpoint is damaged.
     """
-    if not _is_checkpoint(source):
+    if not is_checkpoint(source):
+        if not isinstance(model, Backbone):
+            raise OmnimillError(f"{source}: not a checkpoint; published weights are those of encoder-decoders")
         fill_from_published(model, source)
         return
     folder = checkpoint.find(source)
@@ -49,7 +52,7 @@ def carried(inputs: TrainInputs) -> tuple[Path, int]:
         ConfigError: `init_from` is no checkpoint, or one whose optimizer this run cannot go on with.
     """
     config = inputs.config
-    if config.init_from is None or not _is_checkpoint(config.init_from):
+    if config.init_from is None or not is_checkpoint(config.init_from):
         raise ConfigError(
             f"init_optimizer: the optimizer's state comes from a checkpoint; found init_from: {config.init_from!r}"
         )
@@ -90,12 +93,10 @@ def carry_on(folder: Path, state: dict[str, Any], group: dist.ProcessGroup | Non
 
 def source_digest(source: str) -> str:
     """A digest of what :func:`fill` would read; errors as there."""
-    return (
-        checkpoint.read_record(checkpoint.find(source)).digest if _is_checkpoint(source) else published_digest(source)
-    )
+    return checkpoint.read_record(checkpoint.find(source)).digest if is_checkpoint(source) else published_digest(source)
 
 
-def _is_checkpoint(source: str) -> bool:
+def is_checkpoint(source: str) -> bool:
     """Whether it is a folder of a checkpoint or of a run of this program; those lie on a file system."""
     if not storage.is_local(source):
         return False

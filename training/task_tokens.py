@@ -10,8 +10,8 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.config import Mixture, in_examples
 from omnimill.mixtures.rows import TaskRows
 from omnimill.training.block_planner import Measure
-from omnimill.training.bulk_lengths import BulkLengths, costs_of
-from omnimill.training.recipe import Recipes
+from omnimill.training.bulk_lengths import costs_of
+from omnimill.training.forms import AnyRecipes, bulk_lengths
 from omnimill.training.row_measure import RowMeasure
 
 # Rows of a task that are measured: all of a small one, evenly spread ones of a large one. The mean of lengths that
@@ -36,7 +36,7 @@ def mean_tokens(mixture: Mixture, measure: Measure, sizes: Sequence[int]) -> lis
     return found
 
 
-def shares_of_draws(mixture: Mixture, rows: Sequence[TaskRows], recipes: Recipes) -> Mixture:
+def shares_of_draws(mixture: Mixture, rows: Sequence[TaskRows], recipes: AnyRecipes) -> Mixture:
     """The mixture with rates of examples, by the tokens that its rows have as `recipes` render them.
 
     Raises:
@@ -47,5 +47,5 @@ def shares_of_draws(mixture: Mixture, rows: Sequence[TaskRows], recipes: Recipes
     for one in rows:
         if not len(one):
             raise ConfigError(one.describe_empty())
-    measure = RowMeasure(rows, BulkLengths(recipes))
+    measure = RowMeasure(rows, bulk_lengths(recipes))
     return in_examples(mixture, mean_tokens(mixture, measure, [len(one) for one in rows]))

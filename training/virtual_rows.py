@@ -19,8 +19,8 @@ from omnimill.mixtures.catalog_entries import Distribution, Entry, Lengths, cata
 from omnimill.mixtures.config import SPARSE_ROLES, Task
 from omnimill.rng import Floats, Int64s, UInt64s, digest64, subkey_many, unit_many
 from omnimill.tokens import TokenLayout
-from omnimill.training.bulk_lengths import BulkLengths
 from omnimill.training.draws import role_number
+from omnimill.training.forms import AnyLengths
 from omnimill.training.row_batch import NO_ITEM, NO_MEDIUM, Lists, RowBatch, role_code
 
 COVERED = 0.75
@@ -88,7 +88,7 @@ class VirtualRows:
 class VirtualMeasure:
     """Measures virtual rows; see `omnimill.training.block_planner.Measure`."""
 
-    def __init__(self, rows: Sequence[VirtualRows], lengths: BulkLengths) -> None:
+    def __init__(self, rows: Sequence[VirtualRows], lengths: AnyLengths) -> None:
         self._rows = rows
         self._lengths = lengths
 

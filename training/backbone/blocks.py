@@ -60,14 +60,36 @@ class Table(nn.Embedding):
 
 
 class RMSNorm(Block):
-    """y = x / sqrt(mean(x²) + eps) * scale over the last dimension, computed in float32."""
+    """y = x / sqrt(mean(x²) + eps) * scale over the last dimension, computed in float32.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        groups: equal parts of the width that are normalised each by itself.
+    """
+
+    def __init__(self, width: int, groups: int = 1) -> None:
         super().__init__()
+        self.groups = groups
         self.scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), x.shape[-1:], self.scale.float(), NORM_EPS).to(x.dtype)
+        if self.groups == 1:
+            return F.rms_norm(x.float(), x.shape[-1:], self.scale.float(), NORM_EPS).to(x.dtype)
+        parts = x.float().view(*x.shape[:-1], self.groups, -1)
+        scale = self.scale.float().view(self.groups, -1)
+        return (F.rms_norm(parts, parts.shape[-1:], None, NORM_EPS) * scale).flatten(-2).to(x.dtype)
+
+
+class HeadNorm(Block):
+    """RMS norm over the width of every head, with one scale vector for each of `groups` equal runs of heads."""
+
+    def __init__(self, head_width: int, groups: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(groups, head_width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, S, K] -> [B, H, S, K]."""
+        scale = self.scale.float().repeat_interleave(x.shape[1] // len(self.scale), 0)[:, None]
+        return (F.rms_norm(x.float(), x.shape[-1:], None, NORM_EPS) * scale).to(x.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, scale: float) -> Tensor:
@@ -110,18 +132,31 @@ class Attention(Block):
     Queries and keys are normalised per head before they are rotated (Unified-IO 2, arXiv 2312.17172, section 3.2):
     ``qk_norm`` is an RMS norm over the head's width with one scale vector for all heads; ``scaled_cosine`` is the l2
     norm with a learned temperature per head.
+
+    Args:
+        norm_groups: runs of heads that have a scale vector each.
+        context_width: of what keys and values are made of; that of the queries' input when None.
     """
 
-    def __init__(self, width: int, heads: int, head_width: int, norm: AttentionNorm = "qk_norm") -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        head_width: int,
+        norm: AttentionNorm = "qk_norm",
+        *,
+        norm_groups: int = 1,
+        context_width: int | None = None,
+    ) -> None:
         super().__init__()
-        inner = heads * head_width
+        inner, context_width = heads * head_width, context_width or width
         self.heads, self.head_width = heads, head_width
         self.query = Linear(width, inner)
-        self.key = Linear(width, inner)
-        self.value = Linear(width, inner)
+        self.key = Linear(context_width, inner)
+        self.value = Linear(context_width, inner)
         self.out = Linear(inner, width)
-        self.query_norm = RMSNorm(head_width) if norm == "qk_norm" else None
-        self.key_norm = RMSNorm(head_width) if norm == "qk_norm" else None
+        self.query_norm = _head_norm(head_width, norm, norm_groups)
+        self.key_norm = _head_norm(head_width, norm, norm_groups)
         self.logit_scale = nn.Parameter(torch.empty(heads)) if norm == "scaled_cosine" else None
 
     @property
@@ -164,6 +199,12 @@ class Attention(Block):
         """x [B, S, d], context [B, T, d], mask bool broadcastable to [B, H, S, T] -> [B, S, d]."""
         k, v = self.keys_values(context, k_rotation)
         return self.combine(self.queries(x, q_rotation), k, v, mask)
+
+
+def _head_norm(head_width: int, norm: AttentionNorm, groups: int) -> Block | None:
+    if norm != "qk_norm":
+        return None
+    return RMSNorm(head_width) if groups == 1 else HeadNorm(head_width, groups)
 
 
 class GatedMLP(Block):

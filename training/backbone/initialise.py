@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from omnimill.rng import digest64
-from omnimill.training.backbone.blocks import COSINE_SCALE_INIT, RMSNorm, Table
+from omnimill.training.backbone.blocks import COSINE_SCALE_INIT, HeadNorm, RMSNorm, Table
 
 VECTOR_STD = 0.02
 
@@ -20,7 +20,7 @@ def initialise(model: nn.Module, seed: int) -> None:
     """Set every parameter of `model` in place; on the meta device there is nothing to set.
 
     Tables N(0, 1); linear weights N(0, 1 / inputs), biases 0; norms 1 (and 0); modality vectors, positions, latents and
-    other learned tokens N(0, 0.02²); the cosine temperature ln 10.
+    other learned tokens N(0, 0.02²); the cosine temperature ln 10; gates 0.
     """
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -31,9 +31,9 @@ def initialise(model: nn.Module, seed: int) -> None:
 
 
 def _fill(parameter: Tensor, module: nn.Module, name: str, generator: torch.Generator) -> None:
-    if isinstance(module, RMSNorm | nn.LayerNorm):
+    if isinstance(module, RMSNorm | HeadNorm | nn.LayerNorm):
         parameter.fill_(0.0 if name == "bias" else 1.0)
-    elif name == "bias":
+    elif name in ("bias", "gate"):
         parameter.zero_()
     elif name == "logit_scale":
         parameter.fill_(math.log(COSINE_SCALE_INIT))

@@ -49,10 +49,15 @@ def in_full(mask: Mask) -> Tensor:
     return create_mask(mask.mask_mod, batch, 1, queries, keys, device=mask.kv_indices.device.type)
 
 
+def causal_segments(segment: Tensor) -> Tensor:
+    """bool [B, 1, D, D]: not later, of the same example."""
+    causal = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool, device=segment.device).tril()
+    return causal & same_segment(segment, segment)
+
+
 def decoder_self_mask(segment: Tensor, modality: Tensor) -> Tensor:
     """bool [B, 1, D, D]: not later, of the same example, of the same target modality."""
-    causal = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool, device=segment.device).tril()
-    return causal & same_segment(segment, segment) & same_segment(modality, modality)
+    return causal_segments(segment) & same_segment(modality, modality)
 
 
 def target_index(self_mask: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from omnimill.training.backbone.masks import (
     same_segment,
     target_index,
 )
+from omnimill.training.backbone.patches import PatchEncoder
 from omnimill.training.backbone.rotary import Rotation, rotation
 from omnimill.training.backbone.token_loss import token_loss
 from omnimill.training.backbone.transformer import DecoderLayer, EncoderLayer
@@ -88,6 +89,30 @@ class Backbone(nn.Module):
         shape = batch.decoder_targets.shape
         # Not views: hooks of sharding are laid on what comes out here.
         return TokenLosses(nll.view(shape).clone(), log_z.view(shape).clone())
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """The layers: what is sharded, compiled and checkpointed by itself."""
+        return [*self.encoder_layers, *self.decoder_layers]
+
+    @property
+    def patch_layers(self) -> list[nn.Module]:
+        """The layers of the image and audio encoders."""
+        return [layer for encoder in self.encoders for layer in encoder.layers]
+
+    @property
+    def encoders(self) -> tuple[PatchEncoder, PatchEncoder]:
+        """Of pictures and of sound."""
+        return self.inputs.encoders
+
+    @property
+    def hold_encoders(self) -> bool:
+        """While it is set, no gradient enters the encoders even where their parameters could have one."""
+        return self.inputs.hold_encoders
+
+    @hold_encoders.setter
+    def hold_encoders(self, held: bool) -> None:
+        self.inputs.hold_encoders = held
 
     def encode(self, batch: PackedBatch) -> Encoded:
         """Run the encoder over the batch's input content."""

@@ -31,6 +31,11 @@ class LayerCache:
         self._past: KeyValues | None = None
         self._length = 0
 
+    @property
+    def length(self) -> int:
+        """Positions that it holds."""
+        return self._length
+
     def extend(self, keys: Tensor, values: Tensor) -> KeyValues:
         """Add the newest positions; keys and values of all positions so far."""
         start, end = self._length, self._length + keys.shape[2]

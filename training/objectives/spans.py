@@ -62,14 +62,22 @@ def move_spans(ids: Ids, spans: int, rng: np.random.Generator, vocabulary: TextV
     Returns:
         int64 [n + 2 * spans].
     """
+    order = moved_order(ids, spans, rng, vocabulary)
+    found: Ids = np.where(order >= 0, ids[order], vocabulary.sentinels[np.where(order >= 0, 0, -1 - order)])
+    return found
+
+
+def moved_order(ids: Ids, spans: int, rng: np.random.Generator, vocabulary: TextVocabulary) -> Ids:
+    """What :func:`move_spans` puts where: places in `ids`, and -1 - k for sentinel k."""
     ends = np.sort(rng.choice(len(ids) + 1, 2 * spans, replace=False)).reshape(spans, 2)
+    places = np.arange(len(ids))
     kept, moved, last = [], [], 0
     for number, (start, stop) in enumerate(_within_breaks(ids, ends, vocabulary)):
-        sentinel = vocabulary.sentinels[number : number + 1]
-        kept += [ids[last:start], sentinel]
-        moved += [sentinel, ids[start:stop]]
+        sentinel = np.array([-1 - number])
+        kept += [places[last:start], sentinel]
+        moved += [sentinel, places[start:stop]]
         last = stop
-    return np.concatenate([*kept, ids[last:], *moved]).astype(np.int64)
+    return np.concatenate([*kept, places[last:], *moved])
 
 
 def _within_breaks(ids: Ids, ends: Ids, vocabulary: TextVocabulary) -> list[tuple[int, int]]:

@@ -195,13 +195,17 @@ def whole_target(length: int, target_room: int, key: int) -> TextSplit:
 
 
 def _moved(denoisers: Sequence[Denoiser], drawn: Int64s, keys: UInt64s) -> Int64s:
-    """Spans to move: a Poisson number, at least 1 and at most `MOST_MOVED`; 0 where none are."""
-    point = unit_many(subkey_many(keys, Purpose.MOVED))
+    """Spans to move; 0 where none are."""
     found = np.zeros(len(keys), np.int64)
     for number, one in enumerate(denoisers):
         if one.moved_spans is not None:
-            mean = one.moved_spans
-            below = np.cumsum([math.exp(-mean) * mean**k / math.factorial(k) for k in range(MOST_MOVED)])
             own = drawn == number
-            found[own] = np.maximum(np.searchsorted(below, point[own], side="right"), 1)
+            found[own] = moved_spans(one.moved_spans, keys[own])
     return found
+
+
+def moved_spans(mean: float, keys: UInt64s) -> Int64s:
+    """Spans to move of n examples: a Poisson number, at least 1 and at most `MOST_MOVED`: int64 [n]."""
+    point = unit_many(subkey_many(keys, Purpose.MOVED))
+    below = np.cumsum([math.exp(-mean) * mean**k / math.factorial(k) for k in range(MOST_MOVED)])
+    return np.maximum(np.searchsorted(below, point, side="right"), 1).astype(np.int64)
