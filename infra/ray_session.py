@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray._private import ray_constants
 
 
 @contextmanager
@@ -49,8 +50,23 @@ def start_ray(num_cpus: int | None = None, address: str | None = None, log_to_dr
     else:
         # A local Ray has no spot node to lose: one process less to start.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **common)
+        with _this_machine_alone():
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **common)
     quiet_ray_data()
+
+
+@contextmanager
+def _this_machine_alone() -> Iterator[None]:
+    """Let a Ray that starts listen on the loopback address, as it does where it knows no clusters.
+
+    Elsewhere it listens on every address of the machine, and whoever reaches its ports can run programs by it.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def quiet_ray_data() -> None:
