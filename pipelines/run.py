@@ -9,11 +9,13 @@ from contextlib import closing, redirect_stdout
 
 from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Commit, Counts, Dataset
+from omnimill.infra.index import refresh
 from omnimill.infra.lineage import command_run
+from omnimill.infra.observing import Observer
 from omnimill.infra.watchdog import watchdog
 from omnimill.pipelines.dag import Dag
 from omnimill.pipelines.plan import SourcePlan, describe, plan
-from omnimill.pipelines.summary import IngestResult, SourceResult, named_parents, record_run
+from omnimill.pipelines.summary import SOURCE, IngestResult, SourceResult, named_parents, record_run, record_source
 from omnimill.pipelines.work import UnitWork
 from omnimill.progress import console, progress
 
@@ -49,12 +51,16 @@ def ingest(
             f"{dag.dataset}: {units - todo} of {units} units already committed{'' if todo else ', nothing to do'}"
         )
         faults: list[str] = []
-        sources = _run(plans, dag, dataset, num_cpus, faults) if todo else [_result(item, []) for item in plans]
+        observer = Observer(run.id, "ingest")
+        sources = (
+            _run(plans, dag, dataset, num_cpus, observer, faults) if todo else [_result(item, []) for item in plans]
+        )
         faults += [fault for source in sources if (fault := _over_budget(source))]
         commits = [commit for source in sources for commit in source.commits]
         parents = named_parents(parent for item in plans for parent in item.pipeline.source.parents())
         versions = {name: parent.digest for name, parent in parents.items()}
         digest, manifest = dataset.publish_manifest("examples", commits, versions, current=not faults)
+        refresh(dataset, digest, manifest)
         if faults:
             raise OmnimillError(
                 "\n".join(faults) + f"\nCommitted units are kept. To see what was quarantined:"
@@ -66,17 +72,42 @@ def ingest(
 
 
 def _run(
-    plans: Sequence[SourcePlan], dag: Dag, dataset: Dataset, num_cpus: int | None, faults: list[str]
+    plans: Sequence[SourcePlan],
+    dag: Dag,
+    dataset: Dataset,
+    num_cpus: int | None,
+    observer: Observer,
+    faults: list[str],
 ) -> list[SourceResult]:
     # Importing and starting Ray takes seconds: not for a run that has nothing to do.
     from omnimill.infra.ray_session import ray_session  # noqa: PLC0415
 
     # Ray tells of lost workers on stdout, which is the answer's.
     with redirect_stdout(sys.stderr), ray_session(num_cpus):
-        return [_result(item, _run_source(item, dag, dataset, faults) if item.todo else []) for item in plans]
+        return [_source(item, dag, dataset, observer, faults) if item.todo else _result(item, []) for item in plans]
 
 
-def _run_source(item: SourcePlan, dag: Dag, dataset: Dataset, faults: list[str]) -> list[Commit]:
+class _UnitsFailed(OmnimillError):
+    """Ends the MLflow run of a source whose faults are told with those of the others."""
+
+
+def _source(item: SourcePlan, dag: Dag, dataset: Dataset, observer: Observer, faults: list[str]) -> SourceResult:
+    """Do the units of one source, as a child of the command's MLflow run."""
+    found: list[str] = []
+    pipeline = item.pipeline
+    title = f"{pipeline.name} of {dataset.name}"
+    try:
+        with command_run(dataset.root, SOURCE, pipeline.model_dump(mode="json"), title) as run:
+            result = _result(item, _run_source(item, dag, dataset, observer, found))
+            record_source(run, result)
+            if found:
+                raise _UnitsFailed("\n".join(found))
+    except _UnitsFailed:
+        faults += found
+    return result
+
+
+def _run_source(item: SourcePlan, dag: Dag, dataset: Dataset, observer: Observer, faults: list[str]) -> list[Commit]:
     """Do the units of one source; what went wrong is added to `faults`."""
     from omnimill.infra.units import WORKER_TRIES  # noqa: PLC0415
     from omnimill.pipelines.graph import run_units  # noqa: PLC0415
@@ -106,6 +137,7 @@ def _run_source(item: SourcePlan, dag: Dag, dataset: Dataset, faults: list[str])
         for done in units:
             moved()
             what = waiting.pop(done.unit.id)
+            observer.unit(done, len(waiting))
             if done.commit is None:
                 failed.append(f"source {name!r}: unit {done.unit.id} ({what}) failed: {done.error}")
                 advance(1)

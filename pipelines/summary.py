@@ -9,10 +9,14 @@ from typing import Any
 
 from omnimill.config import digest_json
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef, Manifest, published_json, total
-from omnimill.infra.lineage import CommandRun
+from omnimill.infra.lineage import About, CommandRun, Reference, about, licence_tags
+from omnimill.infra.rejections import record_rejections
 from omnimill.infra.selections import selection_url
 from omnimill.pipelines.base import Parent
 from omnimill.pipelines.dag import Pipeline
+
+# The command of the MLflow run of one source of an ingestion.
+SOURCE = "ingest source"
 
 
 @dataclass(frozen=True)
@@ -88,31 +92,64 @@ def record_run(run: CommandRun, result: IngestResult, parents: Mapping[str, Pare
         run.input(dataset.name, parent.digest, dataset.url)
         for name, digest in parent.selections.items():
             run.input(f"{dataset.name}-{name}", digest, selection_url(dataset, digest))
-    for source in result.sources:
-        refs = source.inputs
-        digest = digest_json([[ref.uri, ref.digest] for ref in refs])
-        run.input(source.pipeline.name, digest, common_folder(ref.uri for ref in refs))
-    run.output(result.dataset.name, result.digest, result.dataset.url)
+    licences = {source.pipeline.name: source.pipeline.source.licence for source in result.sources}
+    run.inputs(dict(_files_of(source) for source in result.sources))
+    run.output(result.dataset.name, result.digest, result.dataset.url, about(result.manifest, licences))
     counts = result.manifest.counts
     run.metrics(
         {
             "units": len(result.manifest.commits),
             "units_committed": result.committed,
-            "records_in": counts.records_in,
-            "records_kept": counts.kept,
-            "records_dropped": sum(counts.records_dropped.values()),
-            "records_quarantined": sum(counts.quarantined.values()),
-            "examples_written": counts.examples_written,
-            "examples_dropped": sum(counts.examples_dropped.values()),
+            **_of_counts(counts),
             "shard_bytes": sum(shard.bytes for commit in result.manifest.commits for shard in commit.shards),
             "input_bytes": sum(ref.bytes for source in result.sources for ref in source.inputs),
             "seconds": result.seconds,
         }
     )
-    run.tags(
-        {f"omnimill.licence.{item.pipeline.name}": item.pipeline.source.licence or "unknown" for item in result.sources}
-    )
+    run.tags(licence_tags(licences))
     run.json(result.as_json(), "accounts.json")
+    record_rejections(run, result.dataset, [commit for source in result.sources for commit in source.commits])
+
+
+def record_source(run: CommandRun, result: SourceResult) -> None:
+    """Log one source's part of an ingestion, in a run of its own."""
+    source, counts = result.pipeline.source, result.counts
+    files, known = _files_of(result)
+    run.input(files.name, files.digest, files.url, known)
+    run.metrics(
+        {
+            "units": len(result.commits),
+            "units_committed": result.committed,
+            **_of_counts(counts),
+            "shard_bytes": sum(shard.bytes for commit in result.commits for shard in commit.shards),
+        }
+    )
+    run.tags(
+        {
+            "omnimill.source": source.name,
+            "omnimill.source_type": source.type,
+            **licence_tags({source.name: source.licence}),
+        }
+    )
+
+
+def _files_of(result: SourceResult) -> tuple[Reference, About]:
+    """What a source read, as one input: its files, by what they hold."""
+    refs, source = result.inputs, result.pipeline.source
+    digest = digest_json([[ref.uri, ref.digest] for ref in refs])
+    known = About(bytes=sum(ref.bytes for ref in refs), files=len(refs), licences={source.name: source.licence})
+    return Reference(source.name, digest, common_folder(ref.uri for ref in refs)), known
+
+
+def _of_counts(counts: Counts) -> dict[str, float]:
+    return {
+        "records_in": counts.records_in,
+        "records_kept": counts.kept,
+        "records_dropped": sum(counts.records_dropped.values()),
+        "records_quarantined": sum(counts.quarantined.values()),
+        "examples_written": counts.examples_written,
+        "examples_dropped": sum(counts.examples_dropped.values()),
+    }
 
 
 def common_folder(uris: Iterable[str]) -> str:

@@ -30,6 +30,21 @@ _COSTS = {"text": 1, "image": 4, "image_codes": 100, "audio": 2, "audio_codes": 
 _IMAGE_CODES, _IMAGE_INPUT = {"target_size", "code_stride", "codes"}, {"input_size", "history_size", "patch"}
 _AUDIO_CODES, _AUDIO_INPUT = {"code_patch", "codes"}, {"patch"}
 
+# Example columns that a part is computed from.
+_READ = {
+    "text": ("text", "trajectory", "views", "annotations", "targets", "images"),
+    "image": ("images",),
+    "image_codes": ("images",),
+    "audio": ("audio",),
+    "audio_codes": ("audio",),
+    "target_codes": ("targets", "annotations", "images"),
+}
+# Example columns by the token column that is made of them; what no part names is copied.
+MADE_OF: dict[str, tuple[str, ...]] = {
+    **{column: (column,) for column in ("id", "source", "key")},
+    **{column: _READ[part] for part, columns in PARTS.items() for column in columns},
+}
+
 Parts = dict[str, str]
 
 

@@ -17,10 +17,13 @@ from typing import Any
 from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Dataset, Manifest, Unit, published_json
 from omnimill.infra.done import Done
-from omnimill.infra.lineage import CommandRun, command_run
+from omnimill.infra.index import refresh
+from omnimill.infra.lineage import CommandRun, about, command_run, licence_tags, licences
+from omnimill.infra.observing import Observer
+from omnimill.infra.rejections import record_rejections
 from omnimill.infra.watchdog import watchdog
 from omnimill.progress import console, progress
-from omnimill.tokenizers.columns import earlier_recipes, publish_recipe
+from omnimill.tokenizers.columns import MADE_OF, earlier_recipes, publish_recipe
 from omnimill.tokenizers.config import ActorSettings, TokenizerConfig
 from omnimill.tokenizers.corpus import Corpus
 from omnimill.tokenizers.shards import ShardJob, ShardTokenizer, planned, units_of
@@ -78,7 +81,7 @@ def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) ->
         todo = [unit for unit, commit in zip(units, found, strict=True) if commit is None]
         told = "" if todo else ", nothing to do"
         console.print(f"{config.tokens}: {len(taken)} of {len(units)} units already committed{told}")
-        done, faults = _run(todo, job, config.actors, num_cpus) if todo else ([], [])
+        done, faults = _run(todo, job, config.actors, num_cpus, Observer(run.id, "tokenize")) if todo else ([], [])
         commits = [one.commit for one in done if one.commit is not None]
         taken_over = Counter(part for one in done for part in one.observed.get("taken_over", ()))
         manifest = Manifest(dataset=config.tokens, kind="tokens", commits=(*taken, *commits))
@@ -90,11 +93,12 @@ def tokenize(config: TokenizerConfig, root: str, num_cpus: int | None = None) ->
             attributes={"layout": layout.model_dump(mode="json"), "selections": examples.selections},
             current=not faults,
         )
+        refresh(dataset, digest, manifest)
         if faults:
             raise OmnimillError("\n".join(faults) + "\nCommitted units are kept; the same command goes on from there.")
         seconds = time.monotonic() - started
         result = TokenizeResult(dataset, digest, manifest, len(done), seconds, dict(sorted(taken_over.items())))
-        _record(run, result)
+        _record(run, result, examples)
         return result
 
 
@@ -115,7 +119,7 @@ def _job(config: TokenizerConfig, root: str, dataset: Dataset) -> ShardJob:
 
 
 def _run(
-    todo: Sequence[Unit], job: ShardJob, actors: ActorSettings, num_cpus: int | None
+    todo: Sequence[Unit], job: ShardJob, actors: ActorSettings, num_cpus: int | None, observer: Observer
 ) -> tuple[list[Done], list[str]]:
     """The units that were done, and what went wrong with the others."""
     # Importing and starting Ray takes seconds: not for a run that has nothing to do.
@@ -146,6 +150,7 @@ def _run(
             for item in units:
                 moved()
                 where = waiting.pop(item.unit.id)
+                observer.unit(item, len(waiting))
                 if item.commit is not None:
                     done.append(item)
                     rows += item.commit.counts.examples_written
@@ -171,8 +176,12 @@ def _over_budget(manifest: Manifest, config: TokenizerConfig) -> list[str]:
     ]
 
 
-def _record(run: CommandRun, result: TokenizeResult) -> None:
-    run.output(result.dataset.name, result.digest, result.dataset.url)
+def _record(run: CommandRun, result: TokenizeResult, examples: Corpus) -> None:
+    known = licences(run, examples.digest)
+    made_of = {column: [(examples.dataset.url, of) for of in parts] for column, parts in MADE_OF.items()}
+    run.output(result.dataset.name, result.digest, result.dataset.url, about(result.manifest, known, made_of))
+    run.tags(licence_tags(known))
+    record_rejections(run, result.dataset, result.manifest.commits)
     counts = result.manifest.counts
     run.metrics(
         {

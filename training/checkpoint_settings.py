@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import AfterValidator, PositiveInt
 
 from omnimill.config import Config
+from omnimill.infra.model_names import check_alias, check_name
 
 
 class BestSettings(Config):
@@ -21,6 +22,13 @@ class BestSettings(Config):
     count: PositiveInt = 1
 
 
+class RegistrySettings(Config):
+    """A registered model, and the aliases that point at its new version."""
+
+    model: Annotated[str, AfterValidator(check_name)]
+    aliases: tuple[Annotated[str, AfterValidator(check_alias)], ...] = ()
+
+
 class CheckpointSettings(Config):
     """When a run writes checkpoints, and which of them it keeps: those that any of the three rules names.
 
@@ -28,12 +36,14 @@ class CheckpointSettings(Config):
     keep: the newest so many.
     keep_every: those whose number of updates is a multiple of this.
     keep_best: those with the best evaluation; only checkpoints of evaluated steps count.
+    registry: a model in MLflow's registry that the last checkpoint becomes a version of, see docs/lineage.md.
     """
 
     every: PositiveInt = 1000
     keep: PositiveInt = 3
     keep_every: PositiveInt | None = None
     keep_best: BestSettings | None = None
+    registry: RegistrySettings | None = None
 
     def due(self, done: int, steps: int) -> bool:
         """Whether one is written after `done` of `steps` updates."""

@@ -30,16 +30,22 @@ class Follower:
     Args:
         run: the run's folder.
         told: the MLflow run.
-        root: for what the tracking store already knows.
         every: metrics of every how many steps.
         shown: called with the history's line of every step that is done.
+        stage: of the training that the run is; recorded with its checkpoints.
     """
 
     def __init__(
-        self, run: Path, told: CommandRun, root: str, every: int, shown: Callable[[dict[str, Any]], None]
+        self,
+        run: Path,
+        told: CommandRun,
+        every: int,
+        shown: Callable[[dict[str, Any]], None],
+        stage: str | None = None,
     ) -> None:
-        store = lineage.client(root)
+        store = told.client
         self._run, self._told, self._every, self._shown = run, told, every, shown
+        self._stage = stage
         logged = store.get_metric_history(told.id, "learning_rate")
         self._next = max((metric.step for metric in logged), default=-1) + 1
         known = lineage.references(store.get_run(told.id), "output")
@@ -106,11 +112,13 @@ class Follower:
         """The checkpoint as a logged model, with its evaluation and its data."""
         params = {
             "run": record.run,
-            "backbone": record.config.backbone.size,
+            "backbone": record.config.backbone.described,
             "streams": str(record.config.streams),
             "mixture": record.mixture.content_digest(),
             "tokenizers": record.layout.tokenizers,
         }
+        if self._stage is not None:
+            params["stage"] = self._stage
         data = [Reference(one.name, one.manifest, "") for one in record.versions.datasets]
         self._models.log(weights, record.step, params, data, self._evaluations.pop(record.step, {}))
 

@@ -17,6 +17,7 @@ from omnimill.infra import lineage, storage
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.lineage import CommandRun
 from omnimill.infra.logged_models import LoggedModels
+from omnimill.infra.observing import Observer
 from omnimill.infra.ray_session import ray_session
 from omnimill.infra.ray_train import WorkerGroup, run_workers
 from omnimill.infra.selections import selection_url
@@ -24,7 +25,7 @@ from omnimill.infra.system_metrics import system_metrics
 from omnimill.mixtures.course import open_course
 from omnimill.mixtures.ledger import Ledger
 from omnimill.progress import console, progress
-from omnimill.training.checkpoint import CheckpointRecord, list_checkpoints, newest, read_record, run_folder
+from omnimill.training.checkpoint import CheckpointRecord, keep_root, list_checkpoints, newest, read_record, run_folder
 from omnimill.training.config import ElasticSettings, TrainConfig
 from omnimill.training.follow import Follower, checkpoint_name
 from omnimill.training.history import TIMING, read_history, run_lock
@@ -32,6 +33,10 @@ from omnimill.training.inputs import TrainInputs, resolve, through_the_ledger
 from omnimill.training.notices import stopped_by_signal
 from omnimill.training.ray_worker import on_worker
 from omnimill.training.starting_weights import source_digest
+
+STAGE_TAG = "omnimill.stage"
+# How a change begins that is told of erasures.
+_ERASURES = "versions.erasures"
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,16 @@ class TrainResult:
     seconds: float
 
 
-def train(config: TrainConfig, root: str, *, restart: bool = False, cpus: int | None = None) -> TrainResult:
+def train(
+    config: TrainConfig, root: str, *, restart: bool = False, cpus: int | None = None, stage: str | None = None
+) -> TrainResult:
     """Train until ``config.steps`` updates are done, going on from the run's newest checkpoint.
 
     Args:
         root: where the token dataset lies and the run is kept; relative paths are taken from here on as absolute.
         restart: set an existing run of that name aside and begin anew.
         cpus: cores of a local Ray; as many as there are, or as the workers need, when None.
+        stage: that the run is of a training of several.
 
     Raises:
         ConfigError: the configuration does not fit its inputs, or not the checkpoint that it would go on from.
@@ -75,15 +83,22 @@ def train(config: TrainConfig, root: str, *, restart: bool = False, cpus: int | 
         set_aside(run, root)
     folder = newest(run)
     record = read_record(folder) if folder else None
+    keep_root(run, root)
     if record:
         _check_changes(record, inputs, run, root)
     started_at = record.step if record else 0
     if started_at < config.steps:
         with lineage.command_run(
-            root, "train", inputs.model_dump(mode="json"), config.name, resume=record.mlflow_run if record else None
+            root,
+            "train",
+            inputs.model_dump(mode="json"),
+            config.name,
+            resume=record.mlflow_run if record else None,
+            tags={STAGE_TAG: stage} if stage else None,
         ) as told:
             _record_inputs(inputs, root, run, told, started_at)
-            _launch(inputs, root, run, told, cpus, started_at)
+            _launch(inputs, root, run, told, cpus, started_at, stage)
+            _register(inputs, run, told)
     else:
         console.print(f"run {config.name} has done {started_at} of {config.steps} steps: nothing to do", style="dim")
     return _result(run, started_at, time.monotonic() - began)
@@ -102,13 +117,12 @@ def set_aside(run: Path, root: str) -> None:
         number += 1
     with run_lock(run):
         run.rename(aside)
-    store = lineage.client(root)
     for folder in list_checkpoints(aside):
         record = read_record(folder)
         if record.mlflow_run:
-            earlier = CommandRun(store, store.get_run(record.mlflow_run))
-            earlier.output(checkpoint_name(folder), record.digest, str(folder))
-            LoggedModels(earlier).move(f"{run.name}/{folder.name}", str(folder))
+            with lineage.past_run(root, record.mlflow_run) as earlier:
+                earlier.output(checkpoint_name(folder), record.digest, str(folder))
+                LoggedModels(earlier).move(f"{run.name}/{folder.name}", str(folder))
     console.print(f"the run that was there is now {aside}", style="dim")
 
 
@@ -117,7 +131,8 @@ def _check_changes(record: CheckpointRecord, inputs: TrainInputs, run: Path, roo
     changed = record.changes(inputs)
     later = [line for line in changed if through_the_ledger(line)]
     told = inputs.config.on_change == "continue"
-    if refused := [line for line in changed if line not in later or not told]:
+    # What was erased is not drawn from here on, whatever the configuration says.
+    if refused := [line for line in changed if line not in later or not (told or line.startswith(_ERASURES))]:
         cure = "Set it back, give the run another name, or begin anew with --restart"
         if refused == later:
             cure += ", or let the run go on with it from here: `on_change: continue`"
@@ -142,13 +157,23 @@ def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun, 
         told.input(f"{one.dataset}-{one.name}", one.digest, url)
     if (source := inputs.config.init_from) and not started_at:
         told.input("init_from", source_digest(source), source)
+    known = [lineage.licences(told, version.manifest) for version in inputs.versions.datasets]
+    told.tags({name: value for one in known for name, value in lineage.licence_tags(one).items()})
     told.json(inputs.mixture.model_dump(mode="json"), "mixture.json")
     told.tags({"omnimill.run_folder": str(run), "omnimill.mixture": inputs.mixture.content_digest()})
     rates = zip(inputs.mixture.tasks, inputs.mixture.rates, strict=True)
     told.metrics({f"planned_rate/{task.name}": rate for task, rate in rates}, started_at)
 
 
-def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: int | None, started_at: int) -> None:
+def _launch(
+    inputs: TrainInputs,
+    root: str,
+    run: Path,
+    told: CommandRun,
+    cpus: int | None,
+    started_at: int,
+    stage: str | None,
+) -> None:
     config = inputs.config
     elastic = config.elastic or ElasticSettings(min_workers=config.workers)
     group = WorkerGroup(
@@ -163,23 +188,39 @@ def _launch(inputs: TrainInputs, root: str, run: Path, told: CommandRun, cpus: i
         ray_session(num_cpus=group.cores(cpus), log_to_driver=False),
         progress(f"train {config.name}", config.steps - started_at, "steps") as advance,
     ):
+        observer = Observer(told.id, "train")
 
         def show(line: dict[str, Any]) -> None:
             if line["step"] >= started_at:
+                observer.step(line)
                 loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
                 advance(1, step=line["step"], loss=loss, tokens_per_second=round(line[TIMING]["tokens_per_second"]))
 
-        follower = Follower(run, told, root, config.log_every, show)
-        with stopped_by_signal(run), system_metrics(root, told.id), follower:
+        follower = Follower(run, told, config.log_every, show, stage)
+        with stopped_by_signal(run), system_metrics(told), follower:
             settings = {
                 "inputs": inputs.model_dump(mode="json"),
                 "root": root,
+                "run": str(run),
                 "mlflow_run": told.id,
                 "cluster": bool(os.environ.get("RAY_ADDRESS")),
             }
             run_workers(on_worker, settings, group, run / "ray", f"run {config.name}", config.max_failures)
     if (last := newest(run)) is None or read_record(last).step < config.steps:
         raise Stopped(f"run {config.name} was told to stop; started again, it goes on from {last}")
+
+
+def _register(inputs: TrainInputs, run: Path, told: CommandRun) -> None:
+    """Make the last checkpoint a version of the registered model that the configuration names, if it names one."""
+    if (settings := inputs.config.checkpoints.registry) and (folder := newest(run)):
+        told.put(
+            "register",
+            name=settings.model,
+            aliases=list(settings.aliases),
+            digest=read_record(folder).digest,
+            url=str(folder),
+            title=checkpoint_name(folder),
+        )
 
 
 def _result(run: Path, started_at: int, seconds: float) -> TrainResult:

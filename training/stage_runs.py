@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from omnimill.errors import OmnimillError
+from omnimill.infra import lineage
 from omnimill.progress import console
-from omnimill.training.checkpoint import folder_name, newest, read_record, run_folder
+from omnimill.training.checkpoint import CheckpointRecord, folder_name, newest, read_record, run_folder
 from omnimill.training.config import TrainConfig
 from omnimill.training.run import TrainResult, set_aside, train
 from omnimill.training.stages import Stage, choose
@@ -33,11 +35,32 @@ def train_stages(
         for stage in stages[list(stages).index(chosen[0]) :]:
             set_aside(run_folder(root, stage.config.name), root)
     results = []
-    for stage in chosen:
-        if len(stages) > 1:
-            console.print(f"stage {stage.name}: run {stage.config.name}", style="dim")
-        results.append(train(_started(stage, root), root, cpus=cpus))
+    with _whole(stages, chosen, root):
+        for stage in chosen:
+            if len(stages) > 1:
+                console.print(f"stage {stage.name}: run {stage.config.name}", style="dim")
+            results.append(train(_started(stage, root), root, cpus=cpus, stage=stage.name))
     return results
+
+
+@contextmanager
+def _whole(stages: Sequence[Stage], chosen: Sequence[Stage], root: str) -> Iterator[None]:
+    """The MLflow run of a training of several stages, whose runs are its children; that of earlier launches."""
+    records = {stage.config.name: _newest_record(stage, root) for stage in stages}
+    done = {name: record.step if record else 0 for name, record in records.items()}
+    if len(stages) == 1 or all(done[stage.config.name] >= stage.config.steps for stage in chosen):
+        yield
+        return
+    told = [record.mlflow_run for record in records.values() if record and record.mlflow_run]
+    name = stages[0].config.name.removesuffix(f"-{stages[0].name}")
+    config = {"stages": [{"name": stage.name, "run": stage.config.name} for stage in stages]}
+    with lineage.command_run(root, "train stages", config, name, resume=lineage.parent_of(root, told)):
+        yield
+
+
+def _newest_record(stage: Stage, root: str) -> CheckpointRecord | None:
+    folder = newest(run_folder(root, stage.config.name))
+    return read_record(folder) if folder else None
 
 
 def _started(stage: Stage, root: str) -> TrainConfig:

@@ -10,6 +10,7 @@ from typing import Any
 from omnimill.cli.output import print_table
 from omnimill.cli.steps import Step, need_project_files, run_step
 from omnimill.demo.inputs import make_inputs
+from omnimill.infra.lineage import command_run
 from omnimill.infra.ray_session import ray_session
 from omnimill.progress import console
 
@@ -29,6 +30,12 @@ def run_demo(root: str) -> None:
         OmnimillError: the current directory is not the project's, or a step failed.
     """
     need_project_files(DAG, TOKENIZERS, MIXTURE, TRAINING)
+    # The steps' MLflow runs are children of this one.
+    with command_run(root, "demo", {"dag": DAG, "tokenizers": TOKENIZERS, "mixture": MIXTURE, "training": TRAINING}):
+        _run(root)
+
+
+def _run(root: str) -> None:
     started = time.monotonic()
     folder = Path(root) / "input"
     os.environ[INPUT_VARIABLE] = str(folder)

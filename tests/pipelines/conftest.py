@@ -19,7 +19,7 @@ from blake3 import blake3
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from omnimill.errors import BadRecord, ConfigError, RecordDropped
-from omnimill.infra import lineage, storage
+from omnimill.infra import storage
 from omnimill.infra.dataset import Unit
 from omnimill.pipelines.base import Operator, Record, Source
 from omnimill.pipelines.dag import Dag, Pipeline
@@ -128,14 +128,6 @@ def script() -> type[Script]:
 @pytest.fixture
 def operators() -> tuple[type[Shortest], type[Tagger]]:
     return Shortest, Tagger
-
-
-@pytest.fixture(scope="session")
-def empty_tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tracking database with tables and no runs: making one takes longer than most tests here."""
-    folder = tmp_path_factory.mktemp("tracking")
-    lineage.runs(str(folder))
-    return folder / "mlflow.db"
 
 
 @pytest.fixture
