@@ -80,16 +80,16 @@ class Query:
     def rows(self, table: pa.Table) -> Int64s:
         """Which rows of a table of examples, or of records that were turned down, are meant; sorted."""
         if self.kind == "source":
-            return _where(table.column("source").combine_chunks(), self.name.__eq__)
+            return places_where(table.column("source").combine_chunks(), self.name.__eq__)
         if self.kind == "licence":
             licences = pc.struct_field(table.column("meta"), "licence").combine_chunks()
-            return _where(pc.fill_null(licences, ""), self.name.__eq__)
+            return places_where(pc.fill_null(licences, ""), self.name.__eq__)
         places = [np.empty(0, np.int64)]
         for owners, kind, values in named_values(table):
             if kind == "address":
-                places.append(owners[_where(values, self.address)])
+                places.append(owners[places_where(values, self.address)])
             elif self.kind == "value":
-                places.append(owners[_where(values, self._names)])
+                places.append(owners[places_where(values, self._names)])
         return np.unique(np.concatenate(places))
 
     def _names(self, value: str) -> bool:
@@ -118,7 +118,7 @@ def parse_query(text: str) -> Query:
     return Query(text, kind, name)  # type: ignore[arg-type]  # it is one of the three
 
 
-def _where(values: pa.Array, said: Callable[[str], bool]) -> Int64s:
+def places_where(values: pa.Array, said: Callable[[str], bool]) -> Int64s:
     """Places of strings that are meant; each distinct one is looked at once."""
     encoded = values.dictionary_encode()
     hits = [number for number, value in enumerate(encoded.dictionary.to_pylist()) if said(value)]

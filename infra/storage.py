@@ -138,6 +138,13 @@ def list_folder(url: str) -> list[str]:
     return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
 
 
+def list_folders(url: str) -> list[str]:
+    """Names of the folders directly in a folder, sorted; empty when the folder does not exist."""
+    fs, path = _fresh(url)
+    entries = _patient(f"listing {url}", lambda: fs.ls(path, detail=True) if fs.exists(path) else [])
+    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
+
+
 def _local_names(path: str) -> list[str]:
     try:
         with os.scandir(path) as entries:

@@ -20,12 +20,12 @@ from mlflow.entities import Run
 from omnimill.errors import OmnimillError
 from omnimill.infra import arrow_files, lineage, storage
 from omnimill.infra.dataset import Commit, Dataset, FileRef, Manifest, ManifestHead
+from omnimill.infra.descent import made_of
 from omnimill.infra.index import Index, open_index
 from omnimill.infra.index_segments import IndexedFile
 from omnimill.infra.queries import Query, parse_query
 from omnimill.rng import Int64s
 
-_MEDIA = ("images", "audio")
 DIGEST_CHARACTERS = 64
 _PUBLISHING = ("ingest", "tokenize")
 # What the folders hold that a value may name too, and of it what is told.
@@ -316,10 +316,7 @@ def places(rows: Rows) -> list[Place]:
 
 
 def find_derived(catalog: Catalog, found: Sequence[Rows]) -> list[Rows]:
-    """Examples that were made from these, and from those again: of versions that read the version of a row.
-
-    A row belongs to the example whose id or key it has for its key, or else to those whose media it shows.
-    """
+    """Examples that were made from these, and from those again: of versions that read the version of a row."""
     derived: dict[tuple[str, str, str], Rows] = {}
     waiting = list(found)
     while waiting:
@@ -344,28 +341,9 @@ def find_derived(catalog: Catalog, found: Sequence[Rows]) -> list[Rows]:
 def _made_of(version: Version, commit: Commit, parent: Rows) -> Iterator[Rows]:
     """Rows of a commit that come from rows of a shard that it read."""
     table = parent.version.dataset.read(parent.shard)
-    names = {name for column in ("id", "key") for name in table.column(column).to_pylist()}
-    rows = set(parent.numbers.tolist())
-    wanted = {table.column(column)[row].as_py() for column in ("id", "key") for row in rows}
-    digests = {digest for row, digest in _media_digests(table) if digest and row in rows}
     for ref in commit.shards:
-        own = version.dataset.read(ref)
-        shown = {row for row, digest in _media_digests(own) if digest in digests}
-        numbers = [
-            row
-            for row, key in enumerate(own.column("key").to_pylist())
-            if (key in wanted if key in names else row in shown)
-        ]
-        if numbers:
+        if numbers := made_of(table, set(parent.numbers.tolist()), version.dataset.read(ref)):
             yield Rows(version, commit, ref, np.array(numbers))
-
-
-def _media_digests(table: pa.Table) -> Iterator[tuple[int, str]]:
-    """(row, digest) of every picture and clip; reads no medium."""
-    for name in _MEDIA:
-        column = table.column(name)
-        digests = pc.struct_field(pc.list_flatten(column), "digest")
-        yield from zip(pc.list_parent_indices(column).to_pylist(), digests.to_pylist(), strict=True)
 
 
 def find_tokens(catalog: Catalog, found: Sequence[Rows]) -> list[Rows]:

@@ -17,7 +17,8 @@ from blake3 import blake3
 from omnimill.errors import OmnimillError
 from omnimill.infra import storage
 from omnimill.infra.dataset import Commit, Dataset, FileRef, Manifest
-from omnimill.infra.selections import load_selection
+from omnimill.infra.erasures import SETTLED, read_settlement
+from omnimill.infra.selections import LeftOut, load_selection, selected_url
 from omnimill.progress import progress
 
 _FOLDERS = ("shards", "quarantine", "drops", "selected")
@@ -72,14 +73,12 @@ class _Named:
 
 def datasets(root: str) -> list[Dataset]:
     """Every dataset under a root, by name: folders with manifests or commits."""
-    prefix = storage.join(root, "")
-    names = {url.removeprefix(prefix).split("/")[0] for url in storage.list_files(root) if _is_record(url, prefix)}
-    return [Dataset(root, name) for name in sorted(names)]
+    return [Dataset(root, name) for name in storage.list_folders(root) if _has_records(storage.join(root, name))]
 
 
-def _is_record(url: str, prefix: str) -> bool:
-    parts = url.removeprefix(prefix).split("/")
-    return len(parts) == 3 and parts[1] in ("manifests", "commits") and parts[2].endswith(".json")
+def _has_records(folder: str) -> bool:
+    kinds = {"manifests", "commits"} & {*storage.list_folders(folder)}
+    return any(name.endswith(".json") for kind in kinds for name in storage.list_folder(storage.join(folder, kind)))
 
 
 def verify(root: str, names: Sequence[str] = ()) -> Report:
@@ -174,10 +173,24 @@ def _named(dataset: Dataset, report: Report) -> dict[str, _Named]:
             continue
         if name.removesuffix(".json") not in (digest, selection.name):
             report.faults.append(Fault("altered", url, url, f"its content is that of {digest}"))
-        for shard in selection.shards:
-            where = storage.join(dataset.url, "selected", f"{shard.file.digest}.arrow")
-            found[where] = _Named(where, shard.file, url)
+        found |= _selected(dataset, selection.shards, url)
+    for name in storage.list_folder(storage.join(dataset.url, SETTLED)):
+        url = storage.join(dataset.url, SETTLED, name)
+        try:
+            settlement = read_settlement(url)
+        except (OmnimillError, ValueError) as error:
+            report.faults.append(Fault("unreadable", url, url, _first_line(error)))
+            continue
+        if name != f"{settlement.content_digest()}.json":
+            report.faults.append(Fault("altered", url, url, f"its content is that of {settlement.content_digest()}"))
+        for shards in settlement.left_out.values():
+            found |= _selected(dataset, shards, url)
     return found
+
+
+def _selected(dataset: Dataset, shards: Sequence[LeftOut], by: str) -> dict[str, _Named]:
+    places = ((selected_url(dataset, shard.file), shard.file) for shard in shards)
+    return {url: _Named(url, ref, by) for url, ref in places}
 
 
 def _manifests(dataset: Dataset, report: Report) -> Iterator[tuple[str, Manifest]]:

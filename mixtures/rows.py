@@ -1,8 +1,8 @@
 """The rows of token datasets that a task can use, numbered 0 … n-1 in the order of datasets and manifests.
 
-Rows that a selection leaves out when a run begins have no number. The numbers are for good: rows that come in while a
-run goes on are numbered after those that were there, and rows that a later selection leaves out keep their numbers but
-are void.
+Rows that a selection leaves out, or that are erased, when a run begins have no number. The numbers are for good: rows
+that come in while a run goes on are numbered after those that were there, and rows that a later selection leaves out or
+that are erased later keep their numbers but are void.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
@@ -80,8 +80,8 @@ class TaskRows:
 
     Attributes:
         sizes: eligible rows by source, in the order of the rows.
-        reasons: by source, rows that are not eligible, counted by reason; see `eligibility.reasons`, and ``left_out``
-            for those that a selection leaves out.
+        reasons: by source, rows that are not eligible, counted by reason; see `eligibility.reasons`, ``left_out``
+            for those that a selection leaves out, and ``erased`` for others that were asked to be erased.
         stretches: how many rows were there at first, and came in with each addition.
         void: numbers of rows that are not to be used any more, sorted.
     """
@@ -126,7 +126,7 @@ class TaskRows:
         present = {(url, commit.unit) for commit, _, url in data.shards() if commit.source in self.task.sources}
         void = []
         for start, span in zip(self._starts, self._spans, strict=False):
-            gone = np.isin(span.shard_rows(), data.left_out(span.digest, span.url if span.key in present else None))
+            gone = np.isin(span.shard_rows(), data.gone(span.digest, span.url if span.key in present else None))
             if span.key not in present and not gone.all():
                 raise ConfigError(
                     f"task {self.task.name!r}: shard {span.url} of unit {span.unit} is not in the data any more, but "
@@ -138,7 +138,7 @@ class TaskRows:
         known = {span.key for span in self._given}
         new = scan(data, [self.task], known)[0]
         if len(voided) == len(self) and not len(new):
-            raise ConfigError(f"task {self.task.name!r}: selections leave out every row")
+            raise ConfigError(f"task {self.task.name!r}: selections leave out every row, or they are erased")
         stretches = (*self.stretches, len(new)) if len(new) else self.stretches
         return TaskRows(self.task, [*self._given, *new._given], self.reasons, stretches, voided)
 
@@ -177,6 +177,19 @@ class TaskRows:
             indices = (span.index(position) for position in np.flatnonzero(held).tolist())
             found += [start + index for index in indices if index is not None]
         return found
+
+    def locate(self, shards: Mapping[str, Int64s]) -> list[int]:
+        """The rows that are some rows of shards, by the shards' digests, in order. Reads nothing."""
+        found: list[int] = []
+        for start, span in zip(self._starts, self._spans, strict=False):
+            if (rows := shards.get(span.digest)) is not None:
+                found += (start + np.flatnonzero(np.isin(span.shard_rows(), rows))).tolist()
+        return found
+
+    def share_of(self, shards: Mapping[str, float]) -> float:
+        """Which share of the rows lies in some shards, of each of which only some share counts, by their digests."""
+        counted = sum(span.rows * shards[span.digest] for span in self._spans if span.digest in shards)
+        return counted / max(len(self), 1)
 
     def holds(self, url: str, shard_row: int) -> bool:
         """Whether a shard's row is one of these, by its number in the shard."""
@@ -246,17 +259,35 @@ def scan(data: TokenData, tasks: Sequence[Task], known: Set[tuple[str, str]] = f
         found[number] = one
         if kept is not None:
             row_index.write(data.root, kept, tasks[number], *one)
-    return [_task_rows(task, shards, *one) for task, one in zip(tasks, found, strict=True) if one is not None]
+    return [_task_rows(data, task, shards, *one) for task, one in zip(tasks, found, strict=True) if one is not None]
 
 
 def _task_rows(
-    task: Task, shards: Sequence[tuple[Commit, FileRef, str]], found: Sequence[Found], reasons: Reasons
+    data: TokenData,
+    task: Task,
+    shards: Sequence[tuple[Commit, FileRef, str]],
+    found: Sequence[Found],
+    reasons: Reasons,
 ) -> TaskRows:
     spans = []
+    counts = {source: dict(why) for source, why in sorted(reasons.items())}
     for one in found:
-        commit, _, url = shards[one.shard]
-        spans.append(Span(url, commit.unit, commit.source, one.rows, one.eligible))
-    return TaskRows(task, spans, dict(sorted(reasons.items())))
+        commit, ref, url = shards[one.shard]
+        span = Span(url, commit.unit, commit.source, one.rows, one.eligible)
+        if ref.digest in data.erased:
+            span, lost = _less(span, data.erased[ref.digest])
+            if lost:
+                why = counts.setdefault(commit.source, {})
+                why["erased"] = why.get("erased", 0) + lost
+        spans.append(span)
+    return TaskRows(task, spans, counts)
+
+
+def _less(span: Span, erased: Int64s) -> tuple[Span, int]:
+    """A span without the erased rows of its shard, and how many it loses."""
+    rows = span.shard_rows()
+    kept = rows[~np.isin(rows, erased)]
+    return replace(span, rows=len(kept), eligible=kept.astype(np.int32)), len(rows) - len(kept)
 
 
 def _look(

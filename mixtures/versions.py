@@ -1,21 +1,25 @@
-"""The versions of token datasets that a mixture is over, and what selections leave out of them."""
+"""The versions of token datasets that a mixture is over, and what selections and erasures leave out of them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from omnimill.config import Config
 from omnimill.errors import ConfigError, IntegrityError
 from omnimill.infra import arrow_files
 from omnimill.infra.dataset import Commit, Dataset, FileRef, Manifest
+from omnimill.infra.erasures import erased_rows, register
 from omnimill.infra.selections import current_selections, left_out, load_selection
+from omnimill.infra.settling import settled
 from omnimill.mixtures.config import Mixture
 from omnimill.tokens import TokenLayout
 
@@ -38,17 +42,35 @@ class AppliedSelection(Config):
 
 
 class Versions(Config):
-    """What decides which rows there are."""
+    """What decides which rows there are.
+
+    erasures: requests (`omnimill.infra.erasures`) that mean rows of these versions, by digest; written when there are
+    any.
+    """
 
     datasets: tuple[DatasetVersion, ...]
     selections: tuple[AppliedSelection, ...] = ()
+    erasures: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_no_erasures(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        body: dict[str, Any] = dump(self)
+        if not self.erasures:
+            body.pop("erasures", None)
+        return body
+
+    def without_erasures(self) -> Versions:
+        """The same, with nothing erased."""
+        return self.model_copy(update={"erasures": ()})
 
 
 @dataclass(frozen=True)
 class TokenData:
-    """Opened versions. rows_out: rows that are left out, by shard digest. ids_out: ids of examples left out, sorted.
+    """Opened versions. rows_out: rows that selections leave out, by shard digest. ids_out: ids of examples left out,
+    sorted. erased: rows that are erased, by shard digest.
 
-    name: digest of the versions; None where they have none, and what is found in them is not kept.
+    name: digest of the versions, whatever is erased of them; None where they have none, and what is found in them is
+    not kept.
     """
 
     root: str
@@ -56,6 +78,7 @@ class TokenData:
     rows_out: Mapping[str, Int64s] = field(default_factory=dict)
     ids_out: pa.Array | None = None
     name: str | None = None
+    erased: Mapping[str, Int64s] = field(default_factory=dict)
 
     @property
     def layout(self) -> TokenLayout:
@@ -81,9 +104,14 @@ class TokenData:
             return by_row
         return np.union1d(by_row, _rows_of(url, self.ids_out))
 
+    def gone(self, shard: str, url: str | None) -> Int64s:
+        """Rows of a shard that are left out or erased, sorted; without a URL as :meth:`left_out`."""
+        out = self.left_out(shard, url)
+        return np.union1d(out, self.erased[shard]) if shard in self.erased else out
+
 
 def current_versions(root: str, mixture: Mixture) -> Versions:
-    """The current versions of a mixture's datasets, and its selections as they judged those.
+    """The current versions of a mixture's datasets, its selections as they judged those, and what is erased by now.
 
     Raises:
         ConfigError: neither the datasets at these versions nor the examples that they were made from have such a
@@ -92,9 +120,32 @@ def current_versions(root: str, mixture: Mixture) -> Versions:
     """
     found = [(name, *Dataset(root, name).manifest()) for name in mixture.datasets]
     selections = tuple(one for name in mixture.selections for one in _selection(root, name, found))
-    return Versions(
+    versions = Versions(
         datasets=tuple(DatasetVersion(name=name, manifest=digest) for name, digest, _ in found), selections=selections
     )
+    return _less_erased(root, versions, {digest: manifest for _, digest, manifest in found})
+
+
+def less_erased(root: str, versions: Versions) -> Versions:
+    """Versions less what is erased by now, which may be more than when they were recorded.
+
+    Raises:
+        OmnimillError: one of them is not there.
+    """
+    if not register(root):
+        return versions
+    found = {one.manifest: Dataset(root, one.name).manifest(one.manifest)[1] for one in versions.datasets}
+    return _less_erased(root, versions, found)
+
+
+def _less_erased(root: str, versions: Versions, manifests: Mapping[str, Manifest]) -> Versions:
+    requests: set[str] = set()
+    for one in versions.datasets:
+        manifest = manifests[one.manifest]
+        erased = settled(Dataset(root, one.name), one.manifest, manifest)
+        shards = {ref.digest for commit in manifest.commits for ref in commit.shards}
+        requests.update(*(erased.requests(shard) for shard in erased.shards() if shard in shards))
+    return versions.model_copy(update={"erasures": tuple(sorted(requests))})
 
 
 def open_versions(root: str, versions: Versions) -> TokenData:
@@ -122,7 +173,19 @@ def open_versions(root: str, versions: Versions) -> TokenData:
                 ids.append(table.column("id").combine_chunks())
     merged = {shard: np.unique(np.concatenate(parts)).astype(np.int64) for shard, parts in rows.items()}
     ids_out = pa.array(pc.unique(pa.concat_arrays(ids))) if ids else None
-    return TokenData(root, manifests, merged, ids_out, versions.content_digest())
+    name = versions.without_erasures().content_digest()
+    return TokenData(root, manifests, merged, ids_out, name, _erased(root, manifests, versions.erasures))
+
+
+def _erased(root: str, manifests: Sequence[Manifest], requests: Sequence[str]) -> dict[str, Int64s]:
+    """Rows of shards that requests mean, by shard."""
+    found: dict[str, Int64s] = {}
+    for manifest in manifests if requests else ():
+        erased = erased_rows(Dataset(root, manifest.dataset))
+        for shard in erased.shards():
+            if len(rows := erased.rows(shard, requests)):
+                found[shard] = rows
+    return found
 
 
 def _selection(root: str, name: str, datasets: Sequence[tuple[str, str, Manifest]]) -> list[AppliedSelection]:

@@ -1,24 +1,23 @@
 """One unit from read to commit, in plain Python: nothing here knows about Ray.
 
 The same unit, settings and input give the same shards and the same commit record, byte for byte, whatever the number
-of threads and wherever it runs.
+of threads and wherever it runs; less what was erased by then (`omnimill.infra.erasures`).
 """
 
 from __future__ import annotations
 
-import resource
-import socket
-import time
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from omnimill.errors import OmnimillError
 from omnimill.infra import storage
 from omnimill.infra.dataset import Commit, Dataset, InputRef, Unit
+from omnimill.infra.execution import Execution
 from omnimill.pipelines.base import Operator, Source
+from omnimill.pipelines.erased import Erased
 from omnimill.pipelines.recipe import recipe_digest
 from omnimill.pipelines.settled import Settled
 from omnimill.pipelines.sink import SHARD_BYTES, Sink
+from omnimill.pipelines.timing import READ, WRITE, StepTimes
 from omnimill.pipelines.verdicts import (
     Outcome,
     Rejection,
@@ -55,7 +54,7 @@ def process_unit(
         OmnimillError: an input changed while it was being read, or an operator broke its contract.
         Exception: what tells about this machine and not about the data, see `verdicts.quarantined`.
     """
-    started = time.monotonic()
+    execution, times = Execution(), StepTimes()
     marks = input_marks(unit.files)
     try:
         inputs = tuple(source.inputs(unit))
@@ -66,19 +65,23 @@ def process_unit(
     tried = [commit.model_copy(update={"attempt": attempt}) for attempt in attempts]
     stored = next((found for one in tried if (found := dataset.committed(one)) is not None), None)
     if stored is None:
+        erased = Erased(dataset, source, inputs)
         sink, settled = Sink(dataset, unit, shard_bytes), Settled(source, dataset, tried[-1])
-        walk = walk or ThreadedWalk(threads)
-        for batch in walk.judged(sink.count(settled.marked(walk.read(settled.read, unit))), operators):
-            sink.write(settled.filled(batch))
+        walk = walk or ThreadedWalk(threads, times)
+        records = times.each(READ, walk.read(settled.read, unit))
+        for batch in walk.judged(sink.count(settled.marked(records)), operators):
+            with times.step(WRITE):
+                sink.write(erased.dropped(settled.filled(batch)))
         settled.check_used_up()
-        commit = sink.close(tried[-1])
+        with times.step(WRITE):
+            commit = sink.close(tried[-1])
         if input_marks(marks) != marks:
             raise OmnimillError(f"source {source.name}: an input of unit {unit.id} changed while it was being read")
     if stored is not None:
         # The marks are those of now; what doing the unit took is still true.
         dataset.commit(stored, {**dataset.observed(stored), "inputs": marks})
         return stored
-    dataset.commit(commit, _observed(marks, time.monotonic() - started))
+    dataset.commit(commit, {"inputs": marks, **execution.told(), "steps": times.as_json()})
     return commit
 
 
@@ -92,7 +95,7 @@ def abandon_unit(
     sink = Sink(dataset, unit, SHARD_BYTES)
     sink.write(list(sink.count([Outcome(unread(unit), rejection)])))
     commit = sink.close(_commit(source, operators, unit, ()))
-    dataset.commit(commit, _observed({}, 0.0))
+    dataset.commit(commit, {"inputs": {}, **Execution().told()})
     return commit
 
 
@@ -103,9 +106,3 @@ def input_marks(uris: Iterable[str]) -> Marks:
 
 def _commit(source: Source, operators: Sequence[Operator], unit: Unit, inputs: tuple[InputRef, ...]) -> Commit:
     return Commit(unit=unit.id, source=source.name, recipe=recipe_digest(source, operators), inputs=inputs)
-
-
-def _observed(marks: Marks, seconds: float) -> dict[str, Any]:
-    """What is worth knowing about this one execution; kept beside the commit, outside its digest."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"inputs": marks, "seconds": round(seconds, 3), "host": socket.gethostname(), "peak_rss_bytes": peak}

@@ -25,6 +25,7 @@ from omnimill.infra import arrow_files, storage
 from omnimill.infra.dataset import Dataset, FileRef
 from omnimill.infra.lineage import CommandRun
 from omnimill.infra.selections import left_out, load_selection, selection_url
+from omnimill.infra.settling import settled
 from omnimill.locations import Range
 from omnimill.rng import digest64, uniform
 from omnimill.schema import check_example_schema
@@ -70,7 +71,7 @@ def _own_number(seed: int, example: str) -> float:
 
 
 class Corpus:
-    """One version of an example dataset, less what selections leave out.
+    """One version of an example dataset, less what selections leave out and what is erased by now.
 
     Args:
         root: fsspec URL or path.
@@ -91,6 +92,7 @@ class Corpus:
         self.shards = tuple(shard for commit in self.manifest.commits for shard in commit.shards)
         found = {selection: load_selection(self.dataset, selection, self.digest) for selection in selections}
         self.selections = {selection: digest for selection, (digest, _) in found.items()}
+        self._erased = settled(self.dataset, self.digest, self.manifest)
         self._left_out: dict[str, tuple[FileRef, ...]] = {}
         for _, selection in found.values():
             for part in selection.shards:
@@ -200,7 +202,7 @@ class Corpus:
         return tempfile.TemporaryDirectory(prefix="omnimill-shards-")
 
     def _rows_left_out(self, ref: FileRef) -> frozenset[int]:
-        files = self.left_out(ref.digest)
+        files = (*self.left_out(ref.digest), *self._erased.files(ref.digest))
         return frozenset(row for file in files for row in left_out(self.dataset, file).column("row").to_pylist())
 
     def _tables(self, columns: list[str]) -> Iterator[pa.Table]:

@@ -6,6 +6,7 @@ parts are taken over from its shard, and only the others are made. The outcome i
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import time
@@ -24,6 +25,8 @@ from omnimill.errors import IntegrityError
 from omnimill.infra import arrow_files, storage
 from omnimill.infra.dataset import DROPS_SCHEMA, QUARANTINE_SCHEMA, Commit, Counts, Dataset, InputRef, Unit
 from omnimill.infra.done import Done
+from omnimill.infra.erasures import erased_rows
+from omnimill.infra.selections import left_out as stored_left_out
 from omnimill.schema import check_example_schema
 from omnimill.tokenizers.chunks import Chunk, chunks, examples
 from omnimill.tokenizers.columns import Parts, part_digests, recipe_of, shared
@@ -270,6 +273,7 @@ def _observed(reading: _Reading) -> dict[str, Any]:
         "cpu_begun": round(reading.cpu_begun, 3),
         "cpu_seconds": round(time.process_time() - reading.cpu_begun, 3),
         "host": socket.gethostname(),
+        "process": os.getpid(),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "taken_over": sorted(reading.taken),
     }
@@ -286,10 +290,14 @@ def _verified(url: str, digest: str) -> pa.Table:
 
 
 def _left_out(unit: Unit, root: str) -> dict[int, dict[str, Any]]:
-    """Rows that selections leave out, with what they say about them; the first selection's word counts."""
-    rows: dict[int, dict[str, Any]] = {}
+    """Rows that are erased or that selections leave out, with what is said about them; the first word counts."""
+    dataset = Dataset(root, unit.files[0].split("/")[0])
+    tables = [stored_left_out(dataset, file) for file in erased_rows(dataset).files(unit.options["digest"])]
     for uri, ref in zip(unit.files[1:], unit.options.get("left_out", ()), strict=True):
-        for verdict in _verified(storage.join(root, uri), ref["digest"]).to_pylist():
+        tables.append(_verified(storage.join(root, uri), ref["digest"]))
+    rows: dict[int, dict[str, Any]] = {}
+    for table in tables:
+        for verdict in table.to_pylist():
             rows.setdefault(verdict["row"], verdict)
     return rows
 

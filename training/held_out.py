@@ -13,7 +13,7 @@ from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.permutation import Permutation
 from omnimill.mixtures.row_columns import RowContent
 from omnimill.mixtures.rows import TaskRows, scan
-from omnimill.mixtures.versions import Versions, current_versions, open_versions
+from omnimill.mixtures.versions import Versions, current_versions, less_erased, open_versions
 from omnimill.rng import digest64
 from omnimill.schema import Example
 from omnimill.tokenizers.store import Tokenizers
@@ -194,7 +194,8 @@ def open_held_out(
         tokenizers: of the training's token datasets.
         mixture: the training's own when None.
         names: of tasks; all held-out ones when empty, or all there are when the given mixture holds none out.
-        versions: of the mixture's datasets; when None the current ones, or the training's for its own mixture.
+        versions: of the mixture's datasets; when None the current ones, or the training's for its own mixture less
+            what is erased by now.
         seen_too: use rows that the training draws, too.
 
     Raises:
@@ -205,7 +206,7 @@ def open_held_out(
     own = mixture is None
     asked = trained.mixture if mixture is None else mixture
     if versions is None:
-        versions = trained.versions if mixture is None else current_versions(root, mixture)
+        versions = less_erased(root, trained.versions) if mixture is None else current_versions(root, mixture)
     tasks = _chosen(asked, names, own)
     data = open_versions(root, versions)
     if data.layout != trained.layout:

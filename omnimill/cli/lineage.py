@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from omnimill.cli import lineage_erase
+from omnimill.cli.lineage_flush import flush
 from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
 
 SHOWN_STEPS = 12
@@ -19,6 +21,8 @@ def register(app: typer.Typer) -> None:
     group.command("impact")(impact)
     group.command("verify")(verify)
     group.command("gc")(gc)
+    group.command("flush")(flush)
+    lineage_erase.register(group)
     app.add_typer(group, name="lineage")
 
 
@@ -31,9 +35,9 @@ def trace(
 
     Example: omnimill lineage trace runs/demo/runs/demo/checkpoints/step-00000120 --root runs/demo
     """
-    from omnimill.training import audit
+    from omnimill.training.provenance import trace as walk
 
-    answer = audit.trace(root, artefact)
+    answer = walk(root, artefact)
     if json:
         print_json(answer)
         return

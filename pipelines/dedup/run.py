@@ -13,7 +13,8 @@ from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import storage
 from omnimill.infra.dataset import Dataset, Manifest
 from omnimill.infra.lineage import command_run
-from omnimill.infra.selections import LeftOut, Selection, publish_selection, selection_url
+from omnimill.infra.selections import LeftOut, Selection, left_out, publish_left_out, publish_selection, selection_url
+from omnimill.infra.settling import settled
 from omnimill.pipelines.dedup.config import Dedup
 from omnimill.pipelines.dedup.view import Shard, View
 from omnimill.progress import console
@@ -96,9 +97,12 @@ class _Run:
         refs = [(commit.source, ref) for commit in manifest.commits for ref in commit.shards]
         self._shards = [Shard(index=i, source=source, file=ref) for i, (source, ref) in enumerate(refs)]
         self._check_sources({commit.source for commit in manifest.commits})
+        self._erased = _erased(dataset, digest, manifest)
         decides = config.decides()
         self._urls: list[str] = []
         state = digest_json([DECISION_VERSION, digest, decides["prefer"]])
+        if self._erased:
+            state = digest_json([state, [part.model_dump(mode="json") for part in self._erased]])
         for step in decides["steps"]:
             state = digest_json([state, step])
             self._urls.append(storage.join(dataset.url, "selected", "steps", f"{state}.json"))
@@ -112,9 +116,9 @@ class _Run:
 
             with ray_session(num_cpus):
                 for i, found in enumerate(done):
-                    done[i] = self._do(i, done[i - 1] or () if i else ()) if found is None else found
+                    done[i] = self._do(i, done[i - 1] or () if i else self._erased) if found is None else found
         left = [found or () for found in done]
-        rows = [0, *map(_rows, left)]
+        rows = [_rows(self._erased), *map(_rows, left)]
         names = [step.step for step in self._config.steps]
         return left[-1], [(name, now - then) for name, then, now in zip(names, rows, rows[1:], strict=False)]
 
@@ -152,6 +156,17 @@ class _Run:
                     f"step {step.step!r} names sources that {self._dataset.name!r} does not have: "
                     f"{', '.join(unknown)}; it has {', '.join(sorted(known))}"
                 )
+
+
+def _erased(dataset: Dataset, digest: str, manifest: Manifest) -> tuple[LeftOut, ...]:
+    """What is erased of a version by now, a file for each shard, in the order of the shards."""
+    erased = settled(dataset, digest, manifest)
+    found = []
+    for shard in (ref.digest for commit in manifest.commits for ref in commit.shards):
+        rows = {row["row"]: row for file in erased.files(shard) for row in left_out(dataset, file).to_pylist()}
+        if rows:
+            found.append(publish_left_out(dataset, shard, list(rows.values())))
+    return tuple(found)
 
 
 def _rows(left: Sequence[LeftOut]) -> int:

@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 from omnimill.errors import ConfigError, IntegrityError, OmnimillError
 from omnimill.infra import arrow_files
 from omnimill.infra.dataset import Dataset, FileRef, InputRef, Unit
+from omnimill.infra.erasures import erased_rows
 from omnimill.infra.selections import load_selection, selected_url
+from omnimill.infra.settling import settled
 from omnimill.pipelines.base import Parent, Record, Source
 from omnimill.schema import Example, Provenance, check_example_schema, from_row
 
@@ -53,6 +55,7 @@ class ExampleShards(Source):
         version, manifest = dataset.manifest(self.manifest)
         if manifest.kind != "examples":
             raise OmnimillError(f"{self.path} holds {manifest.kind}, not examples")
+        settled(dataset, version, manifest)
         there = sorted({commit.source for commit in manifest.commits})
         if unknown := sorted({*self.sources} - {*there}):
             raise ConfigError(f"{self.path} has no source {', '.join(unknown)}; it has {', '.join(there)}")
@@ -74,8 +77,7 @@ class ExampleShards(Source):
         return found
 
     def _dataset(self) -> Dataset:
-        root, _, name = self.path.rstrip("/").rpartition("/")
-        return Dataset(root or ".", name)
+        return _dataset_at(self.path)
 
 
 def shard_digest(url: str) -> str:
@@ -83,8 +85,15 @@ def shard_digest(url: str) -> str:
     return url.rsplit("/", 1)[-1].removesuffix(".arrow")
 
 
+def _dataset_at(path: str) -> Dataset:
+    root, _, name = path.rstrip("/").rpartition("/")
+    return Dataset(root or ".", name)
+
+
 def open_shard(unit: Unit) -> tuple[pa.Table, list[int]]:
     """The rows of a unit's shard, memory-mapped when it is local, and the numbers of those that are to be read.
+
+    Rows that are erased by now are not among them; the unit stays the same unit.
 
     Raises:
         IntegrityError: it is of another schema version.
@@ -93,6 +102,7 @@ def open_shard(unit: Unit) -> tuple[pa.Table, list[int]]:
     table = arrow_files.read_table(url)
     check_example_schema(table.schema, url)
     left_out = {row for file in selected for row in arrow_files.read_table(file).column("row").to_pylist()}
+    left_out.update(erased_rows(_dataset_at(url.rsplit("/", 2)[0])).rows(shard_digest(url)).tolist())
     return table, [row for row in range(table.num_rows) if row not in left_out]
 
 
