@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from omnimill.mixtures.ledger import Ledger, task_names
 from omnimill.mixtures.online import next_horizon
+from omnimill.mixtures.versions import less_erased
 from omnimill.training.checkpoint import load_state, newest, read_record, run_folder
 from omnimill.training.checkpoint_writer import CheckpointWriter
 from omnimill.training.evaluation import Evaluator
@@ -72,7 +73,9 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
         record = read_record(folder) if folder else None
         start = record.step if record else 0
         source, before = (folder, record.updates_before) if record else _taken_over(inputs, worker)
-        inputs = inputs.model_copy(update={"updates_before": before})
+        # A worker group that is started again goes on without what was erased since.
+        versions = _agree(less_erased(root, inputs.versions) if worker.rank == 0 else inputs.versions)
+        inputs = inputs.model_copy(update={"updates_before": before, "versions": versions})
 
         book = Ledger(run)
         entries = _agree([held.entry for held in go_on(book, inputs, record)] if worker.rank == 0 else [])
