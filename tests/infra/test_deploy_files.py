@@ -15,6 +15,8 @@ import pytest
 import ray.autoscaler
 import yaml
 
+from omnimill.infra.runs_folder import RUNS
+
 DEPLOY = Path(__file__).parents[2] / "infra" / "deploy"
 FIELDS = json.loads((Path(__file__).parent / "kuberay_fields.json").read_text())
 KUBERNETES = "1.33"
@@ -32,6 +34,14 @@ def test_launcher_files(name: str) -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml", "on-premises.yaml"])
+def test_runs_lie_on_a_disk_that_containers_share(name: str) -> None:
+    options = yaml.safe_load((DEPLOY / name).read_text())["docker"]["run_options"]
+    (runs,) = [one.partition(f"{RUNS}=")[2] for one in options if RUNS in one]
+    (mounted,) = [one.removeprefix("-v ").split(":")[1] for one in options if one.startswith("-v ")]
+    assert Path(runs).is_relative_to(mounted)
+
+
 @pytest.mark.parametrize("path", sorted((DEPLOY / "kuberay").glob("*.yaml")), ids=lambda path: path.name)
 def test_kuberay_manifests(path: Path) -> None:
     manifest = yaml.safe_load(path.read_text())
@@ -43,8 +53,11 @@ def test_kuberay_manifests(path: Path) -> None:
     for group in groups:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, **group["template"]}
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
-        mounted = {mount["name"] for one in pod["spec"]["containers"] for mount in one["volumeMounts"]}
-        assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+        mounts = [mount for one in pod["spec"]["containers"] for mount in one["volumeMounts"]]
+        assert {mount["name"] for mount in mounts} == {volume["name"] for volume in pod["spec"]["volumes"]}
+        for one in pod["spec"]["containers"][0].get("env", ()):
+            if one["name"] == RUNS:
+                assert any(Path(one["value"]).is_relative_to(mount["mountPath"]) for mount in mounts)
 
 
 def test_a_wrong_field_is_found() -> None:

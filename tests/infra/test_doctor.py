@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from omnimill.cli.main import main
+from omnimill.infra import doctor
 from omnimill.infra.doctor import Finding, examine
+from omnimill.infra.runs_folder import RUNS
 
 
 def findings(root: str) -> dict[str, Finding]:
@@ -30,12 +32,20 @@ def test_what_will_not_work_is_bad_and_has_advice(tmp_path: Path, monkeypatch: p
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     found = findings(str(tmp_path / "file" / "root"))
-    for check in ("root", "MLflow"):
+    for check in ("root", "runs", "MLflow"):
         assert found[check].verdict == "bad"
         assert found[check].advice
     monkeypatch.setattr("omnimill.infra.doctor.metadata.requires", lambda _: ["numpy<1", "no-such-package>=2"])
     assert findings(str(tmp_path))["packages"].found.startswith("numpy is ")
     assert "no-such-package is missing" in findings(str(tmp_path))["packages"].found
+
+
+def test_runs_of_a_bucket_need_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RUNS, raising=False)
+    assert doctor._runs("memory://bucket/corpus").verdict == "doubtful"
+    monkeypatch.setenv(RUNS, str(tmp_path / "runs"))
+    assert doctor._runs("memory://bucket/corpus").verdict == "good"
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_wrong_clock_shows_by_a_server_s_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

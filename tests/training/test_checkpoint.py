@@ -171,6 +171,19 @@ def test_runs_are_kept_on_a_file_system() -> None:
         checkpoint.run_folder("s3://bucket/x", "r")
 
 
+def test_a_run_elsewhere_says_where_its_data_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMNIMILL_RUNS", str(tmp_path / "shared"))
+    run = checkpoint.run_folder("s3://bucket/x", "r")
+    assert run == tmp_path / "shared" / "r"
+    checkpoint.keep_root(run, "s3://bucket/x")
+    assert checkpoint.root_of(run / "checkpoints" / "step-00000001") == "s3://bucket/x"
+    monkeypatch.delenv("OMNIMILL_RUNS")
+    run = checkpoint.run_folder(str(tmp_path), "r")
+    checkpoint.keep_root(run, str(tmp_path))
+    assert not run.exists()
+    assert checkpoint.root_of(run / "checkpoints" / "step-00000001") == str(tmp_path)
+
+
 class Learning:
     """A model whose tensors cannot be shared out evenly, and its optimizer, alone, replicated or sharded."""
 
