@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
 from omnimill.infra.report import charts
-from omnimill.infra.report.page import page_template
-from omnimill.infra.report.samples import data_url
+from omnimill.infra.report.charts import Chart
+from omnimill.infra.report.media import data_url
+from omnimill.infra.report.template import page_template
 from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.audio import FloatArray
 
@@ -140,7 +140,7 @@ def _spectrograms(pair: ClipPair, seconds: float) -> str:
     return data_url(small.getvalue(), "image/png")
 
 
-def _usage(name: str, counts: np.ndarray[Any, np.dtype[np.int64]]) -> Markup:
+def _usage(name: str, counts: np.ndarray[Any, np.dtype[np.int64]]) -> Chart:
     """How often codes occur, most frequent first."""
     places = np.unique(np.linspace(0, len(counts) - 1, _CURVE_POINTS).astype(np.int64))
     share = counts / max(int(counts.sum()), 1) * len(counts)

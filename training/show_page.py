@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import colormaps
 from PIL import Image
 
-from omnimill.infra.report.page import page_template
-from omnimill.infra.report.samples import data_url
+from omnimill.infra.report.media import Box, box, data_url
+from omnimill.infra.report.template import page_template
 from omnimill.tokenizers import audio, image
-from omnimill.training.marks import Mark
 from omnimill.training.show import ShownClip, ShownExample, ShownPicture
 
 # Pictures up to this side are stored as they are, larger ones as JPEG.
@@ -26,32 +26,14 @@ _MOST_LABELS = 12
 
 
 @dataclass(frozen=True)
-class _Box:
-    """A mark as the overlay draws it: percent of the picture's sides. shape: rect or circle."""
-
-    shape: str
-    x: float
-    y: float
-    width: float
-    height: float
-    label: str
-    side: str
-
-
-@dataclass(frozen=True)
 class _Medium:
     """A picture or clip on the page. url: of the picture, or of the sound; spectrogram: of a clip."""
 
     title: str
     url: str
     facts: str
-    boxes: tuple[_Box, ...] = ()
+    boxes: tuple[Box, ...] = ()
     spectrogram: str = ""
-
-    @property
-    def spoken(self) -> str:
-        """What a screen reader says of the overlay."""
-        return "; ".join(f"{box.label or 'a place'} ({box.side})" for box in self.boxes)
 
 
 @dataclass(frozen=True)
@@ -82,6 +64,13 @@ def write_page(path: Path, title: str, examples: Sequence[ShownExample], missing
     path.write_text(page, encoding="utf-8")
 
 
+def rendered(examples: Sequence[ShownExample]) -> Markup:
+    """Examples as a part of another page of the house."""
+    page = page_template(Path(__file__).with_name("shown_examples.html"))
+    # The template escapes what it is given.
+    return Markup(page.render(cards=[_card(example) for example in examples]))  # noqa: S704
+
+
 def _card(example: ShownExample) -> _Card:
     return _Card(
         example,
@@ -94,17 +83,8 @@ def _card(example: ShownExample) -> _Card:
 
 def _picture(shown: ShownPicture) -> _Medium:
     few = len(shown.marks) <= _MOST_LABELS and all(len(mark.numbers) == 4 for mark in shown.marks)
-    boxes = tuple(_box(mark, few) for mark in shown.marks)
+    boxes = tuple(box(mark.numbers, mark.label if few else "", mark.side) for mark in shown.marks)
     return _Medium(shown.title, _url(shown.pixels), _kept(shown.patches), boxes)
-
-
-def _box(mark: Mark, labelled: bool) -> _Box:
-    label = mark.label if labelled else ""
-    percent = [100 * number for number in mark.numbers]
-    if len(percent) == 2:
-        return _Box("circle", percent[1], percent[0], 0.0, 0.0, label, mark.side)
-    y1, x1, y2, x2 = percent
-    return _Box("rect", x1, y1, x2 - x1, y2 - y1, label, mark.side)
 
 
 def _clip(shown: ShownClip) -> _Medium:

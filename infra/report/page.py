@@ -1,38 +1,83 @@
-"""``omnimill report``: one self-contained HTML page for datasets and training runs."""
+"""``omnimill report``: datasets, mixtures and training runs as one self-contained page, or as a folder of pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 from mlflow.entities import Run
 
 import omnimill
 from omnimill.errors import OmnimillError
 from omnimill.infra import lineage, storage
-from omnimill.infra.report.cards import DatasetCard, dataset_card, run_card
-from omnimill.infra.report.samples import Sample, data_url, thumbnail
+from omnimill.infra.report.datasets import DatasetCard, dataset_card
+from omnimill.infra.report.media import data_url, thumbnail
+from omnimill.infra.report.mixtures import MixtureCard
+from omnimill.infra.report.runs import RunCard, run_card
+from omnimill.infra.report.samples import Picture, Sample
+from omnimill.infra.report.template import fragment
 from omnimill.infra.trace import Catalog, Version
+from omnimill.progress import progress
+
+_NOT_IN_NAMES = r"[^\w.-]"
+
+# What a training run drew; None: that is not known any more.
+MixtureOf = Callable[[Run], MixtureCard | None]
 
 
-def write_report(root: str, path: Path, names: Sequence[str] = ()) -> list[str]:
-    """Write the page.
+@dataclass(frozen=True)
+class Section:
+    """One card of the report. anchor: its id in the page, and its file's name in a folder."""
+
+    kind: str
+    title: str
+    anchor: str
+    html: Markup
+
+
+def write_report(root: str, path: Path, names: Sequence[str] = (), mixture_of: MixtureOf | None = None) -> list[str]:
+    """Write the report.
 
     Args:
         root: where datasets, runs and the tracking store live.
-        path: the HTML file to write.
-        names: datasets (their newest version) and training runs (by name or id) to show; everything when empty.
+        path: the HTML file to write; without the ending ``.html``, a folder of pages with an ``index.html``.
+        names: datasets (their newest version) and training runs (by name) to show; everything when empty.
+        mixture_of: makes the cards of mixtures; there are none when it is not given.
 
     Returns:
-        The names that the page shows.
+        The names that the report shows.
 
     Raises:
         OmnimillError: nothing was recorded under the root, or a name is not known.
     """
     catalog = Catalog(root)
+    datasets, training = _chosen(catalog, root, names)
+    with progress("report", len(datasets) + 2 * len(training), "cards") as advance:
+        cards: list[DatasetCard | MixtureCard | RunCard] = []
+        for version in datasets.values():
+            cards.append(dataset_card(version.dataset, version.digest, version.manifest))
+            advance(1)
+        for run in training.values():
+            if mixture_of and (mixture := mixture_of(run)):
+                cards.append(mixture)
+            advance(1)
+            cards.append(run_card(lineage.client(root), run, catalog.runs))
+            advance(1)
+    sections = [_section(card) for card in cards]
+    if generated := _generated(catalog.runs):
+        sections.append(Section("generated", "Generated", "generated", _html("generated.html", samples=generated)))
+    _write(path, root, cards, sections)
+    return [*datasets, *training]
+
+
+def _chosen(catalog: Catalog, root: str, names: Sequence[str]) -> tuple[dict[str, Version], dict[str, Run]]:
+    """Newest versions and training runs by name."""
     datasets = {version.dataset.name: version for version in catalog.versions}
-    training = _newest_training(catalog.runs)
+    training = {run.info.run_name: run for run in catalog.runs if run.data.tags.get("omnimill.command") == "train"}
     unknown = [name for name in names if name not in datasets and name not in training]
     if unknown:
         known = ", ".join([*datasets, *training]) or "nothing yet"
@@ -40,26 +85,44 @@ def write_report(root: str, path: Path, names: Sequence[str] = ()) -> list[str]:
     if not datasets and not training:
         raise OmnimillError(f"nothing was ingested or trained under {root} yet, so there is nothing to report")
     # A dataset and a run may share a name: then both are meant.
-    datasets = {name: version for name, version in datasets.items() if not names or name in names}
-    training = {name: run for name, run in training.items() if not names or name in names}
-    page = page_template(Path(__file__).with_name("page.html")).render(
-        version=omnimill.__version__,
-        root=root,
-        datasets=[_card(version) for version in datasets.values()],
-        runs=[run_card(lineage.client(root), run) for run in training.values()],
-        generated=_generated(catalog.runs),
+    return (
+        {name: version for name, version in datasets.items() if not names or name in names},
+        {name: run for name, run in training.items() if not names or name in names},
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return [*datasets, *training]
 
 
-def _newest_training(runs: Sequence[Run]) -> dict[str, Run]:
-    return {run.info.run_name: run for run in runs if run.data.tags.get("omnimill.command") == "train"}
+def _section(card: DatasetCard | MixtureCard | RunCard) -> Section:
+    kind = {DatasetCard: "dataset", MixtureCard: "mixture", RunCard: "run"}[type(card)]
+    # Runs may share a name.
+    anchor = f"{kind}-{re.sub(_NOT_IN_NAMES, '-', card.name)}" + (
+        f"-{card.id[:8]}" if isinstance(card, RunCard) else ""
+    )
+    return Section(kind, card.name, anchor, _html(f"{kind}.html", card=card, id=anchor))
 
 
-def _card(version: Version) -> DatasetCard:
-    return dataset_card(version.dataset, version.digest, version.manifest)
+def _html(template: str, **values: object) -> Markup:
+    # The templates escape what they are given.
+    return Markup(fragment(template, **values))  # noqa: S704
+
+
+def _write(path: Path, root: str, cards: Sequence[object], sections: Sequence[Section]) -> None:
+    """One page with all sections, or a folder with one page each."""
+    one_page = path.suffix == ".html"
+    link = {section.anchor: f"#{section.anchor}" if one_page else f"{section.anchor}.html" for section in sections}
+    page = partial(fragment, "page.html", version=omnimill.__version__, root=root, sections=sections, link=link)
+    pairs = list(zip(cards, sections, strict=False))
+    index = _html("index.html", pairs=pairs, link=link)
+    if one_page:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            page(title=f"omnimill report: {root}", home="#top", body=[index, *(one.html for one in sections)]), "utf-8"
+        )
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "index.html").write_text(page(title=f"omnimill report: {root}", home="index.html", body=[index]), "utf-8")
+    for section in sections:
+        text = page(title=f"{section.title}, {section.kind}: omnimill report", home="index.html", body=[section.html])
+        (path / f"{section.anchor}.html").write_text(text, "utf-8")
 
 
 def _generated(runs: Sequence[Run]) -> list[Sample]:
@@ -75,30 +138,11 @@ def _generated(runs: Sequence[Run]) -> list[Sample]:
 
 def _generated_sample(run: Run, url: str) -> Sample:
     data, suffix = storage.read_bytes(url), Path(url).suffix
-    text = [("prompt", run.data.tags.get("omnimill.prompt", ""))]
+    prompt = run.data.tags.get("omnimill.prompt", "")
+    text = [("prompt", prompt)]
     if suffix == ".png":
-        return Sample(id=run.info.run_id, key=url, text=text, images=[(thumbnail(data), "drawn")])
+        picture = Picture(thumbnail(data), f"drawn by the model for: {prompt}", "drawn")
+        return Sample(id=run.info.run_id, key=url, text=text, images=[picture])
     if suffix == ".wav":
         return Sample(id=run.info.run_id, key=url, text=text, audio=[(data_url(data, "audio/wav"), "sounded")])
     return Sample(id=run.info.run_id, key=url, text=[*text, ("written", data.decode(errors="replace"))])
-
-
-def page_template(path: Path) -> Template:
-    """A page of the house: its template may include ``style.css`` and uses the filter ``bytes``."""
-    environment = Environment(
-        loader=FileSystemLoader([path.parent, Path(__file__).parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["bytes"] = _bytes
-    return environment.get_template(path.name)
-
-
-def _bytes(count: int) -> str:
-    size, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.1f} {unit}"

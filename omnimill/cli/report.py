@@ -1,7 +1,8 @@
-"""``omnimill report``: one HTML page for datasets and training runs."""
+"""``omnimill report``: datasets, mixtures and training runs as HTML."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,18 +20,22 @@ def report(
     names: Annotated[
         list[str] | None, typer.Argument(help="Datasets and training runs; all when none is named.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The HTML file; <root>/report.html when not given.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="An HTML file, or a folder for one page each; <root>/report.html when not given."),
+    ] = None,
     root: Root = DEFAULT_ROOT,
     json: Json = False,
 ) -> None:
-    """Write one self-contained HTML page: counts, drops by reason, samples, rates, loss curves.
+    """Write a page that needs no other file: what data, mixtures and training runs are like, with examples to look at.
 
     Example: omnimill report --root runs/demo
     """
     from omnimill.infra.report.page import write_report
+    from omnimill.training.report_mixtures import mixture_card
 
     path = out or Path(root) / "report.html"
-    shown = write_report(root, path, names or [])
+    shown = write_report(root, path, names or [], partial(mixture_card, root))
     if json:
         print_json({"report": str(path), "shows": shown})
     else:

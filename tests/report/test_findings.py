@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 
 from omnimill.infra.dataset import Commit, Counts, Dataset
 from omnimill.infra.lineage import command_run
-from omnimill.infra.report.findings import findings
+from omnimill.infra.report.datasets import DatasetCard, dataset_card
 from omnimill.infra.report.page import write_report
 from omnimill.infra.selections import Selection, publish_left_out, publish_selection
 from omnimill.schema import Example, Image, Meta, Provenance, Text, example_id, to_table
@@ -69,27 +69,32 @@ def publish(root: Path) -> tuple[Dataset, str]:
     return dataset, digest
 
 
+def card(dataset: Dataset) -> DatasetCard:
+    return dataset_card(dataset, *dataset.manifest())
+
+
 def test_a_split_that_repeats_another_is_named(tmp_path: Path) -> None:
     dataset, digest = publish(tmp_path)
-    found = findings(dataset, *dataset.manifest())
+    shown = card(dataset)
+    found = shown.findings
     assert found.languages == {"robot": [("not known", 4), ("en", 3)]}
     assert [(tag.name, tag.value, tag.count, tag.keys) for tag in found.tags] == [
         ("split", "val", 4, ["v0", "v1", "v2"])
     ], "what has a value of its own for every example tells nothing"
     assert [(tag.value, tag.keys) for tag in found.mislabelled] == [("png as .jpg", ["t1"])]
-    (card,) = found.selections
-    assert (card.name, card.kept, card.reasons) == ("clean", 4, [("exact", "exact_duplicate", 3)])
-    (pair,) = card.pairs
+    (clean,) = shown.selections
+    assert (clean.name, clean.kept, clean.reasons) == ("clean", 4, [("exact_duplicate", 3)])
+    (pair,) = clean.pairs
     assert (pair.file, pair.kept, pair.count, pair.rows) == ("val.rec", "train.rec", 3, 4)
-    assert {cluster.kept.key: [member.key for member in cluster.others] for cluster in card.clusters} == {
+    assert {cluster.kept.key: [member.key for member in cluster.others] for cluster in clean.clusters} == {
         "t0": ["v2"],
         "t1": ["v1"],
         "t2": ["v0"],
     }
-    assert [len(cluster.pictures) for cluster in card.clusters if cluster.kept.key == "t2"] == [2]
+    assert [len(cluster.pictures) for cluster in clean.clusters if cluster.kept.key == "t2"] == [2]
 
     # A selection that judged another version says nothing about this one.
-    assert not findings(dataset, "0" * 64, dataset.manifest(digest)[1]).selections
+    assert not dataset_card(dataset, "0" * 64, dataset.manifest(digest)[1]).selections
 
 
 def test_the_page_shows_what_was_found(tmp_path: Path) -> None:

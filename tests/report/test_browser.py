@@ -1,0 +1,83 @@
+"""The report in a browser: nothing fails, nothing overflows, players play, a keyboard reaches everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browser_checks import look, open_browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as found:
+        yield found
+
+
+def test_a_phone_shows_the_report_and_plays_it(browser: Browser, site: Path) -> None:
+    with look(browser, site / "report.html", 360) as seen:
+        assert seen.overflowing() == []
+        assert seen.broken_pictures() == []
+        found = seen.play()
+        assert found["faults"] == []
+        films = [one for one in found["played"] if one["kind"] == "VIDEO"]
+        sounds = [one for one in found["played"] if one["kind"] == "AUDIO"]
+        assert sorted(round(one["seconds"], 1) for one in films) == [1.0, 3.0, 3.0]
+        assert [one["cues"] for one in films if one["seconds"] > 2] == [3, 3]
+        assert all(one["width"] for one in films)
+        assert [round(one["seconds"], 1) for one in sounds] == [0.6, 0.6]
+        assert seen.page.title().startswith("omnimill report"), "what data say is never run"
+        assert seen.faults == []
+
+
+def test_examples_are_chosen_by_source_content_and_words(browser: Browser, site: Path) -> None:
+    with look(browser, site / "report.html", 1280) as seen:
+        page = seen.page
+        status = page.locator(".filter output")
+        assert status.text_content() == "12 of 12 examples"
+        page.locator("select[name=source]").select_option("photos")
+        assert status.text_content() == "4 of 12 examples"
+        assert not page.locator(".source").filter(has_text="sound-0").is_visible()
+        page.locator("select[name=source]").select_option("")
+        page.locator("select[name=has]").select_option("film")
+        assert status.text_content() == "3 of 12 examples"
+        page.get_by_label("that say").fill("put the block")
+        assert status.text_content() == "1 of 12 examples"
+        assert seen.faults == []
+
+
+def test_a_keyboard_reaches_everything_and_no_rule_of_accessibility_is_broken(browser: Browser, site: Path) -> None:
+    with look(browser, site / "report.html", 1280) as seen:
+        assert seen.not_reached() == []
+        assert seen.violations() == []
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 360, 768, 1280, 1920])
+def test_every_page_at_every_width_in_light_and_dark(browser: Browser, site: Path, width: int, scheme: str) -> None:
+    pages = [site / "report.html", *sorted((site / "pages").glob("*.html"))]
+    assert len(pages) == 5
+    for file in pages:
+        with look(browser, file, width, scheme) as seen:
+            for details in seen.page.locator("details:not([open]) > summary").all():
+                details.click()
+            assert seen.overflowing() == [], file.name
+            assert seen.broken_pictures() == [], file.name
+            assert seen.violations() == [], file.name
+            assert seen.not_reached() == [], file.name
+            assert seen.play()["faults"] == [], file.name
+            assert seen.faults == [], file.name
+
+
+@pytest.mark.fault
+def test_links_of_a_folder_of_pages_lead_to_its_pages(browser: Browser, site: Path) -> None:
+    with look(browser, site / "pages" / "index.html", 1280) as seen:
+        hrefs = seen.page.locator("a[href]").evaluate_all("(all) => all.map((one) => one.getAttribute('href'))")
+    for href in hrefs:
+        assert href.startswith("#") or (site / "pages" / href).exists(), href
