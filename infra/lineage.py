@@ -30,6 +30,7 @@ from mlflow.utils.mlflow_tags import (
 
 from omnimill.errors import OmnimillError, Stopped
 from omnimill.infra.code_version import code_version, environment, user
+from omnimill.infra.observing import logged_run
 from omnimill.infra.openlineage import Job, open_job
 from omnimill.infra.outbox import Outbox, left_behind
 from omnimill.infra.telling import TrackingServer, datasets
@@ -201,7 +202,8 @@ def command_run(
     job = handle.job = open_job(handle, command, name, above.job if above else None)
     token = _ENCLOSING.set(handle)
     try:
-        yield handle
+        with logged_run(handle.id, command):
+            yield handle
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | Stopped)
         handle.tags({ERROR_TAG: f"{type(error).__name__}: {error}"[:5000]})

@@ -8,7 +8,8 @@ so that their number does not grow with the data. The driver tells all of them: 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,6 +67,19 @@ METRICS = (
 )
 # Seconds of a unit: from a picture or two to a film.
 _BOUNDARIES = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0]
+
+
+@contextmanager
+def logged_run(run: str, command: str) -> Iterator[None]:
+    """Log that a run starts and how it ends; all that is logged in the ``with`` block names it."""
+    with logs.context(run=run, command=command):
+        logs.event("run_started")
+        try:
+            yield
+        except BaseException as error:
+            logs.event("run_failed", error=f"{type(error).__name__}: {error}")
+            raise
+        logs.event("run_finished")
 
 
 class Observer:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,12 +81,6 @@ class Work:
     spread: float
     machines: int
     slots: int
-
-    def resized(self, factor: float) -> Work:
-        """The same work in units of `factor` times the size, whose seconds are sums over parts that differ."""
-        units = max(1, round(self.units / factor))
-        seconds = self.unit_seconds * self.units / units
-        return replace(self, units=units, unit_seconds=seconds, spread=self.spread / math.sqrt(self.units / units))
 
 
 @dataclass(frozen=True)

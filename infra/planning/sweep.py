@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from omnimill.infra.planning.forecast import Forecast
+from omnimill.infra.planning.forecast import Forecast, forecast
 from omnimill.infra.planning.machines import Cluster
 from omnimill.infra.planning.rates import Rate
 from omnimill.infra.planning.simulation import Outcome, Scenario, Work, simulate, simulate_training
@@ -30,27 +30,44 @@ class Simulated:
     given_up: int
 
 
-def work_of(row: Forecast, rate: Rate, cluster: Cluster) -> Work:
-    """A source at a stage as work to simulate; the slots are spread evenly over the machines."""
-    machines = cluster.of(row.stage).count
-    return Work(row.units, row.unit_seconds, rate.spread, machines, max(1, round(row.slots / machines)))
+@dataclass(frozen=True)
+class Planned:
+    """A source at a stage, as it was told, and the rate that it was told from."""
+
+    forecast: Forecast
+    rate: Rate
+
+    def work(self, cluster: Cluster, unit_size: float = 1.0) -> Work:
+        """What to simulate; the slots are spread evenly over the machines.
+
+        Args:
+            unit_size: units of so many times their size. Their seconds are sums over parts that differ.
+        """
+        told, rate = self.forecast, self.rate
+        larger = {"examples_per_unit": rate.examples_per_unit * unit_size, "spread": rate.spread / math.sqrt(unit_size)}
+        rate = rate.model_copy(update=larger)
+        row = forecast(told.source, told.stage, told.examples, rate, cluster)
+        machines = cluster.of(row.stage).count
+        return Work(row.units, row.unit_seconds, rate.spread, machines, max(1, round(row.slots / machines)))
 
 
-def sweep(work: Sequence[Work], scenario: Scenario, training_hours: float | None, machines: int) -> list[Simulated]:
-    """All of `work` one after the other, and then training.
+def sweep(
+    planned: Sequence[Planned], cluster: Cluster, scenario: Scenario, training_hours: float | None
+) -> list[Simulated]:
+    """All that is planned one after the other, and then training.
 
     Args:
         training_hours: what training takes when nothing fails; None for none.
-        machines: of training.
     """
-    return [*_of_units(work, scenario), *_of_training(training_hours, machines, scenario)]
+    machines = cluster.of("train").count
+    return [*_of_units(planned, cluster, scenario), *_of_training(training_hours, machines, scenario)]
 
 
-def _of_units(work: Sequence[Work], scenario: Scenario) -> Iterator[Simulated]:
-    if not work:
+def _of_units(planned: Sequence[Planned], cluster: Cluster, scenario: Scenario) -> Iterator[Simulated]:
+    if not planned:
         return
     for factor in scenario.unit_sizes:
-        resized = [one.resized(factor) for one in work]
+        resized = [one.work(cluster, factor) for one in planned]
         longest = _duration(max(one.unit_seconds for one in resized))
         # Where nothing fails nothing is tried again.
         cases = [(math.inf, scenario.retries[0]), *itertools.product(scenario.mtbf_hours, scenario.retries)]

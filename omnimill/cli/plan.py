@@ -184,11 +184,11 @@ def _tokens_per_second(rate: TrainRate, root: str) -> float:
 
 
 def _swept(rows: Sequence[_Row], cluster: Cluster, scenario: Scenario) -> list[Simulated]:
-    from omnimill.infra.planning.sweep import sweep, work_of
+    from omnimill.infra.planning.sweep import Planned, sweep
 
-    work = [work_of(row.forecast, row.rate, cluster) for row in rows if row.rate is not None]
+    planned = [Planned(row.forecast, row.rate) for row in rows if row.rate is not None]
     training = next((row.forecast.hours for row in rows if row.forecast.stage == "train"), None)
-    return sweep(work, scenario, training, cluster.of("train").count)
+    return sweep(planned, cluster, scenario, training)
 
 
 def _plain(row: Forecast) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import pytest
 from faults.commands import answer_of
 
 from omnimill import logs
+from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Commit, Counts, FileRef, InputRef, Unit
 from omnimill.infra.done import Done
-from omnimill.infra.observing import METRICS, Observer
+from omnimill.infra.observing import METRICS, Observer, logged_run
 
 DASHBOARD = Path(__file__).parents[2] / "infra" / "deploy" / "grafana" / "omnimill.json"
 UNIT = Unit(source="pages", files=("s3://bucket/part-0.jsonl",))
@@ -79,10 +80,13 @@ def test_logs_name_run_stage_and_unit_and_are_off_by_default(tmp_path: Path, mon
     assert not file.exists()
     monkeypatch.setenv(logs.SETTING, str(file))
     observer.unit(Done(UNIT, COMMIT, observed={"seconds": 1.5, "host": "node-3", "cpu_seconds": 1.0}), 3)
-    with logs.context(command="ingest"):
+    with pytest.raises(OmnimillError), logged_run("run-1", "ingest"):
         observer.unit(Done(UNIT, None, "the disk is full"), 2)
+        raise OmnimillError("units failed")
     observer.unit(Done(UNIT, None), 1)
-    done, failed, crashed = lines(file)
+    done, started, failed, ended, crashed = lines(file)
+    assert (started["event"], ended["event"], ended["run"]) == ("run_started", "run_failed", "run-1")
+    assert ended["error"] == "OmnimillError: units failed"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", done["time"])
     about = {"run": "run-1", "stage": "ingest", "source": "pages", "unit": UNIT.id}
     assert about.items() <= done.items() and about.items() <= failed.items() and about.items() <= crashed.items()

@@ -17,7 +17,7 @@ from omnimill.infra.planning.forecast import forecast
 from omnimill.infra.planning.machines import Cluster, NodeGroup
 from omnimill.infra.planning.rates import measure
 from omnimill.infra.planning.simulation import Scenario, simulate
-from omnimill.infra.planning.sweep import work_of
+from omnimill.infra.planning.sweep import Planned
 
 DAG = """\
 dataset: rated
@@ -65,7 +65,7 @@ def test_rates_of_a_slice_on_one_node_tell_one_node_and_two_within_a_fifth(raw: 
     for nodes in (1, 2):
         cluster = Cluster(nodes=(NodeGroup(count=nodes, cores=1, memory_gib=8),))
         told = forecast("rated", "ingest", FOLDERS * PICTURES, rate, cluster)
-        simulated = 3600 * simulate(work_of(told, rate, cluster), scenario, math.inf, 3).hours
+        simulated = 3600 * simulate(Planned(told, rate).work(cluster), scenario, math.inf, 3).hours
         whole = run(f"whole-{nodes}", "**/*", nodes)
         # What else runs on the machine takes processors from some of the runs and not from others.
         quiet = whole["seconds"] * whole["processor_share"] / part["processor_share"]
