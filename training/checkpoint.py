@@ -53,6 +53,24 @@ class StoredFile(Config):
     bytes: int
 
 
+class MergedParent(Config):
+    """A checkpoint that was merged: where it lay, the run and step that it is of, and its digest."""
+
+    url: str
+    run: str
+    step: int
+    digest: str
+
+
+class MergeOrigin(Config):
+    """How weights came to be that no training wrote. method: its name and settings, see `omnimill.training.merging`.
+    seed: of those weights that no parent had."""
+
+    method: dict[str, Any]
+    seed: int
+    parents: tuple[MergedParent, ...]
+
+
 class CheckpointRecord(TrainInputs):
     """What ``checkpoint.json`` holds: enough to generate, to resume with any number of workers, and to replay.
 
@@ -62,6 +80,8 @@ class CheckpointRecord(TrainInputs):
     evaluation: what the evaluation of this step measured, nested names joined by dots; null: not finite; empty where
         there was none.
     files: by path in the folder. mlflow_run: the MLflow run that wrote it.
+    merged: of what `omnimill merge` made; it is of step 0, and has no plan and no ledger. Its mixture and versions are
+    those of all parents.
     """
 
     version: int = CHECKPOINT_VERSION
@@ -73,6 +93,7 @@ class CheckpointRecord(TrainInputs):
     evaluation: dict[str, float | None] = Field(default_factory=dict)
     files: dict[str, StoredFile] = Field(default_factory=dict)
     mlflow_run: str | None = None
+    merged: MergeOrigin | None = None
 
     @property
     def digest(self) -> str:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
-from omnimill.config import Config
+from omnimill.config import Config, flat
 from omnimill.errors import ConfigError
 from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.tokens import TokenLayout
@@ -44,7 +53,8 @@ FREE_TO_CHANGE = frozenset(
 
 class BackboneSettings(Config):
     """kind: ``encoder_decoder``; ``decoder``: decoder-only, over one joint id space; ``inherited``: whatever the
-    checkpoint of `init_from` has, such as what `omnimill merge` made.
+    checkpoint of `init_from` has, such as what `omnimill merge` made. Written where it is no encoder-decoder, so that
+    older settings keep their digests.
     size: a named size of the kind; not of an inherited one. overrides: fields of `BackboneConfig` or `DecoderConfig` to
     set differently, nested as there.
     """
@@ -52,6 +62,13 @@ class BackboneSettings(Config):
     kind: Literal["encoder_decoder", "decoder", "inherited"] = "encoder_decoder"
     size: Size | DecoderSize = "tiny"
     overrides: dict[str, Any] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_the_first_kind(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        body: dict[str, Any] = dump(self)
+        if self.kind == "encoder_decoder":
+            body.pop("kind", None)
+        return body
 
     @property
     def described(self) -> str:
@@ -181,15 +198,6 @@ def _merged(plain: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Every key whose value differs, as ``key: was …, is …``; nested keys are joined by dots."""
-    old, new = ({key: repr(value) for key, value in _flat(one)} for one in (before, now))
+    old, new = ({key: repr(value) for key, value in flat(one)} for one in (before, now))
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     return [f"{key}: was {old.get(key, 'absent')}, is {new.get(key, 'absent')}" for key in keys]
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping | list | tuple) and value:
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for name, child in items:
-            yield from _flat(child, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.rows import scan
 from omnimill.mixtures.versions import open_versions
 from omnimill.tokenizers.store import load_text
+from omnimill.training.backbone.model import TokenLosses
 from omnimill.training.batch import DecoderModality, PackedBatch
 from omnimill.training.collate import collate
 from omnimill.training.evaluation_answers import AnswerEvaluator
@@ -28,6 +29,16 @@ from omnimill.training.loss import modality_sums, task_sums
 from omnimill.training.step import sum_over_workers
 
 _MODALITIES = [modality.name.lower() for modality in DecoderModality]
+
+
+class Measured(Protocol):
+    """What losses are asked of: a learner, or a model alone. device: that it computes on."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def losses(self, batch: PackedBatch) -> TokenLosses:
+        """Of a batch on `device`, without gradients."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ class Evaluator:
             "targets": {name: round(count) for name, count in zip(self._tasks, weight.tolist(), strict=True)},
         }
 
-    def own_sums(self, learner: Learner) -> Tensor:
+    def own_sums(self, learner: Measured) -> Tensor:
         """float64 [batches, …]: what this worker's batches come to, and 0 for those of the others: sums of NLL and of
         weight by task, then by modality. Only one worker adds to a row, so the sum over all workers is exact.
         """
@@ -114,7 +125,7 @@ class Evaluator:
                     sums[number] = found.cpu()
         return sums
 
-    def _measured(self, learner: Learner, batch: PackedBatch) -> Tensor:
+    def _measured(self, learner: Measured, batch: PackedBatch) -> Tensor:
         """float64: a row of :meth:`own_sums`."""
         batch = batch.to(learner.device)
         losses = learner.losses(batch)

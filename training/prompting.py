@@ -35,7 +35,12 @@ class Prompting:
         self.mixture = mixture
         self.settings = settings
         self.vocabulary = text.vocabulary
-        self.uninformative = _ids(text, settings.uninformative_prompt)
+        special = settings.uninformative_prompt in text.vocabulary.layout.specials
+        self.uninformative = (
+            (text.vocabulary.special(settings.uninformative_prompt),)
+            if special
+            else _ids(text, settings.uninformative_prompt)
+        )
         self.templates = [[_template(text, prompt) for prompt in task.prompts] for task in mixture.tasks]
         self.task_keys = [task_key(mixture.seed, task.name) for task in mixture.tasks]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from omnimill.config import Config
 from omnimill.tokenizers.vocabulary import HISTORY
@@ -20,8 +20,9 @@ class RenderSettings(Config):
     history_frames: most earlier pictures and most earlier clips.
     image_latents, audio_latents: what the backbone's resampler makes of one earlier picture or clip.
     prompt_drop: share of image generation examples whose prompt is replaced by `uninformative_prompt`, for
-    classifier-free guidance (the reference: 0.1 when instruction tuning).
-    form: ``pairs`` of encoder input and decoder target, or one ``sequence``; follows from the kind of backbone.
+    classifier-free guidance (the reference: 0.1 when instruction tuning); it may be a special token of the vocabulary.
+    form: ``pairs`` of encoder input and decoder target, or one ``sequence``; follows from the kind of backbone. Written
+    where it is no pair, so that older settings keep their digests.
     """
 
     max_text: int = Field(default=512, ge=32)
@@ -36,3 +37,10 @@ class RenderSettings(Config):
     uninformative_prompt: str = "An image of a random picture."
     objectives: ObjectiveSettings = ObjectiveSettings()
     form: Literal["pairs", "sequence"] = "pairs"
+
+    @model_serializer(mode="wrap")
+    def _without_pairs(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        body: dict[str, Any] = dump(self)
+        if self.form == "pairs":
+            body.pop("form", None)
+        return body

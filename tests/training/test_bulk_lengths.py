@@ -19,6 +19,7 @@ from omnimill.mixtures.rows import RowLengths
 from omnimill.rng import generator
 from omnimill.schema import example_id
 from omnimill.tokenizers.text import TextTokenizer
+from omnimill.tokenizers.vocabulary import Vocabulary
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, TokenLayout
 from omnimill.training.bulk_lengths import FIELDS, BulkLengths, costs_of
 from omnimill.training.draws import id_of, id_words
@@ -27,6 +28,9 @@ from omnimill.training.objectives.settings import ObjectiveSettings, TokenBudget
 from omnimill.training.recipe import Recipes
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.row_batch import COLUMNS, RowBatch
+from omnimill.training.sequence_lengths import BulkSequenceLengths
+from omnimill.training.sequence_recipe import SequenceRecipes
+from omnimill.vocabulary_layout import VocabularyLayout
 
 ROLES = ("caption", "question", "answer", "body")
 SCHEMA = pa.schema([TOKEN_SCHEMA.field(name) for name in COLUMNS])
@@ -149,6 +153,56 @@ def test_many_lengths_are_each_ones(
         assert [as_lengths(one) for one in found.T] == [one.lengths for one in wanted]
         assert costs_of(found).T.tolist() == [list(one.lengths.costs) for one in wanted]
         assert [id_of(words) for words in batch.ids.tolist()] == [made[i]["id"] for i in usable]
+
+
+JOINT = VocabularyLayout(joint=("image",), specials=("<break>", "<mask>"))
+
+
+def sequence_tasks() -> tuple[Task, ...]:
+    """Every objective and target of sequences."""
+
+    def task(name: str, **settings: Any) -> Task:
+        return Task(name=name, rate=1, sources=("s",), **settings)
+
+    return (
+        task("caption", target="text:caption", objective="causal", inputs=("image",), prompts=("what?", "")),
+        task("answer", target="text:answer", prompts=("{question}",), optional=("image_history",), keep_optional=0.5),
+        task("paint", target="image", objective="causal_masked", prompts=("{caption}", "paint {caption}")),
+        task("mask", target="image:mask", inputs=("image", "image_history"), prompts=("where is {answer}",)),
+        task("read", target="text:body", objective="causal_lm"),
+        task("moved", target="text:body", objective="cm3", prompts=("{question}",), optional=("image",)),
+        task("denoised", target="text:body", objective="text_denoising"),
+        task("tell", target="document:body", prompts=("{question} {question}",)),
+        task("told", target="document:caption", objective="causal_masked"),
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), made=st.lists(rows(), min_size=3, max_size=16), render=render_settings())
+def test_many_sequences_are_each_ones(
+    data: st.DataObject, made: list[dict[str, Any]], render: RenderSettings, layout: TokenLayout, text: TextTokenizer
+) -> None:
+    chosen, tasks = data.draw(st.integers(420, 600)), sequence_tasks()
+    joint = layout.model_copy(update={"vocabulary": JOINT})
+    render = render.model_copy(update={"form": "sequence", "uninformative_prompt": "<mask>"})
+    recipes = SequenceRecipes(
+        Mixture(datasets=("tokens",), seed=3, tasks=tasks),
+        joint,
+        TextTokenizer.of(text.model, "joint", Vocabulary.of(joint).text),
+        render,
+        Budgets(encoder=1, decoder=chosen),
+    )
+    frame = pl.from_arrow(table := pa.Table.from_pylist(made, SCHEMA))
+    assert isinstance(frame, pl.DataFrame)
+    for number, task in enumerate(tasks):
+        usable = np.flatnonzero(reasons(frame, task).is_null().to_numpy())
+        found = BulkSequenceLengths(recipes).of(number, RowBatch.of(table).take(usable), usable.astype(np.int64))
+        wanted = [
+            recipes.make(number, RowLengths(*(made[i][name] for name in LENGTH_COLUMNS)), made[i]["id"], int(i))
+            for i in usable
+        ]
+        assert [as_lengths(one) for one in found.T] == [one.lengths for one in wanted]
+        assert all(one.lengths.decoder <= chosen for one in wanted)
 
 
 def test_items_are_drawn_evenly_and_whole(layout: TokenLayout, text: TextTokenizer) -> None:
