@@ -20,7 +20,7 @@ from omnimill.infra.tracking import without_secrets
 
 PACKAGE = Path(omnimill.__file__).parent
 _GIT_SECONDS = 10
-_CODE_TAG, _VERSION_TAG, _PYTHON_TAG = "omnimill.code", "omnimill.version", "omnimill.python"
+CODE_TAG, _VERSION_TAG, _PYTHON_TAG = "omnimill.code", "omnimill.version", "omnimill.python"
 _DIRTY_TAG = "mlflow.source.git.dirty"  # as newer versions of MLflow name it
 # Python's own leavings, and what no import or read touches.
 _SKIPPED = ("__pycache__",)
@@ -61,7 +61,7 @@ class CodeVersion:
             _DIRTY_TAG: None if self.commit is None else str(self.dirty).lower(),
         }
         known = {name: value for name, value in git.items() if value}
-        return {_VERSION_TAG: self.version, _CODE_TAG: self.name, _PYTHON_TAG: platform.python_version(), **known}
+        return {_VERSION_TAG: self.version, CODE_TAG: self.name, _PYTHON_TAG: platform.python_version(), **known}
 
 
 @cache

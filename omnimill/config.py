@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -46,6 +46,16 @@ def canonical_json(value: Any) -> bytes:
 def digest_json(value: Any) -> str:
     """64 hex digits of blake3 over :func:`canonical_json`."""
     return blake3(canonical_json(value)).hexdigest()
+
+
+def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value inside mappings and sequences with its key, nested keys joined by dots; empty ones too."""
+    if isinstance(value, Mapping | list | tuple) and value:
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, child in items:
+            yield from flat(child, f"{key}.{name}" if key else str(name))
+    elif key:
+        yield key, value
 
 
 def load_config(path: str | Path, model: type[M], *, expand: bool = True) -> M:

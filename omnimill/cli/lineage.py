@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from omnimill.cli import lineage_erase
+from omnimill.cli import lineage_diff, lineage_erase
 from omnimill.cli.lineage_flush import flush
 from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
 
 SHOWN_STEPS = 12
 SHOWN_FILES = 5
+SHOWN_SHARDS = 40
+# Parts of an answer that have tables of their own.
+_NESTED = ("datasets", "sources", "shards", "started_from", "parents")
+
+Names = Annotated[list[str] | None, typer.Argument(help="Datasets; all under the root when none is named.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -19,15 +25,22 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Walk from files to checkpoints and back.")
     group.command("trace")(trace)
     group.command("impact")(impact)
+    group.command("index")(index)
     group.command("verify")(verify)
     group.command("gc")(gc)
     group.command("flush")(flush)
     lineage_erase.register(group)
+    lineage_diff.register(group)
     app.add_typer(group, name="lineage")
 
 
 def trace(
-    artefact: Annotated[str, typer.Argument(help="A checkpoint's folder, a shard (path or digest) or an example id.")],
+    artefact: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint's folder, a shard (path or digest), a row of one (SHARD#ROW), an example id."
+        ),
+    ],
     root: Root = DEFAULT_ROOT,
     json: Json = False,
 ) -> None:
@@ -41,11 +54,25 @@ def trace(
     if json:
         print_json(answer)
         return
-    facts = {key: value for key, value in answer.items() if key not in ("datasets", "sources", "shards")}
+    facts = {key: value for key, value in answer.items() if key not in _NESTED}
     print_table("What it is", ["", ""], [[key, str(value)] for key, value in facts.items()])
     columns = ["dataset", "kind", "rows", "manifest", "run"]
     print_table("Made from", columns, [[one[name] for name in columns] for one in answer["datasets"]])
     print_table("Source files", ["source", "files", "for example", "digest"], list(_file_rows(answer["sources"])))
+    if earlier := list(_weights(answer)):
+        print_table("Weights it goes back to", ["", "checkpoint", "step", "digest", "sources"], earlier)
+
+
+def _weights(answer: dict[str, Any], depth: int = 0) -> Iterator[list[Any]]:
+    """Checkpoints that one was merged from or started from, and those that these go back to, each below it."""
+    started = answer.get("started_from")
+    for relation, one in (
+        *(("merged from", parent) for parent in answer.get("parents", ())),
+        *((("started from", started),) if started else ()),
+    ):
+        names = ", ".join(source["source"] for source in one["sources"])
+        yield ["  " * depth + relation, one["checkpoint"], one.get("step", "-"), one["digest"][:12], names or "-"]
+        yield from _weights(one, depth + 1)
 
 
 def _file_rows(sources: list[dict[str, Any]]) -> list[list[Any]]:
@@ -58,30 +85,42 @@ def _file_rows(sources: list[dict[str, Any]]) -> list[list[Any]]:
 
 
 def impact(
-    query: Annotated[str, typer.Argument(help="A file, URL, content digest or example id.")],
+    query: Annotated[
+        str,
+        typer.Argument(help="A file, URL, content digest or example id; domain:NAME, licence:NAME or source:NAME."),
+    ],
     root: Root = DEFAULT_ROOT,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Also of many rows say each and the steps, however long it takes.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Every shard, training run and checkpoint that a file or example went into, with the steps that used it.
+    """Every shard, training run and checkpoint that a file, example or domain went into, and which steps used it.
+
+    Of more rows than can be looked up in seconds, shards are counted, and what runs saw of them is what is expected
+    from how often they drew each task.
 
     Example: omnimill lineage impact runs/demo/input/photos/coffee.png --root runs/demo
     """
     from omnimill.training import audit
 
-    answer = audit.impact(root, query)
+    answer = audit.impact(root, query, steps)
     if json:
         print_json(answer)
         return
     for one in answer["rejected"]:
         print(f"{one['dataset']}: {one['key']} was {one['verdict']} by {one['operator']}: {one['reason']}")
-    if not answer["examples"]:
+    if not answer["examples_count"]:
         print("No example was made from it, so no training run saw it.")
         return
-    print(f"{len(answer['examples'])} examples, in these shards:")
+    print(f"{answer['examples_count']:,} examples, in {len(answer['shards']):,} shards:")
     columns = ["dataset", "source", "shard", "unit"]
-    print_table("Shards", columns, [[one[name] for name in columns] for one in answer["shards"]])
+    shown = [[one[name] for name in columns] for one in answer["shards"][:SHOWN_SHARDS]]
+    if len(answer["shards"]) > SHOWN_SHARDS:
+        shown.append(["…", "", "", ""])
+    print_table("Shards", columns, shown)
     rows = [
-        [run["name"], one["checkpoint"], one["step"], one["times_seen"], _steps(run["steps"], one["step"])]
+        [run["name"], one["checkpoint"], one["step"], _times(one), _steps(run["steps"], one["step"])]
         for run in answer["runs"]
         for one in run["checkpoints"]
     ]
@@ -91,12 +130,34 @@ def impact(
     print_table("Training", ["run", "checkpoint", "at step", "times seen", "at steps"], rows)
 
 
-def _steps(steps: list[int], before: int) -> str:
+def _times(checkpoint: dict[str, Any]) -> str:
+    return f"{checkpoint['times_seen']:,}" + ("" if checkpoint["exact"] else " expected")
+
+
+def _steps(steps: list[int] | None, before: int) -> str:
+    if steps is None:
+        return "too many to tell at once, see --steps"
     seen = [str(step) for step in steps if step < before]
     return ", ".join(seen[:SHOWN_STEPS]) + (" …" if len(seen) > SHOWN_STEPS else "")
 
 
-Names = Annotated[list[str] | None, typer.Argument(help="Datasets; all under the root when none is named.")]
+def index(datasets: Names = None, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
+    """Make the indexes anew that look-ups read; ingest and tokenize keep them up to date by themselves.
+
+    Example: omnimill lineage index --root runs/demo
+    """
+    from omnimill.infra.index import rebuild
+    from omnimill.infra.verify import chosen
+
+    made = {}
+    for dataset in chosen(root, datasets or ()):
+        found = rebuild(dataset, dataset.versions())
+        made[dataset.name] = {"files": len(found.files), "keys": sum(len(segment) for segment in found.segments)}
+    if json:
+        print_json(made)
+    else:
+        rows = [[name, f"{one['files']:,}", f"{one['keys']:,}"] for name, one in made.items()]
+        print_table("Indexes", ["dataset", "files", "keys"], rows)
 
 
 def verify(datasets: Names = None, root: Root = DEFAULT_ROOT, json: Json = False) -> None:
