@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,9 +27,9 @@ _TERA = 1e12
 class Forecast:
     """What one source takes at one stage.
 
-    object_store_bytes: of the object store of the driver's node. writes: files. hours: by what `bound` names; infinite
-    where the cluster lacks what it takes. slots: cores or GPUs that units are done on, of all machines; unit_seconds:
-    that a unit has one of them. fits: all cores can have a worker at the memory that workers took.
+    object_store_bytes: of the object store of the driver's node. writes: files. hours: by what `bound` names. slots:
+    cores or GPUs that units are done on, of all machines; unit_seconds: that a unit has one of them. fits: all cores
+    can have a worker at the memory that workers took.
     """
 
     source: str
@@ -59,24 +58,27 @@ def forecast(source: str, stage: Stage, examples: int, rate: Rate, cluster: Clus
     other.
 
     Raises:
-        ConfigError: no node of the cluster is there for the stage.
+        ConfigError: no node of the cluster is there for the stage, or it takes GPUs and none has one.
     """
     pool = cluster.of(stage)
     if not pool.nodes:
         raise ConfigError(f"no group of nodes of the cluster has the stage {stage}")
+    if rate.gpu_seconds and not pool.gpus:
+        raise ConfigError(f"{source} takes GPUs to {stage}, and no node of the cluster that has this stage has one")
     units = max(1, round(examples / rate.examples_per_unit))
     blocks = -(-units // units_per_block(units, rate.unit_seconds, pool.cores))
     core_seconds, gpu_seconds = examples * rate.core_seconds, examples * rate.gpu_seconds
     moved = examples * (rate.input_bytes + rate.stored_bytes)
     bounds = {
-        "cores": core_seconds / pool.cores,
+        "cores": _rounds(units, pool.cores) * core_seconds / units,
         "driver": blocks * BLOCK_SECONDS + units * UNIT_SECONDS,
-        "gpus": gpu_seconds / pool.gpus if pool.gpus else math.inf if gpu_seconds else 0.0,
+        "gpus": _rounds(units, pool.gpus) * gpu_seconds / units if gpu_seconds else 0.0,
         "network": moved / pool.network_bytes if pool.network_bytes else 0.0,
     }
     bound = max(bounds, key=lambda name: bounds[name])
-    slots = pool.gpus if bound == "gpus" and pool.gpus else pool.cores
-    unit_seconds = bounds[bound] * slots / units
+    slots, own = (pool.gpus, gpu_seconds) if bound == "gpus" else (pool.cores, core_seconds)
+    # What all slots share makes the units of those that have one longer.
+    unit_seconds = own / units if bound in ("cores", "gpus") else bounds[bound] * min(slots, units) / units
     return Forecast(
         source=source,
         stage=stage,
@@ -90,7 +92,7 @@ def forecast(source: str, stage: Stage, examples: int, rate: Rate, cluster: Clus
         writes=round(units * rate.files_per_unit),
         core_hours=core_seconds / 3600,
         gpu_hours=gpu_seconds / 3600,
-        hours=_rounds(units, slots) * unit_seconds / 3600,
+        hours=bounds[bound] / 3600,
         bound=bound,
         slots=slots,
         unit_seconds=unit_seconds,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -96,7 +95,7 @@ def plan(
     simulated = _swept(rows, machines, scenario) if scenario else []
     if json:
         answer: dict[str, Any] = {"cluster": {"cores": everything.cores, "gpus": everything.gpus}, "left_out": missing}
-        answer |= {"sources": [_plain(row) for row in forecasts], "total": _plain(total(forecasts))}
+        answer |= {"sources": [asdict(row) for row in forecasts], "total": asdict(total(forecasts))}
         answer |= {"costs": {**asdict(money), "total": money.total, "currency": machines.currency}}
         print_json(answer | ({"simulated": [asdict(one) for one in simulated]} if scenario else {}))
         return
@@ -189,11 +188,6 @@ def _swept(rows: Sequence[_Row], cluster: Cluster, scenario: Scenario) -> list[S
     planned = [Planned(row.forecast, row.rate) for row in rows if row.rate is not None]
     training = next((row.forecast.hours for row in rows if row.forecast.stage == "train"), None)
     return sweep(planned, cluster, scenario, training)
-
-
-def _plain(row: Forecast) -> dict[str, Any]:
-    """For JSON, which has no infinity."""
-    return {name: None if value == math.inf else value for name, value in asdict(row).items()}
 
 
 def _cells(row: Forecast) -> list[str]:

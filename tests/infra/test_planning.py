@@ -14,7 +14,7 @@ from omnimill.cli.main import main
 from omnimill.config import load_config
 from omnimill.errors import ConfigError
 from omnimill.infra.dataset import Commit, Counts, Dataset, FileRef, InputRef
-from omnimill.infra.planning.forecast import Forecast, costs, forecast_training, total
+from omnimill.infra.planning.forecast import BLOCK_SECONDS, UNIT_SECONDS, Forecast, costs, forecast_training, total
 from omnimill.infra.planning.forecast import forecast as forecast_stage
 from omnimill.infra.planning.machines import Cluster, Egress, NodeGroup, Storage
 from omnimill.infra.planning.rates import Rate, TrainRate, busy_seconds, measure
@@ -140,6 +140,9 @@ def test_a_bound_is_where_the_cluster_is_narrowest_and_few_units_come_whole() ->
     one = Cluster(nodes=(NodeGroup(count=1, cores=4, memory_gib=16),))
     # Five units of 2.5 s on four cores: one core does two of them.
     assert forecast("s", 5 * 250, rate(), one).hours * 3600 == pytest.approx(5.0)
+    quick = forecast("s", 4 * 250, rate(core_seconds=1e-7))
+    assert (quick.bound, quick.hours * 3600) == ("driver", pytest.approx(4 * (BLOCK_SECONDS + UNIT_SECONDS)))
+    assert quick.unit_seconds == pytest.approx(quick.hours * 3600)
 
 
 def test_units_that_one_process_did_at_once_count_once() -> None:
@@ -170,6 +173,8 @@ def test_costs_are_machines_for_as_long_as_their_stages_last_and_what_has_no_pri
     assert money.total == pytest.approx(sum(money.compute.values()) + 60 * stored + 5000)
     with pytest.raises(ConfigError, match="no group of nodes of the cluster has the stage dedup"):
         forecast_stage("s", "dedup", 10, rate(), cluster)
+    with pytest.raises(ConfigError, match="s takes GPUs to ingest, and no node"):
+        forecast_stage("s", "ingest", 10, rate(gpu_seconds=0.1), cluster)
     with pytest.raises(ConfigError, match="holds a worker of 1 cores and 16 GPUs"):
         forecast_training(TrainRate(tokens=1, tokens_per_second=1, num_gpus=16), 1.0, cluster)
 
