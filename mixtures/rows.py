@@ -186,6 +186,10 @@ class TaskRows:
                 found += (start + np.flatnonzero(np.isin(span.shard_rows(), rows))).tolist()
         return found
 
+    def shards(self) -> Iterator[tuple[str, str, int]]:
+        """Source, digest and number of rows of every shard that rows lie in."""
+        return ((span.source, span.digest, span.rows) for span in self._spans)
+
     def share_of(self, shards: Mapping[str, float]) -> float:
         """Which share of the rows lies in some shards, of each of which only some share counts, by their digests."""
         counted = sum(span.rows * shards[span.digest] for span in self._spans if span.digest in shards)

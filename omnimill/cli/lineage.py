@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from omnimill.cli import lineage_diff, lineage_erase
+from omnimill.cli import lineage_diff, lineage_erase, lineage_licences
 from omnimill.cli.lineage_flush import flush
 from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
 
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     group.command("flush")(flush)
     lineage_erase.register(group)
     lineage_diff.register(group)
+    lineage_licences.register(group)
     app.add_typer(group, name="lineage")
 
 
