@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from omnimill.errors import OmnimillError
+from omnimill.infra import lineage
 from omnimill.infra.dataset import Commit
 from omnimill.infra.queries import looks_like_example_id
 from omnimill.infra.trace import Catalog, Rows, Version, describe_shard, find_ids
 from omnimill.mixtures.ledger import changes
-from omnimill.training.checkpoint import RECORD, CheckpointRecord, read_record
+from omnimill.training.checkpoint import RECORD, CheckpointRecord, MergeOrigin, find, read_record
 from omnimill.training.replay import ledger_entries
+from omnimill.training.starting_weights import INIT_FROM
 
 _SHORTEST_DIGEST = 8
 # Between a shard and the number of one of its rows.
@@ -27,7 +29,9 @@ def trace(root: str, artefact: str) -> dict[str, Any]:
     A row is written ``SHARD#ROW``, counted from 0.
 
     Returns:
-        ``{"kind", …, "datasets": [...], "sources": [{"source", "files": [{"uri", "digest", "bytes"}]}]}``.
+        ``{"kind", …, "datasets": [...], "sources": [{"source", "files": [{"uri", "digest", "bytes"}]}]}``; of a
+        checkpoint also ``"started_from"`` and ``"parents"``: the same of the checkpoint that its run started from
+        (null: from none), and of those that it was merged from.
 
     Raises:
         OmnimillError: nothing recorded under the root is called so.
@@ -60,6 +64,8 @@ def trace(root: str, artefact: str) -> dict[str, Any]:
 
 
 def _trace_checkpoint(catalog: Catalog, path: str, record: CheckpointRecord) -> dict[str, Any]:
+    if record.merged is not None:
+        return _trace_merged(catalog, path, record, record.merged)
     held = changes(ledger_entries(path, catalog.root))
     # Every version that the run drew from on its way, not the last one alone.
     drawn = {version.manifest: None for change in held for version in change.versions.datasets}
@@ -89,6 +95,63 @@ def _trace_checkpoint(catalog: Catalog, path: str, record: CheckpointRecord) -> 
         "tokenizers": {"name": record.layout.tokenizers, **record.layout.digests},
         "datasets": [_version(version) for version in (*tokens, *_ancestors(catalog, tokens))],
         "sources": _sources(commits),
+        "started_from": _started_from(catalog, record),
+        "parents": [],
+    }
+
+
+def _trace_merged(catalog: Catalog, path: str, record: CheckpointRecord, origin: MergeOrigin) -> dict[str, Any]:
+    """Of a merged checkpoint, which learnt nothing itself: its data are those of its parents."""
+    parents = [_trace_weights(catalog, parent.url, parent.digest) for parent in origin.parents]
+    sources: dict[str, dict[str, dict[str, Any]]] = {}
+    for parent in parents:
+        for one in parent["sources"]:
+            sources.setdefault(one["source"], {}).update(
+                {f"{file['uri']} {file['digest']}": file for file in one["files"]}
+            )
+    return {
+        "kind": "checkpoint",
+        "checkpoint": path,
+        "digest": record.digest,
+        "step": record.step,
+        "run": record.mlflow_run,
+        "method": origin.method,
+        "tokenizers": {"name": record.layout.tokenizers, **record.layout.digests},
+        "datasets": list({one["manifest"]: one for parent in parents for one in parent["datasets"]}.values()),
+        "sources": [
+            {"source": name, "files": [files[key] for key in sorted(files)]} for name, files in sorted(sources.items())
+        ],
+        "started_from": None,
+        "parents": parents,
+    }
+
+
+def _started_from(catalog: Catalog, record: CheckpointRecord) -> dict[str, Any] | None:
+    """Of the weights that a checkpoint's run started from, as its MLflow run has recorded them."""
+    told = next((run for run in catalog.runs if run.info.run_id == record.mlflow_run), None)
+    found = [one for one in lineage.references(told, "input") if one.name == INIT_FROM] if told else []
+    return _trace_weights(catalog, found[0].url, found[0].digest) if found else None
+
+
+def _trace_weights(catalog: Catalog, url: str, digest: str) -> dict[str, Any]:
+    """Of weights by their digest, wherever they lie now; of published ones, and of such as are gone, there is no more
+    to say than where they were."""
+    elsewhere = [one.url for run in catalog.runs for one in lineage.references(run, "output") if one.digest == digest]
+    for place in (url, *elsewhere):
+        try:
+            folder = find(place)
+        except OmnimillError:
+            continue
+        if (record := read_record(folder)).digest == digest:
+            return _trace_checkpoint(catalog, str(folder), record)
+    return {
+        "kind": "weights",
+        "checkpoint": url,
+        "digest": digest,
+        "datasets": [],
+        "sources": [],
+        "started_from": None,
+        "parents": [],
     }
 
 

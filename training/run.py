@@ -32,7 +32,7 @@ from omnimill.training.history import TIMING, read_history, run_lock
 from omnimill.training.inputs import TrainInputs, resolve, through_the_ledger
 from omnimill.training.notices import stopped_by_signal
 from omnimill.training.ray_worker import on_worker
-from omnimill.training.starting_weights import source_digest
+from omnimill.training.starting_weights import INIT_FROM, source_digest
 
 STAGE_TAG = "omnimill.stage"
 # How a change begins that is told of erasures.
@@ -84,6 +84,11 @@ def train(
     folder = newest(run)
     record = read_record(folder) if folder else None
     keep_root(run, root)
+    if record and record.merged is not None:
+        raise ConfigError(
+            f"name: {config.name!r} is a merged model under {run}, which a run cannot go on with as if it had trained "
+            f"it; choose another name, and start from it: `init_from: {run}`"
+        )
     if record:
         _check_changes(record, inputs, run, root)
     started_at = record.step if record else 0
@@ -96,7 +101,7 @@ def train(
             resume=record.mlflow_run if record else None,
             tags={STAGE_TAG: stage} if stage else None,
         ) as told:
-            _record_inputs(inputs, root, run, told, started_at)
+            record_inputs(inputs, root, run, told, started_at)
             _launch(inputs, root, run, told, cpus, started_at, stage)
             _register(inputs, run, told)
     else:
@@ -149,14 +154,15 @@ def _check_changes(record: CheckpointRecord, inputs: TrainInputs, run: Path, roo
         console.print(f"run {inputs.config.name} goes on from step {record.step} with\n{listed}", style="dim")
 
 
-def _record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun, started_at: int) -> None:
+def record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun, started_at: int) -> None:
+    """Tell MLflow what a run reads: data, selections, and weights that it starts from."""
     for version in inputs.versions.datasets:
         told.input(version.name, version.manifest, Dataset(root, version.name).url)
     for one in inputs.versions.selections:
         url = selection_url(Dataset(root, one.dataset), one.digest)
         told.input(f"{one.dataset}-{one.name}", one.digest, url)
     if (source := inputs.config.init_from) and not started_at:
-        told.input("init_from", source_digest(source), source)
+        told.input(INIT_FROM, source_digest(source), source)
     known = [lineage.licences(told, version.manifest) for version in inputs.versions.datasets]
     told.tags({name: value for one in known for name, value in lineage.licence_tags(one).items()})
     told.json(inputs.mixture.model_dump(mode="json"), "mixture.json")

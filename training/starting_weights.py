@@ -16,6 +16,9 @@ from omnimill.training.config import differences
 from omnimill.training.inputs import TrainInputs
 from omnimill.training.published_weights import fill_from_published, published_digest
 
+# What a run calls the weights that it starts from among its inputs in MLflow.
+INIT_FROM = "init_from"
+
 
 def fill(model: AnyBackbone, source: str) -> None:
     """Give a backbone the weights of `source`.
