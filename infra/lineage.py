@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +43,7 @@ from omnimill.infra.tracking import (
     about,
     artifacts_of,
     client,
+    is_server,
     tracking_uri,
 )
 from omnimill.progress import console
@@ -293,7 +293,7 @@ def _experiment(mlflow: MlflowClient, root: str) -> str:
     if found := mlflow.get_experiment_by_name(EXPERIMENT):
         return str(found.experiment_id)
     location = None
-    if not re.match("https?:", mlflow.tracking_uri):  # a server says itself where artifacts go, a database does not
+    if not is_server(mlflow.tracking_uri):
         location = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT") or artifacts_of(root)
     try:
         return str(mlflow.create_experiment(EXPERIMENT, artifact_location=location))

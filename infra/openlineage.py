@@ -160,6 +160,10 @@ class Receiver:
             return 400 <= status < 500 and status not in _ASKED_AGAIN
         return isinstance(error, TypeError | KeyError | AttributeError)
 
+    def answers(self) -> bool:
+        """There is nothing to ask a receiver."""
+        return False
+
     def merged(self, first: Message, second: Message) -> None:  # noqa: ARG002 - every event stands for itself
         return None
 

@@ -30,6 +30,8 @@ Message = Mapping[str, Any]
 FOLDER = "unsent"
 # Seconds between two tries to reach a server that is away: the first, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+# Times that a message is sent to a server that can be reached, before it is given up.
+TRIES = 3
 # Seconds that a command waits at its end for a server that is away.
 PATIENCE = 10.0
 
@@ -45,6 +47,9 @@ class Server(Protocol):
 
     def refuses(self, error: Exception) -> bool:
         """Whether the server has answered that it will not take the message, now or later."""
+
+    def answers(self) -> bool:
+        """Whether the server can be reached at all; then it is a message that is at fault if it comes to nothing."""
 
     def merged(self, first: Message, second: Message) -> Message | None:
         """Both messages as one; None when they cannot be."""
@@ -66,6 +71,7 @@ class Outbox:
         self._sending = threading.Lock()
         self._file: BinaryIO | None = None
         self._sent = 0  # bytes of the file
+        self._tries = 0  # of the first message that waits
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -109,7 +115,7 @@ class Outbox:
         self._sent = self._file.tell()
         said = next(iter(str(error).splitlines()), "")[:300]
         console.print(
-            f"{self._server.name} does not answer ({type(error).__name__}: {said}); the work goes on, and what is to "
+            f"{self._server.name} cannot be told ({type(error).__name__}: {said}); the work goes on, and what is to "
             f"be told waits in {self.path}",
             style="yellow",
             soft_wrap=True,
@@ -137,12 +143,24 @@ class Outbox:
                         self._file.close()
                         self._file = None
                         self.path.unlink()
-                        console.print(f"{self._server.name} answers again and has been told all", style="dim")
+                        console.print(f"{self._server.name} has now been told all that waited", style="dim")
                         return True
                 for message, end in _merged(waiting, self._server):
-                    if not _sent(message, self._server):
+                    if not self._taken(message):
                         return False
-                    self._sent = end
+                    self._sent, self._tries = end, 0
+
+    def _taken(self, message: Message) -> bool:
+        """Whether a message need not be sent again."""
+        try:
+            self._server.send(message)
+        except Exception as error:  # noqa: BLE001 - clients raise anything
+            if not self._server.refuses(error):
+                self._tries += self._server.answers()
+                if self._tries < TRIES:
+                    return False
+            _give_up(self._server, error)
+        return True
 
     def _leave(self) -> None:
         assert self._file is not None
@@ -156,7 +174,7 @@ class Outbox:
             self._file.close()
             self._file = None
         console.print(
-            f"{self._server.name} still does not answer: what it has not been told waits in {where}. The next command "
+            f"{self._server.name} still cannot be told: all that it does not know waits in {where}. The next command "
             f"under this root tells it, or `omnimill lineage flush --root {self._root}`.",
             style="bold yellow",
             soft_wrap=True,
@@ -202,22 +220,24 @@ def left_behind(root: str, server: Server) -> int:
 
 def _send_all(waiting: Sequence[tuple[Message, int]], server: Server) -> int:
     for message, _ in _merged(waiting, server):
-        _sent(message, server, patient=False)
+        for tries in range(1, TRIES + 1):
+            try:
+                server.send(message)
+                break
+            except Exception as error:
+                if not server.refuses(error):
+                    if not server.answers():
+                        raise
+                    if tries < TRIES:
+                        time.sleep(FIRST_PAUSE / 2)
+                        continue
+                _give_up(server, error)
+                break
     return len(waiting)
 
 
-def _sent(message: Message, server: Server, *, patient: bool = True) -> bool:
-    """Whether the server has taken a message, or refused it for good; when not patient, its silence is raised."""
-    try:
-        server.send(message)
-    except Exception as error:
-        if server.refuses(error):
-            console.print(f"{server.name} refused what waited for it and is not asked again: {error}", style="yellow")
-            return True
-        if not patient:
-            raise
-        return False
-    return True
+def _give_up(server: Server, error: Exception) -> None:
+    console.print(f"{server.name} did not take a message that waited, which is lost: {error}", style="yellow")
 
 
 def _merged(waiting: Sequence[tuple[Message, int]], server: Server) -> Iterator[tuple[Message, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -11,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from omnimill.errors import ConfigError
 from omnimill.infra import storage
 from omnimill.infra.logged_models import DIGEST_TAG, URL_TAG, any_model, new_model
+from omnimill.infra.tracking import is_server
 
 # Tag of a version: the logged model that it is.
 MODEL_TAG = "omnimill.logged_model"
@@ -39,8 +41,10 @@ def register(
     version = _version(client, name, digest)
     if version is None:
         model = any_model(client, experiment, digest) or new_model(client, run, title, digest, url, {}, whole=True)
-        # A server takes no path of its own disk for a model's place; the weights lie where the URL says.
-        source = f"models:/{model.model_id}" if storage.is_local(url) else url
+        source = url
+        if storage.is_local(url):
+            # A server takes no path of its own disk for a model's place. The tag says where the weights lie.
+            source = f"models:/{model.model_id}" if is_server(client.tracking_uri) else Path(url).absolute().as_uri()
         made = client.create_model_version(
             name,
             source,

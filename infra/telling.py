@@ -56,6 +56,13 @@ class TrackingServer:
             return error.error_code in _REFUSALS
         return isinstance(error, FileNotFoundError | TypeError | KeyError | AttributeError)
 
+    def answers(self) -> bool:
+        try:
+            self.client.search_experiments(max_results=1)
+        except Exception:  # noqa: BLE001 - stores raise anything
+            return False
+        return True
+
     def merged(self, first: Message, second: Message) -> Message | None:
         """Metrics of one run are told many at a time."""
         if not all(one["do"] == "metrics" for one in (first, second)) or first["run"] != second["run"]:

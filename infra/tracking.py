@@ -64,6 +64,11 @@ def without_secrets(uri: str) -> str:
     return re.sub("://[^/@]*@", "://…@", uri)
 
 
+def is_server(uri: str) -> bool:
+    """Whether a tracking store is a server, which itself knows where artifacts go, and not a database."""
+    return bool(re.match("https?:", uri))
+
+
 def client(root: str) -> MlflowClient:
     """An MLflow client for the tracking store of `root`."""
     return client_of(tracking_uri(root))

@@ -25,6 +25,7 @@ class Away:
     name, key = "a server", "key"
     def send(self, message): raise ConnectionError("away")
     def refuses(self, error): return False
+    def answers(self): return False
     def merged(self, first, second): return None
 
 box = Outbox(sys.argv[1], "run", Away())
@@ -53,10 +54,15 @@ class Recorder:
             raise ConnectionError("nobody is there")
         if message.get("bad"):
             raise ValueError("not this")
+        if message.get("poison"):
+            raise ConnectionError("a fault of the server's own")
         self.told.append(message)
 
     def refuses(self, error: Exception) -> bool:
         return isinstance(error, ValueError)
+
+    def answers(self) -> bool:
+        return not self.away
 
     def merged(self, first: Message, second: Message) -> Message | None:
         return {"i": [*first["i"], *second["i"]]} if "many" in first and "many" in second else None
@@ -137,6 +143,19 @@ def test_what_a_server_refuses_is_raised_at_once_or_given_up_later(tmp_path: Pat
     server.away = False
     box.close()
     assert server.told == [{"i": 1}, {"i": 2}]
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_message_that_no_server_can_take_holds_up_no_other(tmp_path: Path, left: bool) -> None:
+    server = Recorder()
+    server.away = left
+    box = Outbox(str(tmp_path), "run", server)
+    for message in ({"poison": True}, {"i": 1}):
+        box.put(message)
+    box.close(patience=0 if left else 10)
+    server.away = False
+    assert left_behind(str(tmp_path), server) == 2 * left
+    assert server.told == [{"i": 1}]
 
 
 def test_what_waits_is_merged_where_it_can_be(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from omnimill.infra.lineage import Reference
 from omnimill.infra.logged_models import DELETED_TAG, LoggedModels
 from omnimill.infra.registered_models import registered_url
 
+SETTINGS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+
 
 class Server:
     """MLflow's own server on a thread, over a database file; can go away and come back."""
@@ -36,7 +38,7 @@ class Server:
 
         initialize_backend_stores(self._store, self._store, self._artifacts)
         # A server that starts tells its own process, which is the client's here, to go to its database.
-        os.environ["MLFLOW_REGISTRY_URI"] = self.url
+        os.environ |= dict.fromkeys(SETTINGS, self.url)
         self._server = make_server("127.0.0.1", self.port, app, threaded=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -55,7 +57,7 @@ def server(tmp_path: Path, empty_tracking_store: Path, monkeypatch: pytest.Monke
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
     found = Server(database)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+    for name in SETTINGS:
         monkeypatch.setenv(name, found.url)
     found.come()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -121,7 +123,7 @@ def test_what_could_not_be_told_is_told_by_the_next_command(
     root = str(tmp_path / "root")
     told = half_way(server, root)
     said = capsys.readouterr().err
-    assert "does not answer" in said
+    assert "cannot be told" in said
     assert "omnimill lineage flush" in said
     with pytest.raises(OmnimillError, match="cannot be used"):
         lineage.flush(root)
@@ -138,7 +140,7 @@ def test_a_server_that_comes_back_is_told_in_time(
     monkeypatch.setattr(outbox, "PATIENCE", 60.0)
     told = half_way(server, str(tmp_path / "root"), back=True)
     check(told, told.client)
-    assert "has been told all" in capsys.readouterr().err.replace("\n", " ")
+    assert "has now been told all" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_command_does_not_begin_without_its_store(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.infra.dataset import Dataset, Unit
+from omnimill.infra.rejections import REASONS, SAMPLE
 from omnimill.pipelines.process import process_unit
 from omnimill.pipelines.replay import replay
 from omnimill.pipelines.run import ingest
+from omnimill.pipelines.summary import SOURCE
 
 Write = Callable[[dict[str, str]], str]
 
@@ -43,6 +46,22 @@ def test_ingest_answers_with_accounts_and_lineage(write: Write, script: Any, mak
     assert (read.name, read.url) == ("script", dag.sources[0].source.path)
     assert run.data.metrics["records_in"] == 12
     assert run.data.tags["omnimill.licence.script"] == "CC0"
+    (source,) = lineage.runs(root, SOURCE)
+    assert source.data.tags["mlflow.parentRunId"] == run.info.run_id
+    assert (source.info.status, source.data.metrics["records_quarantined"]) == ("FINISHED", 4)
+    assert [one.digest for one in lineage.references(source, "input")] == [read.digest]
+    tables = {name: table(root, run.info.run_id, name) for name in (REASONS, SAMPLE)}
+    assert tables[REASONS] == [
+        {"source": "script", "what": "record", "verdict": "dropped", "reason": "sidecar", "count": 4},
+        {"source": "script", "what": "record", "verdict": "quarantined", "reason": "image_truncated", "count": 4},
+    ]
+    assert len(tables[SAMPLE]) == 3, "as many as of one reason are shown"
+    assert all(row["message"] == f"{row['key']} is bad" for row in tables[SAMPLE])
+
+
+def table(root: str, run: str, name: str) -> list[dict[str, Any]]:
+    found = json.loads(Path(lineage.client(root).download_artifacts(run, name)).read_text())
+    return [dict(zip(found["columns"], row, strict=True)) for row in found["data"]]
 
 
 def test_a_second_run_does_only_what_changed(
@@ -113,6 +132,9 @@ def test_a_unit_that_fails_on_this_machine_lets_the_others_finish(
         ingest(make_dag(script(path=folder)), root)
     assert "source 'script'" in str(caught.value)
     assert len(Dataset(root, "made").commits()) == 3
+    (source,) = lineage.runs(root, SOURCE)
+    assert source.info.status == "FAILED"
+    assert "MemoryError" in source.data.tags["omnimill.error"]
 
 
 def test_empty_sources_are_errors(write: Write, script: Any, make_dag: Any, root: str) -> None:

@@ -25,7 +25,7 @@ from omnimill.tokenizers.store import StoredSet, file_digests, publish, weights
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
 from omnimill.training.checkpoint import CheckpointRecord, checkpoints_folder, folder_name
-from omnimill.training.checkpoint_settings import CheckpointSettings
+from omnimill.training.checkpoint_settings import CheckpointSettings, RegistrySettings
 from omnimill.training.checkpoint_writer import CheckpointWriter
 from omnimill.training.config import TrainConfig
 from omnimill.training.evaluation_settings import EvaluationSettings
@@ -349,7 +349,8 @@ def ray_run(watched_config: TrainConfig, train_root: Path, ray_local: None) -> R
     from omnimill.infra import lineage
     from omnimill.training.run import train
 
-    changed = {"name": "calm", "steps": 12, "workers": 2, "checkpoints": CheckpointSettings(every=4)}
+    checkpoints = CheckpointSettings(every=4, registry=RegistrySettings(model="calm", aliases=("newest",)))
+    changed = {"name": "calm", "steps": 12, "workers": 2, "checkpoints": checkpoints}
     config = watched_config.model_copy(update=changed)
     earlier = config.model_copy(update={"seed": 9, "steps": 2, "workers": 1})
     with lineage.command_run(str(train_root), "train", {}, "calm") as told:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from omnimill.errors import ConfigError, OmnimillError
+from omnimill.infra import lineage
+from omnimill.infra.logged_models import DIGEST_TAG
 from omnimill.training.checkpoint import GROUPS, newest, read_record
 from omnimill.training.config import TrainConfig
 from omnimill.training.history import TIMING, read_history
@@ -84,7 +86,18 @@ def test_stages_follow_one_another_and_are_gone_on_with(stages: list[Stage], tra
     first, second = train_stages(stages, root)
     record = read_record(second.checkpoint)
     assert (record.config.init_from, record.updates_before) == (first.checkpoint, 2)
+    parent, *children = lineage.runs(root, "train stages") + lineage.runs(root, "train")[-2:]
+    assert parent.info.run_name == "big"
+    assert [(run.info.run_name, run.data.tags["mlflow.parentRunId"]) for run in children] == [
+        ("big-one", parent.info.run_id),
+        ("big-two", parent.info.run_id),
+    ]
+    experiment = [parent.info.experiment_id]
+    asked = f"tags.`{DIGEST_TAG}` = '{second.checkpoint_digest}'"
+    (model,) = lineage.client(root).search_logged_models(experiment, asked)
+    assert model.params["stage"] == "two"
     again = train_stages(stages, root)
+    assert len(lineage.runs(root, "train stages")) == 1
     assert [(result.started_at, result.checkpoint_digest) for result in again] == [
         (2, first.checkpoint_digest),
         (2, second.checkpoint_digest),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from omnimill.cli.main import main
 from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage, logged_models
+from omnimill.infra.registered_models import MODEL_TAG, registered_url
 from omnimill.training import checkpoint
 from omnimill.training.config import TrainConfig
 from omnimill.training.history import TIMING, read_history
@@ -84,6 +87,25 @@ def test_mlflow_knows_the_run(ray_run: Any, train_root: Path) -> None:
     assert set(wrote) == {f"calm/step-{step:08d}" for step in (4, 8, 12)}
     assert wrote["calm/step-00000012"].digest == record.digest == ray_run.result.checkpoint_digest
     assert wrote["calm/step-00000012"].url == ray_run.result.checkpoint
+
+
+def test_the_last_checkpoint_is_registered_and_another_can_take_its_alias(
+    ray_run: Any, train_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = lineage.client(str(train_root))
+    assert registered_url(client, "models:/calm@newest") == ray_run.result.checkpoint
+    earlier = ray_run.folder / "checkpoints" / "step-00000008"
+    chosen = ["--name", "calm", "--alias", "newest", "--root", str(train_root), "--json"]
+    for _ in range(2):
+        assert main(["checkpoint", "register", str(earlier), *chosen]) == 0
+        assert json.loads(capsys.readouterr().out)["version"] == "2"
+    assert registered_url(client, "models:/calm@newest") == registered_url(client, "models:/calm/2") == str(earlier)
+    version = client.get_model_version("calm", "2")
+    model = client.get_logged_model(version.tags[MODEL_TAG])
+    assert (model.name, version.run_id) == ("calm-step-00000008", ray_run.result.mlflow_run)
+    assert main(["checkpoint", "register", str(earlier), "--name", "calm", "--alias", "latest"]) == 2
+    with pytest.raises(ConfigError, match="nobody"):
+        registered_url(client, "models:/calm@nobody")
 
 
 def test_checkpoints_are_models_with_their_data_and_evaluations(ray_run: Any, train_root: Path) -> None:
