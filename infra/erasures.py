@@ -92,8 +92,13 @@ def register(root: str) -> Register:
 def publish(root: str, erasure: Erasure) -> str:
     """Put a request in force; its digest."""
     digest = erasure.content_digest()
-    storage.publish_bytes(_url(root, digest), canonical_json(erasure.model_dump(mode="json")))
+    storage.publish_bytes(request_url(root, digest), canonical_json(erasure.model_dump(mode="json")))
     return digest
+
+
+def request_url(root: str, digest: str) -> str:
+    """Where a request is stored."""
+    return storage.join(root, REGISTER, f"{digest}.json")
 
 
 class ErasedRows:
@@ -167,7 +172,7 @@ def _erased_rows(root: str, name: str, names: tuple[str, ...]) -> ErasedRows:
 
 
 def _erasure(root: str, digest: str) -> Erasure:
-    url = _url(root, digest)
+    url = request_url(root, digest)
     erasure = Erasure.model_validate(_checked(url))
     if erasure.content_digest() != digest:
         raise IntegrityError(f"{url}: content hashes to {erasure.content_digest()}: a request was changed")
@@ -179,7 +184,3 @@ def _checked(url: str) -> object:
     if body.get("version") != ERASURE_VERSION:
         raise IntegrityError(f"{url}: version {body.get('version')!r}; this omnimill reads {ERASURE_VERSION}")
     return body
-
-
-def _url(root: str, digest: str) -> str:
-    return storage.join(root, REGISTER, f"{digest}.json")

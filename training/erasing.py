@@ -11,7 +11,7 @@ from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import storage
 from omnimill.infra.dataset import Dataset, FileRef
 from omnimill.infra.erasure_rules import Kind, Rules, RuleValues, addresses, named
-from omnimill.infra.erasures import REGISTER, Erasure, publish
+from omnimill.infra.erasures import REGISTER, Erasure, publish, request_url
 from omnimill.infra.lineage import command_run
 from omnimill.infra.queries import looks_like_digest, looks_like_example_id, parse_query
 from omnimill.infra.settling import find, settled
@@ -71,7 +71,7 @@ def erase(root: str, queries: Sequence[str], rules: RuleValues, by: str, reason:
     )
     with command_run(root, "erase", erasure.model_dump(mode="json"), "erase") as run:
         digest = publish(root, erasure)
-        run.output(REGISTER, digest, storage.join(root, REGISTER, f"{digest}.json"))
+        run.output(REGISTER, digest, request_url(root, digest))
         found = lost(root, [digest])
         run.metrics({f"rows/{one.dataset}": one.rows for one in found if one.current})
     return digest, found

@@ -189,6 +189,7 @@ def describe(entries: list[Entry]) -> list[dict[str, Any]]:
                 "mixture": entry.mixture.content_digest(),
                 "datasets": {one.name: one.manifest for one in entry.versions.datasets},
                 "selections": {f"{one.dataset}/{one.name}": one.digest for one in entry.versions.selections},
+                "erasures": list(entry.versions.erasures),
                 "online": entry.online.rule if entry.online else None,
                 "rates": dict(zip((task.name for task in entry.mixture.tasks), entry.mixture.rates, strict=True)),
                 "phases": len(entry.mixture.phases),

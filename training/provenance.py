@@ -88,6 +88,7 @@ def _trace_checkpoint(catalog: Catalog, path: str, record: CheckpointRecord) -> 
                 "mixture": change.mixture.content_digest(),
                 "datasets": [one.manifest for one in change.versions.datasets],
                 "selections": [one.digest for one in change.versions.selections],
+                "erasures": list(change.versions.erasures),
             }
             for change in held
         ],

@@ -15,6 +15,7 @@ from typing import Any
 from omnimill.errors import ConfigError, Stopped
 from omnimill.infra import lineage, storage
 from omnimill.infra.dataset import Dataset
+from omnimill.infra.erasures import REGISTER, request_url
 from omnimill.infra.lineage import CommandRun
 from omnimill.infra.logged_models import LoggedModels
 from omnimill.infra.observing import Observer
@@ -161,6 +162,8 @@ def record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun, s
     for one in inputs.versions.selections:
         url = selection_url(Dataset(root, one.dataset), one.digest)
         told.input(f"{one.dataset}-{one.name}", one.digest, url)
+    for request in inputs.versions.erasures:
+        told.input(REGISTER, request, request_url(root, request))
     if (source := inputs.config.init_from) and not started_at:
         told.input(INIT_FROM, source_digest(source), source)
     known = [lineage.licences(told, version.manifest) for version in inputs.versions.datasets]

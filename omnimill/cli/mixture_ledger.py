@@ -54,6 +54,8 @@ def _row(entry: dict[str, Any], before: dict[str, Any] | None) -> list[Any]:
         what += f"\n{name} {digest[:12]}"
     for name, digest in entry["selections"].items():
         what += f"\nwithout {name} {digest[:12]}"
+    if entry["erasures"]:
+        what += f"\nwithout what {len(entry['erasures'])} requests erased"
     if entry["online"]:
         what += f"\nonline mixing by {entry['online']}"
     if before is not None and before["kind"] == "change":

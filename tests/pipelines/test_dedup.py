@@ -19,6 +19,8 @@ from omnimill.cli.main import main
 from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.infra.dataset import Dataset
+from omnimill.infra.erasures import Erasure
+from omnimill.infra.erasures import publish as erase
 from omnimill.infra.selections import load_selection
 from omnimill.pipelines.dedup.config import Dedup
 from omnimill.pipelines.dedup.run import DedupResult, dedup
@@ -205,3 +207,21 @@ def has_files(dataset: Path, moment: str) -> bool:
     return {"facts": features > 0, "features": features > 8, "selected": any(dataset.glob("selected/steps/*.json"))}[
         moment
     ]
+
+
+def test_an_erased_row_is_nobodys_twin(root: str) -> None:
+    """The row that would be kept of a group is erased: the next one is, and the selection accounts for both."""
+    rows = [make_row("a", "good", "one text"), make_row("b", "other", "one text"), make_row("b", "third", "one text")]
+    publish(root, rows)
+    steps = [{"step": "exact", "of": "text"}]
+    result = run(root, steps)
+    keys = {row.id: row.key for row in rows}
+    (kept,) = {row.id for row in rows} - verdicts(result.dataset, result.digest).keys()
+    rules: Any = {"id": (kept,)}
+    erase(root, Erasure(queries=(kept,), by="me", at="2026-01-01", reason="asked", rules=rules))
+    result = run(root, steps)
+    found = {keys[key]: row["reason"] for key, row in verdicts(result.dataset, result.digest).items()}
+    assert found.pop(keys[kept]) == "erased"
+    assert list(found.values()) == ["exact_text"]
+    assert result.selection.kept == 1
+    assert dict(result.steps) == {"exact": 1}
