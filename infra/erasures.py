@@ -18,22 +18,27 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from omnimill.config import Config, canonical_json
 from omnimill.errors import IntegrityError
 from omnimill.infra import storage
-from omnimill.infra.dataset import Dataset, FileRef
+from omnimill.infra.dataset import Commit, Dataset, FileRef
 from omnimill.infra.erasure_rules import Kind, Rules
 from omnimill.infra.selections import LeftOut, left_out
 from omnimill.rng import Int64s
+from omnimill.schema import Provenance
 
 ERASURE_VERSION = 1
 REGISTER = "erasures"
 SETTLED = "erased"
 REASON = "erased"
+
+Verdict = Literal["quarantined", "dropped"]
 
 
 class Erasure(Config):
@@ -94,6 +99,18 @@ def publish(root: str, erasure: Erasure) -> str:
     digest = erasure.content_digest()
     storage.publish_bytes(request_url(root, digest), canonical_json(erasure.model_dump(mode="json")))
     return digest
+
+
+def rejected(dataset: Dataset, commit: Commit) -> Iterator[tuple[Verdict, pa.Table]]:
+    """What a unit turned down, as of `Dataset.rejected`; less what was quarantined and is erased by now."""
+    rules = register(dataset.root).rules
+    for verdict, table in dataset.rejected(commit):
+        if not rules or verdict != "quarantined":
+            yield verdict, table
+            continue
+        columns = zip(*(table.column(name).to_pylist() for name in ("source", "key", "uri")), strict=True)
+        kept = [not rules.record(source, key, Provenance(uri=uri, digest="")) for source, key, uri in columns]
+        yield verdict, table.filter(pa.array(kept, pa.bool_()))
 
 
 def request_url(root: str, digest: str) -> str:

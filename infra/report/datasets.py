@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from omnimill.infra.dataset import Commit, Counts, Dataset, Manifest, total
-from omnimill.infra.erasures import REASON
+from omnimill.infra.erasures import REASON, rejected
 from omnimill.infra.report import charts
 from omnimill.infra.report.charts import Chart
 from omnimill.infra.report.duplicates import SelectionCard, selection_cards
@@ -183,7 +183,7 @@ def _rejected(dataset: Dataset, manifest: Manifest) -> list[Rejected]:
             counts.update({(commit.source, verdict, reason): count for reason, count in reasons.items()})
     seen: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for commit in some_commits(commit for commit in manifest.commits if commit.quarantine or commit.drops):
-        for verdict, table in dataset.rejected(commit):
+        for verdict, table in rejected(dataset, commit):
             told = ["key", "operator", "reason", "message" if verdict == "quarantined" else "level"]
             for row in table.select(told).to_pylist():
                 which = (commit.source, f"{row.get('level', 'record')} {verdict}", row["reason"])

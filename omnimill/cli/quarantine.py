@@ -38,6 +38,7 @@ def show(
     Example: omnimill quarantine show demo --reason image_truncated --root runs/demo
     """
     from omnimill.infra.dataset import Dataset
+    from omnimill.infra.erasures import rejected
 
     store = Dataset(root, dataset)
     digest, version = store.manifest(manifest)
@@ -46,7 +47,7 @@ def show(
     for commit in version.commits:
         if source not in (None, commit.source):
             continue
-        for verdict, table in store.rejected(commit):
+        for verdict, table in rejected(store, commit):
             if (verdict == "dropped") != drops:
                 continue
             for row in table.to_pylist():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blake3 import blake3
 
+from omnimill.cli.main import main
 from omnimill.infra.dataset import Commit, Dataset
 from omnimill.infra.erasures import Erasure, publish
 from omnimill.infra.settling import settled
@@ -87,6 +89,18 @@ def test_bytes_of_an_erased_record_are_not_kept_in_quarantine(source: Any, tmp_p
     assert commit.quarantine is not None
     assert dataset.read(commit.quarantine, "quarantine").column("key").to_pylist() == ["y"]
     assert dropped(dataset, commit) == [("x", "record", "erased")]
+
+
+def test_what_was_quarantined_before_is_not_shown(
+    source: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (unit,) = source.units()
+    Path(unit.files[0]).write_text("x bad spoiled\ny bad spoiled")
+    dataset = Dataset(str(tmp_path), "texts")
+    dataset.publish_manifest("examples", [process_unit(source, (), unit, dataset)])
+    erase(str(tmp_path), key=("script\x1fx",))
+    assert main(["quarantine", "show", "texts", "--root", str(tmp_path), "--json"]) == 0
+    assert [record["key"] for record in json.loads(capsys.readouterr().out)["records"]] == ["y"]
 
 
 def test_what_stands_is_left_out_where_a_dataset_is_made_of_it(source: Any, tmp_path: Path) -> None:
