@@ -202,6 +202,20 @@ class Catalog:
         """Training runs that read the token version `digest`."""
         return [run for run in self._training if any(ref.digest == digest for ref in lineage.references(run, "input"))]
 
+    def made_of_weights(self, digest: str) -> list[lineage.Reference]:
+        """Checkpoints of runs that started from the weights of this digest, those that were merged from it, and what
+        was made of these in turn; each once, by digest."""
+        found: dict[str, lineage.Reference] = {}
+        waiting = [digest]
+        while waiting:
+            own = waiting.pop()
+            for run in self._learning:
+                if any(reference.digest == own for reference in lineage.references(run, "input")):
+                    made = [one for one in lineage.references(run, "output") if one.digest not in found]
+                    found |= {one.digest: one for one in made}
+                    waiting += [one.digest for one in made]
+        return list(found.values())
+
     def shard(self, digest: str) -> list[tuple[Version, Commit, FileRef]]:
         """Every place a shard of this digest (or a prefix of it) has in a version."""
         return [(version, commit, ref) for version in self.versions for commit, ref in version.find_shards([digest])]
@@ -222,6 +236,11 @@ class Catalog:
     @cached_property
     def _training(self) -> list[Run]:
         return lineage.runs(self.root, "train")
+
+    @cached_property
+    def _learning(self) -> list[Run]:
+        """Runs whose outputs are weights."""
+        return [*self._training, *lineage.runs(self.root, "merge")]
 
 
 def _version(reference: lineage.Reference, run: str | None) -> Version:

@@ -46,8 +46,9 @@ def impact(root: str, text: str, steps: bool = False) -> dict[str, Any]:
 
     Returns:
         ``{"query", "exact", "examples_count", "examples": [...], "shards": [...], "rejected": [...], "runs": [{"run",
-        "name", "steps", "checkpoints": [{"checkpoint", "step", "times_seen", "exact", "tasks"}]}]}``; `steps` count
-        from 0, and are null where there are too many rows to tell them in seconds. Where `exact` is false, `examples`
+        "name", "steps", "checkpoints": [{"checkpoint", "step", "times_seen", "exact", "tasks", "made_of_it"}]}]}``;
+        `made_of_it`: checkpoints of runs that started from it, and merged ones, see `Catalog.made_of_weights`; `steps`
+        count from 0, and are null where there are too many rows to tell them in seconds. Where `exact` is false, `examples`
         is empty and `times_seen` what is expected from how often each task was drawn.
 
     Raises:
@@ -81,7 +82,7 @@ def impact(root: str, text: str, steps: bool = False) -> dict[str, Any]:
             }
             for one in rejected
         ],
-        "runs": [_run_impact(run, _by_shard(tokens), root, steps) for run in _runs(catalog, tokens)],
+        "runs": [_run_impact(catalog, run, _by_shard(tokens), steps) for run in _runs(catalog, tokens)],
     }
 
 
@@ -100,13 +101,13 @@ def _runs(catalog: Catalog, tokens: Iterable[Rows]) -> list[Run]:
     return list({run.info.run_id: run for digest in digests for run in catalog.training_runs(digest)}.values())
 
 
-def _run_impact(run: Run, shards: Mapping[str, Int64s], root: str, steps: bool) -> dict[str, Any]:
+def _run_impact(catalog: Catalog, run: Run, shards: Mapping[str, Int64s], steps: bool) -> dict[str, Any]:
     """Steps at which a training run saw rows of token shards, for each checkpoint that is still there."""
     records = _checkpoints(run)
     if not records:
         return {"run": run.info.run_id, "name": run.info.run_name, "steps": [], "checkpoints": []}
     record, url = records[-1]
-    sightings = Sightings(url, record, root)
+    sightings = Sightings(url, record, catalog.root)
     passes = sightings.passes(shards)
     told = steps or sightings.effort(passes) <= _MOST_STEPS
     seen = sightings.of(passes) if told else []
@@ -118,7 +119,14 @@ def _run_impact(run: Run, shards: Mapping[str, Int64s], root: str, steps: bool) 
         else:
             times, tasks, exact = sightings.times(passes, record)
         checkpoints.append(
-            {"checkpoint": url, "step": record.step, "times_seen": times, "exact": exact, "tasks": tasks}
+            {
+                "checkpoint": url,
+                "step": record.step,
+                "times_seen": times,
+                "exact": exact,
+                "tasks": tasks,
+                "made_of_it": _made_of(catalog, record) if times else [],
+            }
         )
     return {
         "run": run.info.run_id,
@@ -126,6 +134,11 @@ def _run_impact(run: Run, shards: Mapping[str, Int64s], root: str, steps: bool) 
         "steps": sorted({one.step for one in seen}) if told else None,
         "checkpoints": checkpoints,
     }
+
+
+def _made_of(catalog: Catalog, record: CheckpointRecord) -> list[str]:
+    """Names of what was made of a checkpoint."""
+    return [one.name for one in catalog.made_of_weights(record.digest)]
 
 
 def _of_many(catalog: Catalog, query: Query, counted: Sequence[tuple[Version, Commit, FileRef, int]]) -> dict[str, Any]:
@@ -148,14 +161,14 @@ def _of_many(catalog: Catalog, query: Query, counted: Sequence[tuple[Version, Co
         "examples": [],
         "shards": [{**describe_shard(rows), "examples": count} for rows, count in (*examples, *tokens)],
         "rejected": [],
-        "runs": [_expected(run, shares, catalog.root) for run in _runs(catalog, (rows for rows, _ in tokens))],
+        "runs": [_expected(catalog, run, shares) for run in _runs(catalog, (rows for rows, _ in tokens))],
     }
 
 
-def _expected(run: Run, shares: Mapping[str, float], root: str) -> dict[str, Any]:
+def _expected(catalog: Catalog, run: Run, shares: Mapping[str, float]) -> dict[str, Any]:
     """How often a training run is expected to have seen shares of token shards."""
     records = _checkpoints(run)
-    rows = Sightings(records[-1][1], records[-1][0], root).streams.rows if records else []
+    rows = Sightings(records[-1][1], records[-1][0], catalog.root).streams.rows if records else []
     parts = {one.task.name: one.share_of(shares) for one in rows}
     return {
         "run": run.info.run_id,
@@ -168,6 +181,7 @@ def _expected(run: Run, shares: Mapping[str, float], root: str) -> dict[str, Any
                 "times_seen": round(sum(count * parts.get(task, 0.0) for task, count in record.examples.items())),
                 "exact": False,
                 "tasks": sorted(task for task in record.examples if parts.get(task)),
+                "made_of_it": _made_of(catalog, record) if any(parts.get(task) for task in record.examples) else [],
             }
             for record, url in records
         ],

@@ -129,6 +129,14 @@ def impact(
         print("No training run has read these shards.")
         return
     print_table("Training", ["run", "checkpoint", "at step", "times seen", "at steps"], rows)
+    later = [
+        [one["checkpoint"], ", ".join(one["made_of_it"])]
+        for run in answer["runs"]
+        for one in run["checkpoints"]
+        if one["made_of_it"]
+    ]
+    if later:
+        print_table("Later weights", ["checkpoint", "merged or started from it"], later)
 
 
 def _times(checkpoint: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ def merge(
 
     settings = load_config(config, MergeConfig)
     if plan:
-        opened = open_parents(settings)
+        opened = open_parents(settings, root)
         found = plan_merge(settings, opened)
         if json:
             print_json({"parents": [one.name for one in opened], "map": map_as_json(found, opened)})

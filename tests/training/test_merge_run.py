@@ -17,7 +17,7 @@ from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef
 from omnimill.rng import generator
-from omnimill.schema import EXAMPLE_SCHEMA, example_id
+from omnimill.schema import to_table
 from omnimill.tokenizers import image
 from omnimill.tokenizers.store import StoredSet, file_digests, publish
 from omnimill.tokenizers.text import TextTokenizer
@@ -25,6 +25,7 @@ from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout
 from omnimill.training.checkpoint import load_weights, newest, read_record
 from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.config import BackboneSettings, TrainConfig
+from omnimill.training.follow import checkpoint_name
 from omnimill.training.history import read_history
 from omnimill.training.inputs import resolve
 from omnimill.training.lengths import Budgets
@@ -38,6 +39,7 @@ from omnimill.training.provenance import trace
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.run import record_inputs, train
 from omnimill.vocabulary_layout import VocabularyLayout
+from tests.made_rows import make_row
 
 IMAGES = ImageLayout(input_size=32, history_size=32, target_size=32, patch=16, code_stride=8, codes=32)
 VOCABULARY = VocabularyLayout(joint=("image",), specials=("<break>",), locations=0, history=1)
@@ -76,8 +78,9 @@ class Parents:
         with lineage.command_run(self.root, "train", inputs.model_dump(mode="json"), config.name) as told:
             record_inputs(inputs, self.root, Path(self.run(config.name)), told, 0)
             train_worker(inputs, self.root, Worker(), told.id)
-        found = newest(Path(self.run(config.name)))
-        assert found is not None
+            found = newest(Path(self.run(config.name)))
+            assert found is not None
+            told.output(checkpoint_name(found), read_record(found).digest, str(found))
         return found
 
 
@@ -86,7 +89,7 @@ def rows_of(source: str, text: TextTokenizer) -> list[dict[str, Any]]:
     for number in range(12):
         rng = generator(source, number)
         row: dict[str, Any] = {name: [] for name in TOKEN_SCHEMA.names}
-        row |= {"id": example_id(source, str(number), ""), "source": source, "key": str(number)}
+        row |= {"id": make_row(source, str(number)).id, "source": source, "key": str(number)}
         ids = text.encode(" ".join(rng.choice(WORDS, 12)))
         role = "body" if source == "stories" else "caption"
         for name, value in (("roles", role), ("images", None), ("audio", None), ("items", None)):
@@ -107,9 +110,8 @@ def ingest(root: str, source: str, rows: list[dict[str, Any]], attributes: dict[
     """Examples and tokens of a source, as their commands leave them: with their runs in MLflow."""
     counts = Counts(records_in=len(rows), kept=len(rows), examples_written=len(rows))
     examples, tokens = Dataset(root, f"{source}-examples"), Dataset(root, source)
-    bare = pa.Table.from_pylist([], EXAMPLE_SCHEMA)
     file = InputRef(uri=f"memory:{source}.tar", digest=source.encode().hex().ljust(64, "0"), bytes=7)
-    made = examples.publish_shard(bare)
+    made = examples.publish_shard(to_table([make_row(source, row["key"]) for row in rows]))
     first = Commit(unit=source, source=source, recipe="r", inputs=(file,), shards=(made,), counts=counts)
     read = InputRef(uri=examples.shard_url(made), digest=made.digest, bytes=made.bytes)
     shard = tokens.publish_shard(pa.Table.from_pylist(rows, TOKEN_SCHEMA))
@@ -165,7 +167,7 @@ def parents(tmp_path_factory: pytest.TempPathFactory, text: TextTokenizer) -> Pa
 
 
 def settings(parents: Parents, name: str, method: dict[str, Any], **more: Any) -> MergeConfig:
-    plain = {"name": name, "parents": [parents.run("writer"), parents.run("painter")], "method": method, **more}
+    plain = {"name": name, "parents": ["writer", "painter/step-00000003"], "method": method, **more}
     return MergeConfig.model_validate(plain)
 
 
@@ -253,6 +255,14 @@ def test_a_trace_reaches_both_parents_and_their_data(
     assert "started from" in told
     assert told.count("merged from") == 2
     assert "captions, stories" in told
+
+    # And back: what saw a row is found in what was made of it.
+    row = make_row("captions", "3").id
+    assert main(["lineage", "impact", row, "--root", parents.root, "--json"]) == 0
+    runs = {run["name"]: run for run in json.loads(capsys.readouterr().out)["runs"]}
+    last = runs["painter"]["checkpoints"][-1]
+    assert last["times_seen"]
+    assert {"joined/step-00000000", "child/step-00000001"} <= set(last["made_of_it"])
 
 
 def test_what_does_not_fit_is_told_before_anything_is_done(parents: Parents) -> None:

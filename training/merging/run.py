@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from omnimill.errors import ConfigError
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.infra.lineage import CommandRun
 from omnimill.infra.logged_models import LoggedModels
@@ -55,14 +55,17 @@ class MergeResult:
     seconds: float
 
 
-def open_parents(config: MergeConfig) -> list[Opened]:
+def open_parents(config: MergeConfig, root: str) -> list[Opened]:
     """The checkpoints that the configuration names.
+
+    Args:
+        root: whose runs may be named.
 
     Raises:
         OmnimillError: there is no such checkpoint.
         Mismatch: they have different tokenizers, whose ids mean different things.
     """
-    folders = [checkpoint.find(path).absolute() for path in config.parents]
+    folders = [_find(root, named) for named in config.parents]
     found = []
     for letter, folder in zip(letters(), folders, strict=False):
         record = checkpoint.read_record(folder)
@@ -80,6 +83,19 @@ def open_parents(config: MergeConfig) -> list[Opened]:
     if lines:
         raise Mismatch(lines)
     return found
+
+
+def _find(root: str, named: str) -> Path:
+    """The folder of a checkpoint that is named by a path, or as `<run>` or `<run>/<step's folder>` of the root."""
+    try:
+        return checkpoint.find(named).absolute()
+    except OmnimillError:
+        run, _, step = named.partition("/")
+        folder = checkpoint.run_folder(root, run)
+        found = checkpoint.checkpoints_folder(folder) / step if step else folder
+        if not run or not found.exists():
+            raise
+        return checkpoint.find(found).absolute()
 
 
 def plan_merge(config: MergeConfig, opened: Sequence[Opened]) -> MergePlan:
@@ -108,7 +124,7 @@ def merge(
         OmnimillError: there is no such checkpoint.
     """
     began = time.monotonic()
-    opened = open_parents(config)
+    opened = open_parents(config, root)
     plan = plan_merge(config, opened)
     planned(plan, opened)
     run = checkpoint.run_folder(root, config.name)

@@ -104,8 +104,9 @@ class ReportSettings(Config):
 
 
 class MergeConfig(Config):
-    """name: of the merged model, which is kept like a run, under ``<root>/runs``. parents: folders of checkpoints, or
-    of runs: then their newest ones. method: how. seed: of weights that no parent has. report: see `ReportSettings`.
+    """name: of the merged model, which is kept like a run, under ``<root>/runs``. parents: names of runs
+    under the root, ``<run>`` or ``<run>/step-00000050``, or folders of checkpoints or of runs; of a run the newest
+    checkpoint. method: how. seed: of weights that no parent has. report: see `ReportSettings`.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
