@@ -336,6 +336,11 @@ class Dataset:
             storage.publish_bytes(storage.join(self.url, "manifest.json"), body)
         return digest, manifest
 
+    def versions(self) -> list[str]:
+        """Digests of all published versions, sorted."""
+        names = storage.list_folder(storage.join(self.url, "manifests"))
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
     def manifest_url(self, digest: str | None = None) -> str:
         """Where a version is stored; the current one when no digest is given."""
         return storage.join(self.url, "manifest.json" if digest is None else f"manifests/{digest}.json")

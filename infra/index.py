@@ -10,7 +10,7 @@ What others call:
 * :func:`refresh` after a version was published: indexes what is new. Never fails because of the index.
 * :func:`open_index` to ask: versions that are not covered are indexed first. Then :meth:`Index.find`,
   :meth:`Index.domain`, :meth:`Index.licences`. What :meth:`Index.find` gives is probable: compare the row itself.
-* :func:`rebuild` to make it anew.
+* :func:`rebuild` to make it anew; :func:`adopt` to put one there that was made in another way.
 
 It can be deleted: nothing but the time of a look-up depends on it. New files are added as segments
 (``omnimill.infra.index_segments``); small segments are merged, so that there are few however many versions were
@@ -34,7 +34,7 @@ from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.infra import index_segments, storage
 from omnimill.infra.dataset import Commit, Dataset, Manifest
 from omnimill.infra.index_keys import FileKeys, keys_of_inputs, keys_of_table
-from omnimill.infra.index_segments import MOST_WORDS, ROW_BITS, IndexedFile, Segment
+from omnimill.infra.index_segments import MOST_WORDS, ROW_BITS, Content, IndexedFile, Segment
 from omnimill.progress import console, progress
 from omnimill.rng import Int64s
 
@@ -118,6 +118,13 @@ def rebuild(dataset: Dataset, digests: Iterable[str]) -> Index:
     _, head = _read(url)
     _write_head(url, _Head(retired=(*head.retired, *head.segments)))
     return open_index(dataset, digests)
+
+
+def adopt(dataset: Dataset, digests: Iterable[str], segments: Iterable[Content]) -> None:
+    """Let segments be the index of a dataset; they cover the versions with these digests."""
+    url = storage.join(dataset.url, _FOLDER)
+    names = tuple(index_segments.write(url, content) for content in segments)
+    _write_head(url, _Head(tuple(digests), names))
 
 
 def input_file(commit: Commit) -> IndexedFile:

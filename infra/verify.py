@@ -91,7 +91,7 @@ def verify(root: str, names: Sequence[str] = ()) -> Report:
         OmnimillError: there is no such dataset.
     """
     report = Report()
-    for dataset in _chosen(root, names):
+    for dataset in chosen(root, names):
         named = _named(dataset, report)
         with (
             progress(f"verify {dataset.name}", len(named), "files") as advance,
@@ -116,7 +116,7 @@ def garbage(root: str, names: Sequence[str] = (), grace: float = GRACE_SECONDS) 
     """
     found = []
     now = time.time()
-    for dataset in _chosen(root, names):
+    for dataset in chosen(root, names):
         damaged = Report()
         named = _named(dataset, damaged)
         if damaged.faults:
@@ -143,7 +143,12 @@ def delete(files: Sequence[Garbage]) -> None:
             advance(1)
 
 
-def _chosen(root: str, names: Sequence[str]) -> list[Dataset]:
+def chosen(root: str, names: Sequence[str]) -> list[Dataset]:
+    """The datasets under a root with these names; all when none is named.
+
+    Raises:
+        OmnimillError: there is no such dataset.
+    """
     found = {dataset.name: dataset for dataset in datasets(root)}
     if unknown := [name for name in names if name not in found]:
         raise OmnimillError(f"no dataset {unknown[0]!r} under {root}; there are {', '.join(found) or 'none'}")

@@ -12,6 +12,8 @@ import typer.main
 from blake3 import blake3
 
 from omnimill.cli.main import app, main
+from omnimill.infra.arrow_files import read_table
+from omnimill.training import audit
 from omnimill.training.checkpoint import list_checkpoints
 from omnimill.training.replay import consumed
 from omnimill.training.run import set_aside
@@ -100,6 +102,30 @@ def test_impact_of_a_photograph_names_shards_run_checkpoint_and_the_very_steps(
     expected = sorted({seen.step for seen in consumed(checkpoint(root)) if seen.example_id in ids})
     assert run["steps"] == expected
     assert run["checkpoints"][-1]["step"] == STEPS
+
+
+def test_of_many_rows_it_is_told_what_is_expected(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = answer(capsys, "lineage", "impact", "source:photos", "--root", str(root))
+    monkeypatch.setattr(audit, "_MOST_SHARDS", 0)
+    expected = answer(capsys, "lineage", "impact", "source:photos", "--root", str(root))
+    assert (exact["exact"], expected["exact"]) == (True, False)
+    assert expected["examples_count"] == exact["examples_count"]
+    assert {one["shard"] for one in expected["shards"]} == {one["shard"] for one in exact["shards"]}
+    times = [found["runs"][0]["checkpoints"][-1]["times_seen"] for found in (exact, expected)]
+    assert times[1] == pytest.approx(times[0], rel=0.1)
+    assert expected["runs"][0]["steps"] is None
+    # Every one and every step, when that is what is wanted.
+    assert answer(capsys, "lineage", "impact", "source:photos", "--steps", "--root", str(root)) == exact
+
+
+def test_a_row_of_tokens_traces_to_its_example(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard = min((root / "demo-tokens" / "shards").glob("*.arrow"))
+    found = answer(capsys, "lineage", "trace", f"{shard}#1", "--root", str(root))
+    (id_,) = read_table(str(shard)).column("id").slice(1, 1).to_pylist()
+    assert (found["kind"], found["example"]) == ("example", id_)
+    assert found["sources"][0]["files"]
 
 
 def test_trace_of_the_checkpoint_reaches_the_source_files(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

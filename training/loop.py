@@ -21,6 +21,7 @@ import torch.distributed as dist
 from omnimill.mixtures.ledger import Ledger, task_names
 from omnimill.mixtures.online import next_horizon
 from omnimill.mixtures.versions import less_erased
+from omnimill.training import waypoints
 from omnimill.training.checkpoint import load_state, newest, read_record, run_folder
 from omnimill.training.checkpoint_writer import CheckpointWriter
 from omnimill.training.evaluation import Evaluator
@@ -54,18 +55,21 @@ class Worker:
     leaving: Callable[[], bool] | None = None
 
 
-def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str | None = None) -> None:
+def train_worker(
+    inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str | None = None, run: Path | None = None
+) -> None:
     """Train from the run's newest checkpoint, or from the beginning, until `inputs.config.steps` updates are done.
 
     A run that is told to stop ends earlier, with a checkpoint.
 
     Args:
-        root: where the token dataset and the run lie.
+        root: where the token dataset lies.
         mlflow_run: recorded in checkpoints.
+        run: its folder; None: where `run_folder` says.
     """
     config = inputs.config
     torch.set_num_threads(config.threads)
-    run = run_folder(root, config.name)
+    run = run or run_folder(root, config.name)
     with ExitStack() as stack:
         if worker.rank == 0:
             stack.enter_context(run_lock(run))
@@ -112,8 +116,9 @@ def train_worker(inputs: TrainInputs, root: str, worker: Worker, mlflow_run: str
                 loader.weigh(update, next_horizon(config.online, done))
             stops = notice == Notice.STOP
             leaves = bool(notice) and worker.leaving is not None and worker.leaving()
-            if config.checkpoints.due(done, config.steps) or "evaluation" in line or stops or leaves:
-                stands = _gather_plan(loader, worker)
+            saves = config.checkpoints.due(done, config.steps) or "evaluation" in line or stops or leaves
+            stands = _gather_plan(loader, worker, run, done) if saves or waypoints.due(done) else None
+            if saves:
                 writer.save(books.record(stands) if books and stands else None, learner.state())
                 if leaves:
                     # There may be no time for another step.
@@ -223,10 +228,15 @@ def _agree(choice: T) -> T:
     return chosen[0]
 
 
-def _gather_plan(loader: Loader, worker: Worker) -> Mapping[str, Any] | None:
-    """The loader's state over all streams, on worker 0; None elsewhere."""
+def _gather_plan(loader: Loader, worker: Worker, run: Path, done: int) -> Mapping[str, Any] | None:
+    """The loader's state over all streams, on worker 0, which keeps it where a waypoint is due; None elsewhere."""
     states: list[Any] = [loader.state_dict()]
     if dist.is_initialized():
         states = [None] * worker.world
         dist.all_gather_object(states, loader.state_dict())
-    return merge_states(states) if worker.rank == 0 else None
+    if worker.rank:
+        return None
+    plan = merge_states(states)
+    if waypoints.due(done):
+        waypoints.keep(run, plan)
+    return plan

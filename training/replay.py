@@ -16,7 +16,7 @@ from omnimill.mixtures.inversion import locate
 from omnimill.mixtures.ledger import Entry, Ledger, task_names
 from omnimill.mixtures.sampler import StreamState
 from omnimill.mixtures.shares import owner
-from omnimill.training.checkpoint import read_record, run_folder
+from omnimill.training.checkpoint import read_record, root_of, run_folder
 from omnimill.training.inputs import open_streams
 from omnimill.training.planner import PackedSequence, plan_digest
 
@@ -87,7 +87,12 @@ def readers(course: Course, example_ids: Set[str], plan: Mapping[str, Any]) -> l
 
 
 def ledger_entries(checkpoint: str | Path, root: str) -> list[Entry]:
-    """What held up to a checkpoint, from the ledger of its run: beside it, or wherever the run lies under the root.
+    """What held up to a checkpoint; see :func:`held_by`."""
+    return held_by(checkpoint, root)[1]
+
+
+def held_by(checkpoint: str | Path, root: str) -> tuple[Path, list[Entry]]:
+    """The folder of a checkpoint's run, and what held up to it by its ledger: above it, or where the run lies.
 
     Raises:
         IntegrityError: no ledger has the entry that the checkpoint stands on.
@@ -95,22 +100,17 @@ def ledger_entries(checkpoint: str | Path, root: str) -> list[Entry]:
     record = read_record(checkpoint)
     folder = Path(checkpoint).resolve()
     folder = folder.parent if folder.is_file() else folder
+    # Beside it; else wherever the run lies, of which one that was begun anew has a number behind its name.
+    with suppress(IntegrityError):
+        return folder.parent.parent, [held.entry for held in Ledger(folder.parent.parent).held(record.ledger)]
     runs = run_folder(root, record.run).parent
-    # A run that was begun anew lies beside the new one, under its name and a number.
-    for run in (folder.parent.parent, runs / record.run, *sorted(runs.glob(f"{record.run}.*"))):
+    for run in (runs / record.run, *sorted(runs.glob(f"{record.run}.*"))):
         with suppress(IntegrityError):
-            return [held.entry for held in Ledger(run).held(record.ledger)]
+            return run, [held.entry for held in Ledger(run).held(record.ledger)]
     raise IntegrityError(
         f"no ledger under {runs} has the entry {record.ledger[:16]}, on which {checkpoint} stands; a run's ledger lies "
         "in its folder, and says what held when"
     )
-
-
-def root_of(checkpoint: str | Path) -> str:
-    """The root that a checkpoint lies under: ``<root>/runs/<run>/checkpoints/<step>``."""
-    folder = Path(checkpoint).resolve()
-    folder = folder.parent if folder.is_file() else folder
-    return str(folder.parents[3])
 
 
 def sequence_digest(sequence: PackedSequence) -> int:

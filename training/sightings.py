@@ -89,7 +89,7 @@ class Sightings:
     def of(self, passes: Mapping[int, Sequence[_Draw]]) -> list[Consumed]:
         """When the draws of :meth:`passes` were seen, step by step."""
         found = [one for stream, draws in passes.items() for one in self._seen(stream, draws)]
-        return sorted(found, key=lambda one: (one.step, one.stream, one.row))
+        return sorted(found, key=lambda one: (one.step, one.stream, one.task, one.row, one.epoch))
 
     def times(self, passes: Mapping[int, Sequence[_Draw]], record: CheckpointRecord) -> tuple[int, list[str], bool]:
         """How often a checkpoint of the run has seen the draws of :meth:`passes`, and as which tasks; plans nothing.

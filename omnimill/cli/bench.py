@@ -23,6 +23,7 @@ class Benchmark(StrEnum):
 
     INGEST = "ingest"
     LOADER = "loader"
+    LOOKUP = "lookup"
     MIX = "mix"
     PACKING = "packing"
     PLANNER = "planner"
@@ -47,12 +48,13 @@ def bench(
 
     Example: omnimill bench packing --json
     """
-    from omnimill.bench import ingest, loader, mix, packing, planner, sampler, scale, tokenize, train
+    from omnimill.bench import ingest, loader, lookup, mix, packing, planner, sampler, scale, tokenize, train
     from omnimill.bench import page as pages
 
     runs: dict[Benchmark, Callable[[], list[Metric]]] = {
         Benchmark.INGEST: partial(ingest.run, section or ingest.SECTIONS),
         Benchmark.LOADER: loader.run,
+        Benchmark.LOOKUP: lookup.run,
         Benchmark.MIX: mix.run,
         Benchmark.PACKING: packing.run,
         Benchmark.PLANNER: planner.run,

@@ -6,10 +6,11 @@ import pyarrow as pa
 import pytest
 from blake3 import blake3
 
+from omnimill.errors import ConfigError
 from omnimill.infra import lineage
 from omnimill.infra.dataset import QUARANTINE_SCHEMA, Commit, Counts, Dataset, InputRef
 from omnimill.infra.queries import parse_query
-from omnimill.infra.trace import Catalog, find_examples, find_ids, find_rejections
+from omnimill.infra.trace import Catalog, count_rows, find_examples, find_ids, find_rejections, find_rows
 from omnimill.schema import Example, Image, Provenance, Text, example_id, to_table
 
 
@@ -109,6 +110,36 @@ def test_a_quarantined_file_is_found_with_its_reason(root: Path) -> None:
     (found,) = find_rejections(Catalog(str(root)), parse_query(str(root / "in" / "d.jpg")))
     assert (found.verdict, found.reason, found.operator) == ("quarantined", "image_truncated", "decode")
     assert set(QUARANTINE_SCHEMA.names) >= {"reason", "uri", "tries"}
+
+
+def test_a_domain_licence_or_source_is_counted_and_found_row_by_row(tmp_path: Path) -> None:
+    examples = Dataset(str(tmp_path), "pictures")
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"picture")
+    made = [picture_example(file) for _ in range(4)]
+    urls = ["https://example.org/1", "https://cdn.example.org/2", "https://other.net/example.org", None]
+    for one, url, licence in zip(made, urls, ["CC0-1.0", None, "CC0-1.0", None], strict=True):
+        one.id, one.meta.url, one.meta.licence = example_id("photos", str(url), ""), url, licence
+    shards = tuple(examples.publish_shard(to_table(part)) for part in (made[:2], made[2:]))
+    counts = Counts(records_in=4, kept=4, examples_written=4)
+    with lineage.command_run(str(tmp_path), "ingest", {}) as run:
+        commit = Commit(unit="u", source="photos", recipe="r", inputs=(), shards=shards, counts=counts)
+        run.output("pictures", examples.publish_manifest("examples", [commit])[0], examples.url)
+    catalog = Catalog(str(tmp_path))
+    for text, rows in {
+        "domain:example.org": [0, 1],
+        "domain:cdn.Example.org.": [1],
+        "licence:CC0-1.0": [0, 2],
+        "licence:": [1, 3],
+        "source:photos": [0, 1, 2, 3],
+        "source:films": [],
+    }.items():
+        query = parse_query(text)
+        ids = [id_ for found in find_rows(catalog, query) for id_ in found.ids]
+        assert ids == [made[row].id for row in rows], text
+        assert sum(count for *_, count in count_rows(catalog, query)) == len(rows), text
+    with pytest.raises(ConfigError, match="query: found 'domain:', allowed: domain:NAME"):
+        parse_query("domain:")
 
 
 def test_rows_of_examples_in_a_token_version(root: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
@@ -21,13 +24,14 @@ from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.ledger import Ledger, changes, updates
 from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.tokens import TOKEN_SCHEMA
-from omnimill.training import checkpoint
+from omnimill.training import checkpoint, waypoints
 from omnimill.training.config import TrainConfig
 from omnimill.training.history import TIMING, read_history
 from omnimill.training.inputs import resolve
 from omnimill.training.loop import Worker, train_worker
 from omnimill.training.proof import prove
-from omnimill.training.replay import combine_digests, consumed, replay, sequence_digest
+from omnimill.training.replay import combine_digests, consumed, held_by, replay, sequence_digest
+from omnimill.training.sightings import Sightings
 
 Maker = Callable[..., Any]
 
@@ -61,6 +65,34 @@ def small(tmp_path: Path, train_root: Path, train_config: TrainConfig, token_dat
     store_tokens(str(root), rows, token_data.layout)
     config = train_config.model_copy(update={"mixture": str(root / "mixture.yaml"), "streams": 2})
     return root, config, rows
+
+
+@pytest.fixture(autouse=True)
+def near_waypoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a few steps have waypoints too."""
+    monkeypatch.setattr(waypoints, "EVERY", 3)
+
+
+def check_sightings(run: Path, root: Path) -> None:
+    """What is computed of every row for itself is what planning the whole run again says."""
+    folders = checkpoint.list_checkpoints(run)
+    held = changes(held_by(folders[-1], str(root))[1])
+    dataset = Dataset(str(root), "tokens")
+    manifests = [dataset.manifest(one.manifest)[1] for change in held for one in change.versions.datasets]
+    rows = {ref.digest: np.arange(ref.rows) for one in manifests for commit in one.commits for ref in commit.shards}
+    sightings = Sightings(folders[-1], checkpoint.read_record(folders[-1]), str(root))
+    together = sightings.of(sightings.passes(rows))
+    assert sorted(map(astuple, together)) == sorted(map(astuple, consumed(folders[-1])))
+    for digest in sorted(rows)[:2]:
+        passes = sightings.passes({digest: np.array([0, 2])})
+        found = sightings.of(passes)
+        assert found == [one for one in together if one in found]
+        for folder in folders:
+            record = checkpoint.read_record(folder)
+            times, tasks, exact = sightings.times(passes, record)
+            before = [one for one in found if one.step < record.step]
+            assert times >= len(before)
+            assert not exact or (times, tasks) == (len(before), sorted({one.task for one in before}))
 
 
 def write_mixture(root: Path, mixture: Mixture, names: dict[str, float], **values: Any) -> None:
@@ -145,6 +177,16 @@ def test_mixture_data_and_selections_change_in_mid_run(
     assert {one.example_id for one in seen if one.task == "caption" and one.step >= 4} & came
     assert not [one for one in seen if one.step < 4 and one.example_id in came]
 
+    assert waypoints.steps(run) == [3, 6, 9, 12, 15]
+    check_sightings(run, root)
+    # Waypoints of another order of examples, or none, are done without.
+    other = json.loads(gzip.decompress((run / "waypoints" / "00000009.json.gz").read_bytes()))
+    waypoints.keep(run, other | {"order": "0" * 64})
+    (run / "waypoints" / "00000006.json.gz").write_bytes(b"damaged")
+    check_sightings(run, root)
+    shutil.rmtree(run / "waypoints")
+    check_sightings(run, root)
+
     capsys.readouterr()
     assert main(["mixture", "ledger", "run", "--root", str(root), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -179,6 +221,7 @@ def test_changes_are_the_same_whenever_the_run_is_interrupted(small: Any, mixtur
             write_mixture(root, mixture, {"caption": 1, "read": 5})
             learn(config, root, name=name, steps=8, on_change="continue")
             curves.append(curve(run))
+            check_sightings(run, root)
             assert [change.step for change in changes([one.entry for one in Ledger(run).held()])] == [0, 4]
             assert prove(run, str(root))[1].faults == []
     assert curves[0] == curves[1] == curves[2]
@@ -230,6 +273,7 @@ def test_rates_that_follow_losses_are_replayed_from_the_ledger(small: Any, mixtu
     assert replayed(calm) == [line["plan"] for line in read_history(calm)]
     _, proof = prove(calm, str(root))
     assert proof.faults == []
+    check_sightings(calm, root)
     plain = learn(config, root, name="plain", steps=14)
     assert curve(plain)[:11] == curve(calm)[:11]
     taken = [checkpoint.read_record(checkpoint.list_checkpoints(run)[-1]).plan["streams"] for run in (plain, calm)]
