@@ -23,6 +23,9 @@ from omnimill.errors import ConfigError, OmnimillError
 
 # What a working directory holds that a job does not need; Ray leaves out what .gitignore names besides.
 _NOT_SENT = (".git", ".venv", "runs")
+# That a job which is told to end may take for it: a training finishes its step and writes a checkpoint, for which Ray's
+# own 3 s are too short.
+_STOP_SECONDS = 600
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 
 
@@ -91,7 +94,7 @@ def submit(
     Raises:
         OmnimillError: the cluster cannot be reached or does not take the job.
     """
-    runtime: dict[str, Any] = {"env_vars": dict(env or {})}
+    runtime: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS), **(env or {})}}
     if working_dir is not None:
         runtime |= {"working_dir": str(Path(working_dir).resolve()), "excludes": list(_NOT_SENT)}
     with _jobs_api(address) as api:
@@ -133,7 +136,10 @@ def follow(job_id: str, address: str | None = None) -> Iterator[str]:
 
 
 def stop(job_id: str, address: str | None = None) -> None:
-    """Ask a job to end (SIGTERM), and end it if it does not; the same command submitted again goes on where it was."""
+    """Ask a job to end (SIGTERM), and end it if it does not in ten minutes.
+
+    The same command submitted again goes on where it was.
+    """
     with _jobs_api(address) as api:
         api.stop_job(job_id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -24,7 +25,8 @@ def on_worker(settings: Mapping[str, Any]) -> None:
         device=ray.train.torch.get_device(),
         leaving=_leaving() if settings["cluster"] else None,
     )
-    train_worker(TrainInputs.model_validate(settings["inputs"]), settings["root"], worker, settings["mlflow_run"])
+    inputs = TrainInputs.model_validate(settings["inputs"])
+    train_worker(inputs, settings["root"], worker, settings["mlflow_run"], Path(settings["run"]))
 
 
 def _leaving() -> Callable[[], bool]:

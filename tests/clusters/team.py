@@ -240,7 +240,7 @@ CONFIGS: Mapping[str, Any] = {
         "tasks": [
             {
                 "name": "read",
-                "rate": 3,
+                "rate": 1,
                 "sources": ["pages"],
                 "objective": "text_denoising",
                 "target": "text:body",
@@ -258,12 +258,12 @@ CONFIGS: Mapping[str, Any] = {
     "train.yaml": {
         "name": "first",
         "mixture": "mixture.yaml",
-        "steps": 8,
+        "steps": 12,
         "streams": 4,
         "workers": 2,
         "backbone": {"size": "tiny"},
         "checkpoints": {"every": 4},
-        "packing": {"budgets": {"encoder": 128, "decoder": 96}, "pool": 8},
+        "packing": {"budgets": {"encoder": 128, "decoder": 96}, "pool": 2},
         "render": {"max_text": 64, "max_target_text": 64},
         "optimizer": {"name": "adafactor", "peak_learning_rate": 0.03, "warmup_steps": 4},
     },

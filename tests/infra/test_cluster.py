@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,16 +13,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from servers import free_port
 
 from omnimill.cli.main import main
 
 PROGRAM = str(Path(sys.executable).with_name("omnimill"))
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +30,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [
             str(Path(sys.executable).with_name("ray")),
             *("start", "--head", "--block", "--num-cpus=1", "--disable-usage-stats", f"--port={free_port()}"),
+            f"--dashboard-agent-listen-port={free_port()}",
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={folder}"),
         ],
         env={**os.environ, "RAY_AUTH_MODE": "disabled"},
@@ -97,13 +92,22 @@ def test_a_command_is_submitted_watched_stopped_and_told_of(
     code, out, err = cluster(capsys, "submit", "--wait", "--", PROGRAM, "plan", "nothing.yaml")
     assert (code, "nothing.yaml" in out, "failed with exit code 2" in err) == (1, True, True)
 
-    code, out, _ = cluster(capsys, "submit", "--id", "long", "--", "sleep", "600")
+    # Ray would not wait for what takes longer than 3 s.
+    tidy = (
+        "import signal, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(5), print('put away'), exit(143)))"
+    )
+    command = (sys.executable, "-uc", f"{tidy}; print('at work'); time.sleep(600)")
+    code, out, _ = cluster(capsys, "submit", "--id", "long", "--", *command)
     assert (code, out.strip()) == (0, "long")
-    assert cluster(capsys, "stop", "long")[0] == 0
     deadline = time.monotonic() + 60
+    while "at work" not in cluster(capsys, "logs", "long")[1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert cluster(capsys, "stop", "long")[0] == 0
     while json.loads(cluster(capsys, "status", "long", "--json")[1])[0]["status"] != "STOPPED":
         assert time.monotonic() < deadline
         time.sleep(0.5)
+    assert "put away" in cluster(capsys, "logs", "long")[1]
     code, out, _ = cluster(capsys, "status", "--json")
     assert [job["status"] for job in json.loads(out)] == ["SUCCEEDED", "FAILED", "STOPPED"]
     assert cluster(capsys, "logs", "nothing")[0] == 1
