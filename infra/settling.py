@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from omnimill.errors import OmnimillError
 from omnimill.infra import arrow_files, storage
 from omnimill.infra.dataset import Dataset, FileRef, Manifest
 from omnimill.infra.descent import made_of
@@ -80,11 +79,9 @@ class _Place:
 def _settled_parents(dataset: Dataset, manifest: Manifest) -> Iterator[tuple[Dataset, ErasedRows]]:
     for name, digest in manifest.parents.items():
         parent = Dataset(dataset.root, name)
-        try:
-            found = parent.manifest(digest)[1]
-        except OmnimillError:
-            continue  # it lies under another root, whose own register speaks of it
-        yield parent, settled(parent, digest, found)
+        # One that lies under another root has a register of its own that speaks of it.
+        if storage.exists(parent.manifest_url(digest)):
+            yield parent, settled(parent, digest, parent.manifest(digest)[1])
 
 
 def _lost(

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnimill.errors import ConfigError, OmnimillError
-from omnimill.infra import storage
-from omnimill.infra.dataset import Dataset, FileRef
+from omnimill.infra import arrow_files, storage
+from omnimill.infra.dataset import Dataset, FileRef, Manifest
 from omnimill.infra.erasure_rules import Kind, Rules, RuleValues, addresses, named
 from omnimill.infra.erasures import REGISTER, Erasure, publish, request_url
+from omnimill.infra.index import open_index
 from omnimill.infra.lineage import command_run
 from omnimill.infra.queries import looks_like_digest, looks_like_example_id, parse_query
 from omnimill.infra.settling import find, settled
 from omnimill.infra.verify import datasets
 from omnimill.progress import progress
+from omnimill.rng import Int64s
 from omnimill.training import audit
 
 # An address with more different contents than these is an archive or a list, which is known by its address alone.
@@ -39,8 +41,8 @@ def rules_of(root: str, queries: Sequence[str]) -> dict[Kind, tuple[str, ...]]:
     """The rules that queries mean: those of `omnimill lineage impact`, and ``key:SOURCE/KEY`` for a record.
 
     A file or URL means what was read from there and, unless that is very much, the same content read from elsewhere:
-    pictures, clips and records that are a file of their own. Where no example names it, it means all that units made of
-    it.
+    pictures, clips and records that are a file of their own. Where units have read it and neither an example nor a
+    record that was turned down names it, it means all that units make of it.
 
     Raises:
         ConfigError: a query is not one.
@@ -49,7 +51,7 @@ def rules_of(root: str, queries: Sequence[str]) -> dict[Kind, tuple[str, ...]]:
     for query in queries:
         for kind, some in _rules(root, query).items():
             values.setdefault(kind, set()).update(some)
-    return {kind: tuple(sorted(values[kind])) for kind in sorted(values)}
+    return {kind: tuple(sorted(values[kind])) for kind in sorted(values) if values[kind]}
 
 
 def erase(root: str, queries: Sequence[str], rules: RuleValues, by: str, reason: str) -> tuple[str, list[Lost]]:
@@ -116,29 +118,53 @@ def _rules(root: str, text: str) -> dict[Kind, set[str]]:
     if looks_like_example_id(text):
         return {"id": {text}}
     if looks_like_digest(text):
-        rules: dict[Kind, set[str]] = {"digest": {text}}
-        return rules if any(_found(root, rules)) else {**rules, "input": {text}}
-    places, digests = set(addresses(text)), set(query.digests)
+        places, digests = set(), {text}
+    else:
+        places, digests = set(addresses(text)), set(query.digests)
     own: RuleValues = {"uri": tuple(sorted(places)), "digest": tuple(sorted(digests))}
     contents = [_contents(dataset, ref, rows.tolist(), own) for dataset, ref, rows in _found(root, own)]
-    if not contents:
-        return {"uri": places, "digest": digests, "input": places | digests}
-    distinct = set().union(*contents)
-    return {"uri": places, "digest": digests | (distinct if len(distinct) <= _MOST_CONTENTS else set())}
+    distinct: set[str] = set().union(*contents)
+    rules: dict[Kind, set[str]] = {"uri": places, "digest": digests}
+    if len(distinct) <= _MOST_CONTENTS:
+        rules["digest"] |= distinct
+    if not contents and _is_read_by_units_alone(root, own):
+        rules["input"] = places | digests
+    return rules
 
 
-def _found(root: str, rules: Any) -> Iterator[tuple[Dataset, FileRef, Any]]:
-    """Rows of examples that rules mean, of all versions, each shard once."""
+def _examples(root: str) -> Iterator[tuple[Dataset, str, Manifest]]:
+    """All versions of examples."""
     for dataset in datasets(root):
-        seen: set[str] = set()
         for digest in _versions(dataset):
             manifest = dataset.manifest(digest)[1]
             if manifest.kind != "examples":
                 break
-            for ref, rows in find(dataset, digest, manifest, {kind: tuple(values) for kind, values in rules.items()}):
-                if ref.digest not in seen:
-                    seen.add(ref.digest)
-                    yield dataset, ref, rows
+            yield dataset, digest, manifest
+
+
+def _is_read_by_units_alone(root: str, own: RuleValues) -> bool:
+    """Whether units read what rules name, and no record that was turned down is called so."""
+    rules, values = Rules([own]), [*own["uri"], *own["digest"]]
+    inputs = Rules([{"input": tuple(values)}])
+    read = False
+    for dataset, digest, manifest in _examples(root):
+        for file in open_index(dataset, [digest]).find(values):
+            if file.folder in ("quarantine", "drops"):
+                table = arrow_files.read_table(storage.join(dataset.url, file.folder, f"{file.name}.arrow"))
+                if len(rules.rows(table)):
+                    return False
+        read = read or any(inputs.unit(commit.source, commit.inputs) for commit in manifest.commits)
+    return read
+
+
+def _found(root: str, rules: RuleValues) -> Iterator[tuple[Dataset, FileRef, Int64s]]:
+    """Rows of examples that rules mean, of all versions, each shard once."""
+    seen: set[tuple[str, str]] = set()
+    for dataset, digest, manifest in _examples(root):
+        for ref, rows in find(dataset, digest, manifest, rules):
+            if (dataset.name, ref.digest) not in seen:
+                seen.add((dataset.name, ref.digest))
+                yield dataset, ref, rows
 
 
 def _contents(dataset: Dataset, ref: FileRef, rows: Sequence[int], own: RuleValues) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated, Any
 
 import typer
@@ -39,22 +38,24 @@ def erase(
     """
     from dataclasses import asdict
 
+    from omnimill.infra.code_version import user
     from omnimill.training import erasing
 
+    rules = erasing.rules_of(root, queries)
+    request, lost = erasing.erase(root, queries, rules, by or user(), reason) if yes else (None, [])
     impacts = erasing.affected(root, queries)
+    told = ("checkpoint", "step", "times_seen", "exact")
     learnt = [
-        {"run": run["name"], **{key: one[key] for key in ("checkpoint", "step", "times_seen")}, "steps": run["steps"]}
+        {"run": run["name"], **{key: one[key] for key in told}, "steps": run["steps"]}
         for impact in impacts
         for run in impact["runs"]
         for one in run["checkpoints"]
         if one["times_seen"]
     ]
-    rules = erasing.rules_of(root, queries)
-    request, lost = erasing.erase(root, queries, rules, by or getpass.getuser(), reason) if yes else (None, [])
     answer = {
         "erasure": request,
         "rules": rules,
-        "examples": sum(len(impact["examples"]) for impact in impacts),
+        "examples": sum(impact["examples_count"] for impact in impacts),
         "lost": [asdict(one) for one in lost],
         "retrain": learnt,
     }
@@ -65,7 +66,7 @@ def erase(
 
 
 def _show(answer: dict[str, Any]) -> None:
-    rules = [[kind, len(values), values[0]] for kind, values in answer["rules"].items() if values]
+    rules = [[kind, len(values), values[0]] for kind, values in answer["rules"].items()]
     print_table("What is meant", ["by", "values", "for example"], rules)
     if answer["lost"]:
         columns = ["dataset", "kind", "manifest", "current", "rows"]

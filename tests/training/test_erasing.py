@@ -9,17 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
+from blake3 import blake3
 
 from omnimill.cli.main import main
+from omnimill.errors import ConfigError
+from omnimill.infra.dataset import QUARANTINE_SCHEMA, Commit, Counts, Dataset, InputRef
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.course import open_course
 from omnimill.mixtures.ledger import Ledger, changes
 from omnimill.mixtures.rows import scan
 from omnimill.mixtures.versions import less_erased, open_versions
+from omnimill.schema import Example, Provenance, example_id, to_table
 from omnimill.training import checkpoint
 from omnimill.training.config import TrainConfig
+from omnimill.training.erasing import rules_of
 from omnimill.training.history import read_history
 from omnimill.training.inputs import resolve
 from omnimill.training.loop import Worker, train_worker
@@ -136,3 +142,52 @@ def test_what_is_erased_is_never_drawn_again(
     assert main(["lineage", "erasures", "--root", str(root), "--json"]) == 0
     (request,) = json.loads(capsys.readouterr().out)["erasures"]
     assert (request["by"], request["reason"], request["rules"]["id"]) == ("their owner", "asked", sorted(gone))
+
+
+def test_a_file_means_itself_and_its_content_and_no_neighbour(tmp_path: Path) -> None:
+    """A folder of pictures with a file of captions, all inputs of one unit; one picture was quarantined."""
+    dataset = Dataset(str(tmp_path), "photos")
+    files = {name: tmp_path / "in" / name for name in ("a.jpg", "b.jpg", "bad.jpg", "captions.txt")}
+    files["a.jpg"].parent.mkdir()
+    for name, path in files.items():
+        path.write_text(name)
+    digests = {name: blake3(path.read_bytes()).hexdigest() for name, path in files.items()}
+    rows = [
+        Example(
+            id=example_id("photos", name, digests[name]),
+            source="photos",
+            unit="u",
+            key=name,
+            provenance=Provenance(uri=str(files[name]), digest=digests[name]),
+        )
+        for name in ("a.jpg", "b.jpg")
+    ]
+    bad = {"source": "photos", "unit": "u", "key": "bad.jpg", "uri": str(files["bad.jpg"]), "tries": 1}
+    bad |= {"operator": "decode", "reason": "image_truncated", "message": "ends early"}
+    commit = Commit(
+        unit="u",
+        source="photos",
+        recipe="r",
+        inputs=tuple(InputRef(uri=str(path), digest=digests[name], bytes=1) for name, path in files.items()),
+        shards=(dataset.publish_shard(to_table(rows)),),
+        quarantine=dataset.publish_rejected(pa.Table.from_pylist([bad], QUARANTINE_SCHEMA), "quarantine"),
+        counts=Counts(records_in=3, kept=2, quarantined={"image_truncated": 1}, examples_written=2),
+    )
+    dataset.publish_manifest("examples", [commit])
+
+    def meant(query: str) -> dict[str, tuple[str, ...]]:
+        return {str(kind): values for kind, values in rules_of(str(tmp_path), [query]).items()}
+
+    place = str(files["a.jpg"])
+    assert meant(place) == {"uri": (place,), "digest": (digests["a.jpg"],)}
+    # What was turned down, and what was never read, is known by itself.
+    assert set(meant(str(files["bad.jpg"]))) == {"uri", "digest"}
+    assert meant("/in/never.jpg") == {"uri": ("/in/never.jpg",)}
+    assert meant("https://example.org/1") == {"uri": ("https://example.org/1",)}
+    captions = str(files["captions.txt"])
+    assert meant(captions)["input"] == tuple(sorted((captions, digests["captions.txt"])))
+    assert meant(digests["captions.txt"])["input"] == (digests["captions.txt"],)
+    assert meant("domain:Example.ORG") == {"domain": ("example.org",)}
+    assert meant("key:photos/a.jpg") == {"key": ("photos\x1fa.jpg",)}
+    with pytest.raises(ConfigError, match="allowed: key:SOURCE/KEY"):
+        meant("key:photos")
