@@ -48,8 +48,8 @@ def impact(root: str, text: str, steps: bool = False) -> dict[str, Any]:
         ``{"query", "exact", "examples_count", "examples": [...], "shards": [...], "rejected": [...], "runs": [{"run",
         "name", "steps", "checkpoints": [{"checkpoint", "step", "times_seen", "exact", "tasks", "made_of_it"}]}]}``;
         `made_of_it`: checkpoints of runs that started from it, and merged ones, see `Catalog.made_of_weights`; `steps`
-        count from 0, and are null where there are too many rows to tell them in seconds. Where `exact` is false, `examples`
-        is empty and `times_seen` what is expected from how often each task was drawn.
+        count from 0, and are null where there are too many rows to tell them in seconds. Where `exact` is false,
+        `examples` is empty and `times_seen` what is expected from how often each task was drawn.
 
     Raises:
         OmnimillError: nothing recorded under the root knows the query.

@@ -121,7 +121,7 @@ class TrainConfig(Config):
     init_optimizer: take the optimizer's state over from the checkpoint of `init_from` too, and count the learning
         rate's steps on from there, as if it were one run.
     z_loss: weight of (log Z)², which keeps logits from drifting (fact sheet of the reference, §7.6).
-    loss_weights: of the modalities' mean losses in the sum that is minimised.
+    loss_weights: of the modalities' losses in the sum that is minimised, and what these are divided by.
     train_encoders_from: step that image and audio encoders are frozen until; null: as the backbone says, for good.
     watch_attention: updates from one look at the largest attention logits to the next; null: none.
     gradient_clip: most that the global norm of the gradient may be.

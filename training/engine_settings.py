@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from omnimill.config import Config
 
@@ -41,8 +41,21 @@ class PrecisionSettings(Config):
 
 
 class LossWeights(Config):
-    """What the mean loss of each target modality counts."""
+    """What the loss of each target modality counts.
+
+    mean: over what a modality's sum is divided. ``modality``: its own targets, so that each counts alike however many
+        they are. ``all``: those of all modalities, so that every target counts alike: plain next-token likelihood.
+        Written where it is not the first, so that older settings keep their digests.
+    """
 
     text: NonNegativeFloat = 1.0
     image: NonNegativeFloat = 1.0
     audio: NonNegativeFloat = 1.0
+    mean: Literal["modality", "all"] = "modality"
+
+    @model_serializer(mode="wrap")
+    def _without_the_first_mean(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        body: dict[str, Any] = dump(self)
+        if self.mean == "modality":
+            body.pop("mean", None)
+        return body

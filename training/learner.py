@@ -43,6 +43,7 @@ class Learner:
             z_loss=config.z_loss,
             gradient_clip=config.gradient_clip,
             shares=(config.loss_weights.text, config.loss_weights.image, config.loss_weights.audio),
+            over_all=config.loss_weights.mean == "all",
             micro_batches=config.micro_batches(dist.get_world_size() if dist.is_initialized() else 1),
         )
         if device.type == "cuda":

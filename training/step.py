@@ -28,8 +28,8 @@ _MODALITIES = [modality.name.lower() for modality in DecoderModality]
 class StepMetrics:
     """What one update saw, over the whole global batch; equal on all workers.
 
-    loss: what is minimised: per modality (NLL + z-loss) / weight, times its share, added up. NaN or infinite when it
-        was so.
+    loss: what is minimised: per modality (NLL + z-loss) / weight, times its share, added up, or with the weight of all
+        modalities. NaN or infinite when it was so.
     modality_loss, task_loss: mean NLL in nats a target token, by name; those without a target in the batch are absent.
     encoder_tokens, decoder_tokens: real ones. encoder_padding, decoder_padding: share of slots without one.
     grad_norm: before clipping. skipped: the update was left out because loss or gradient was not finite.
@@ -53,7 +53,8 @@ class StepMetrics:
 @dataclass(frozen=True)
 class StepSettings:
     """tasks: number of tasks in the mixture. z_loss: weight of (log Z)². shares: what each modality's loss counts, in
-    the order of :class:`DecoderModality`. gradient_clip: most that the gradient's global norm may be. micro_batches:
+    the order of :class:`DecoderModality`. over_all: modalities are divided by the weight of all of them, not each by
+    its own. gradient_clip: most that the gradient's global norm may be. micro_batches:
     parts that the batch is computed in; no more than its sequences, and equally many on all workers.
     """
 
@@ -62,6 +63,7 @@ class StepSettings:
     gradient_clip: float
     shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
     micro_batches: int = 1
+    over_all: bool = False
 
 
 def train_step(
@@ -80,6 +82,7 @@ def train_step(
     """
     optimizer.zero_grad(set_to_none=True)
     weight = sum_over_workers(modality_weights(batch).double())
+    divisor = torch.where(weight > 0, weight.sum(), 0.0) if settings.over_all else weight
     parts = batch.split(settings.micro_batches)
     sums: list[Tensor] = []
     for number, part in enumerate(parts):
@@ -87,7 +90,7 @@ def train_step(
             losses = model(part)
             of_part = modality_sums(losses, part, settings.z_loss)
             # Workers' gradients are averaged, not added: undo the division.
-            torch.autograd.backward(total_loss(of_part, weight.float(), settings.shares) * _workers())
+            torch.autograd.backward(total_loss(of_part, divisor.float(), settings.shares) * _workers())
         by_task = task_sums(losses, part, settings.tasks)
         sums.append(torch.cat([value.detach().double() for value in (of_part.nll, of_part.z, *by_task)]))
     norm = _clip(optimizer, trained, settings.gradient_clip)
@@ -96,10 +99,10 @@ def train_step(
     totals = sum_over_workers(torch.cat([torch.stack(sums).sum(0), counts])).cpu()
     sizes = [len(weight), len(weight), settings.tasks, settings.tasks, 2, 2]
     nll, z, task_nll, task_weight, encoder, decoder = torch.split(totals, sizes)
-    weight = weight.cpu()
+    weight, divisor = weight.cpu(), divisor.cpu()
     present = weight > 0
     shares = torch.tensor(settings.shares, dtype=torch.float64)
-    loss = float((shares * (nll + z) / weight)[present].sum())
+    loss = float((shares * (nll + z) / divisor)[present].sum())
     finite = math.isfinite(loss) and math.isfinite(norm)
     if finite:
         for group in optimizer.param_groups:

@@ -15,6 +15,7 @@ from omnimill.training.backbone.sizes import token_work
 from omnimill.training.backbone.towers_config import TowersConfig, VotingConfig
 from omnimill.training.flops import step_flops
 from omnimill.training.loss import modality_sums, modality_weights, total_loss
+from omnimill.training.step import StepSettings, train_step
 from omnimill.vocabulary_layout import VocabularyLayout
 from tests.sequence_batches import FIRST_CODE, ROWS, TINY, batch_of, example, ids_and_positions
 
@@ -125,6 +126,14 @@ def test_work_for_a_token_is_that_of_the_weights(name: str) -> None:
     assert work.weights == matrices - looked_up
     batch = batch_of([[example(10, "a"), example(6, "b")]], 20)
     assert step_flops(batch, config, False).tolist() == [0, 6 * work.weights * 16 + 12 * work.attention * 136, 0]
+
+
+def test_every_target_can_count_alike() -> None:
+    model, batch = build(TINY, seed=1), batch_of([[example(20, "a"), example(9, "b", pictures=False)]], 32)
+    losses, settings = model(batch), StepSettings(tasks=1, z_loss=0.0, gradient_clip=1.0, over_all=True)
+    metrics = train_step(model, torch.optim.SGD(model.parameters(), lr=0.0), batch, settings, 0.0)
+    assert metrics.loss == pytest.approx(float(losses.nll.detach().sum()) / 29, rel=1e-5)
+    assert metrics.loss != pytest.approx(sum(metrics.modality_loss.values()), rel=0.1)
 
 
 def test_seed_and_name_decide_a_weight() -> None:

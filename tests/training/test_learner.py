@@ -18,7 +18,9 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from omnimill.mixtures.course import new_course
 from omnimill.training.backbone import blocks
+from omnimill.training.backbone.build import build
 from omnimill.training.backbone.model import Backbone
+from omnimill.training.backbone.towers_config import TowersConfig
 from omnimill.training.backbone.watch import watch_attention
 from omnimill.training.batch import PackedBatch
 from omnimill.training.config import TrainConfig
@@ -29,6 +31,7 @@ from omnimill.training.loader import Loader
 from omnimill.training.optim import AdafactorConfig, AdamWConfig, build_optimizer
 from omnimill.training.parallel import distribute, prepare_layers
 from omnimill.training.step import StepSettings, train_step
+from tests.sequence_batches import TINY, batch_of, example
 
 WORKERS, STREAMS, STEPS = 2, 4, 2
 CPU = torch.device("cpu")
@@ -66,7 +69,7 @@ def learner_of(inputs: TrainInputs, parallel: ParallelSettings, resumed: bool = 
 
 def gradient_of(inputs: TrainInputs, parallel: ParallelSettings, batch: PackedBatch) -> dict[str, Tensor]:
     """What plain descent at rate one leaves of the weights."""
-    model = Backbone(inputs.backbone, seed=1)
+    model = build(inputs.backbone, seed=1)
     prepare_layers(model, parallel)
     trained = distribute(model, parallel, CPU)
     settings = StepSettings(len(inputs.mixture.tasks), 1e-3, 1e3, (1.0, 0.5, 2.0), parallel.micro_batches)
@@ -76,6 +79,13 @@ def gradient_of(inputs: TrainInputs, parallel: ParallelSettings, batch: PackedBa
 
 def frozen(inputs: TrainInputs) -> TrainInputs:
     return inputs.model_copy(update={"backbone": inputs.backbone.model_copy(update={"frozen_encoders": True})})
+
+
+def sequences(inputs: TrainInputs) -> tuple[TrainInputs, PackedBatch]:
+    """Of two towers with links between them, over ids alone."""
+    towers = TowersConfig(towers=(TINY, TINY), to_first=1, to_second=2)
+    batch = batch_of([[example(9, "a"), example(12, "b")], *([example(16, name)] for name in "cde")], 24)
+    return inputs.model_copy(update={"backbone": towers}), batch
 
 
 def learn(learner: Learner, batches: list[PackedBatch]) -> list[Any]:
@@ -108,6 +118,9 @@ def _worker(rank: int, folder: str) -> None:
     found: dict[str, Any] = {"adafactor": adafactor_updates(sharded=True)}
     for name, parallel in LAYOUTS.items():
         found[f"gradient, {name}"] = gradient_of(inputs, parallel, batches[0])
+    of_towers, batch = sequences(inputs)
+    for name, parallel in LAYOUTS.items():
+        found[f"towers, {name}"] = gradient_of(of_towers, parallel, batch.split(WORKERS)[rank])
     for name in WHOLE:
         found[f"losses, {name}"] = learn(learner_of(inputs, LAYOUTS[name]), batches)
     found["bfloat16"] = learn(learner_of(inputs, LAYOUTS["fsdp"], precision=HALF), batches)
@@ -198,6 +211,17 @@ def test_two_workers_learn_what_one_does(inputs: TrainInputs, workers: Any, way:
     # Looked at on every second update.
     looks = [metrics.attention_logit for metrics in first[f"losses, {way}"]]
     assert [set(look) >= {"encoder", "decoder", "cross"} for look in looks] == [True, False]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_towers_have_the_gradient_of_one_worker_however_they_are_laid_out(
+    name: str, inputs: TrainInputs, workers: Any
+) -> None:
+    of_towers, batch = sequences(inputs)
+    alone = gradient_of(of_towers, ParallelSettings(), batch)
+    for found in workers[:2]:
+        for key, expected in alone.items():
+            torch.testing.assert_close(found[f"towers, {name}"][key], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_encoders_can_be_trained_from_some_step_on(inputs: TrainInputs, workers: Any) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from omnimill.errors import OmnimillError
 from omnimill.mixtures.config import Mixture, Task
-from omnimill.mixtures.versions import DatasetVersion, Versions
+from omnimill.mixtures.versions import Versions
 from omnimill.training.checkpoint import CheckpointRecord
 
 
@@ -36,22 +35,11 @@ def joined_mixture(records: Sequence[CheckpointRecord], letters: Sequence[str]) 
 
 
 def joined_versions(records: Sequence[CheckpointRecord]) -> Versions:
-    """The versions that the parents learnt from.
-
-    Raises:
-        OmnimillError: two parents learnt from different versions of one dataset.
-    """
-    datasets: dict[str, DatasetVersion] = {}
-    for record in records:
-        for one in record.versions.datasets:
-            if (before := datasets.setdefault(one.name, one)) != one:
-                raise OmnimillError(
-                    f"the parents learnt from different versions of {one.name}: {before.manifest[:16]}… and "
-                    f"{one.manifest[:16]}…; name a mixture to measure them on (report.mixture)"
-                )
-    selections = dict.fromkeys(one for record in records for one in record.versions.selections)
+    """The versions that the parents learnt from; of different ones of one dataset the last parent's."""
+    datasets = {one.name: one for record in records for one in record.versions.datasets}
+    selections = {(one.dataset, one.name): one for record in records for one in record.versions.selections}
     erasures = dict.fromkeys(one for record in records for one in record.versions.erasures)
-    return Versions(datasets=tuple(datasets.values()), selections=tuple(selections), erasures=tuple(erasures))
+    return Versions(datasets=tuple(datasets.values()), selections=tuple(selections.values()), erasures=tuple(erasures))
 
 
 def _named(task: Task, letter: str, taken: dict[str, Task]) -> Task:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from omnimill.errors import ConfigError, OmnimillError
@@ -15,6 +16,7 @@ from omnimill.infra import lineage
 from omnimill.infra.lineage import CommandRun
 from omnimill.infra.logged_models import LoggedModels
 from omnimill.infra.tracking import Reference
+from omnimill.tokenizers.store import SET
 from omnimill.training import checkpoint
 from omnimill.training.backbone.build import AnyBackbone, build
 from omnimill.training.checkpoint import CheckpointRecord, MergedParent, MergeOrigin
@@ -76,7 +78,7 @@ def open_parents(config: MergeConfig, root: str) -> list[Opened]:
         if other.record.layout != first.record.layout:
             ours, theirs = (
                 f"{one.parent.letter} {one.record.layout.tokenizers!r} "
-                f"({one.record.layout.digests.get('set', 'no digest')[:12]})"
+                f"({one.record.layout.digests.get(SET, 'no digest')[:12]})"
                 for one in (first, other)
             )
             lines.append(f"tokenizers: {ours}, {theirs}")
@@ -217,8 +219,6 @@ def _write(run: Path, root: str, record: CheckpointRecord, weights: dict[str, Te
 
 
 def _loaded(record: CheckpointRecord, weights: dict[str, Tensor]) -> AnyBackbone:
-    import torch  # noqa: PLC0415
-
     with torch.device("meta"):
         model = build(record.backbone)
     model.load_state_dict(weights, assign=True)
