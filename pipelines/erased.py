@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from omnimill.infra.dataset import Dataset, InputRef
-from omnimill.infra.erasures import REASON, register
+from omnimill.infra.erasures import register
 from omnimill.pipelines.base import Source
 from omnimill.pipelines.verdicts import Drop, Outcome, Rejection
 
@@ -37,10 +37,12 @@ class Erased:
         kept = [example for example, gone in zip(outcome.examples, erased, strict=True) if not gone]
         everything = any(erased) and not kept and not outcome.drops
         if everything or self._all or self._rules.record(self._source, record.key, record.provenance):
-            outcome.rejection = Rejection("dropped", _OPERATOR, REASON)
+            outcome.rejection = Rejection("dropped", _OPERATOR, "erased")
             outcome.examples, outcome.drops = [], []
             return
         outcome.drops += [
-            Drop(example.key, _OPERATOR, REASON) for example, gone in zip(outcome.examples, erased, strict=True) if gone
+            Drop(example.key, _OPERATOR, "erased")
+            for example, gone in zip(outcome.examples, erased, strict=True)
+            if gone
         ]
         outcome.examples = kept
