@@ -32,14 +32,15 @@ _NONE = np.empty(0, np.int64)
 def settled(dataset: Dataset, digest: str, manifest: Manifest) -> ErasedRows:
     """What is erased of a version of a dataset, by every request that is in force under its root.
 
-    For what it was not looked through yet, it is now; that is written down.
+    For what it was not looked through yet, it is now; that is written down. What was found once stays erased, wherever
+    the dataset is copied to, with its requests or without them.
 
     Args:
         digest: of the version.
     """
-    requests = register(dataset.root).erasures
-    if not requests or manifest.kind == "answers":
+    if manifest.kind == "answers":
         return ErasedRows(dataset, ())
+    requests = register(dataset.root).erasures
     known = erased_rows(dataset)
     missing = [request for request in requests if request not in known.looked_for.get(digest, ())]
     if missing:

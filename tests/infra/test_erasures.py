@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -256,6 +257,14 @@ def test_readers_can_be_told_what_was_in_force_at_a_time(world: World) -> None:
     assert erased.rows(shard, []).tolist() == []
     assert erased.requests(shard) == {first, second}
     assert list(register(world.root).erasures) == [first, second]
+
+
+def test_what_was_found_stays_erased_in_a_copy_without_the_requests(world: World, tmp_path: Path) -> None:
+    world.erase(domain=("a.org",))
+    left = world.left(world.pictures, world.digest)
+    copy = tmp_path / "copy"
+    shutil.copytree(world.pictures.url, copy / "pictures")
+    assert world.left(Dataset(str(copy), "pictures"), world.digest) == left
 
 
 def test_its_files_are_kept_and_held_to_their_names(world: World) -> None:
