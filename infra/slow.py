@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from omnimill.infra.dataset import Commit, Dataset
-from omnimill.infra.planning.rates import Stored, busy_seconds
+from omnimill.infra.planning.rates import Stored, busy_seconds, processor_seconds
 
 K = TypeVar("K", bound=Hashable)
 
@@ -104,21 +104,9 @@ def _parts(stored: Sequence[Stored], key: Callable[[Commit, Mapping[str, Any]], 
 def _part(name: str, stored: Sequence[Stored]) -> Part:
     busy = busy_seconds(observed for _, observed in stored)
     rows = sum(commit.counts.examples_written for commit, _ in stored)
-    processor = _processor_seconds(observed for _, observed in stored)
+    processor = processor_seconds(observed for _, observed in stored)
     share = processor / busy if processor is not None and busy else None
     return Part(name, len(stored), rows, busy, share, busy / rows if rows else None)
-
-
-def _processor_seconds(observed: Iterable[Mapping[str, Any]]) -> float | None:
-    """Processor time; units that one process did at once count once where they tell where its clock stood."""
-    spans: list[dict[str, Any]] = []
-    for one in observed:
-        if "cpu_seconds" not in one:
-            return None
-        begun = {"begun": one["cpu_begun"]} if "cpu_begun" in one else {}
-        place = {"host": one["host"], "process": one["process"]} if "process" in one else {}
-        spans.append({"seconds": one["cpu_seconds"], **begun, **place})
-    return busy_seconds(spans)
 
 
 def _steps(stored: Sequence[Stored]) -> tuple[Step, ...]:

@@ -86,10 +86,12 @@ def measure(stored: Sequence[Stored]) -> Rate | None:
     seconds = busy_seconds(observed for _, observed in done)
     if not examples or not seconds:
         return None
+    # More than the time by the clock where a worker's threads found idle cores, which they will not when all are busy.
+    core_seconds = max(seconds, processor_seconds(observed for _, observed in done) or 0.0)
     on_gpu = any("peak_gpu_bytes" in observed for _, observed in done)
     files = sum(len(commit.shards) + (commit.quarantine is not None) + (commit.drops is not None) for commit, _ in done)
     return Rate(
-        core_seconds=seconds / examples,
+        core_seconds=core_seconds / examples,
         gpu_seconds=seconds / examples if on_gpu else 0.0,
         input_bytes=sum(ref.bytes for commit, _ in done for ref in commit.inputs) / examples,
         stored_bytes=sum(shard.bytes for commit, _ in done for shard in commit.shards) / examples,
@@ -115,6 +117,21 @@ def busy_seconds(observed: Iterable[Mapping[str, Any]]) -> float:
         else:
             plain += seconds
     return plain + sum(map(_covered, spans.values()))
+
+
+def processor_seconds(observed: Iterable[Mapping[str, Any]]) -> float | None:
+    """Processor time of units; those that one process did at once count once, where they tell where its clock stood.
+
+    None when one does not tell.
+    """
+    spans: list[dict[str, Any]] = []
+    for one in observed:
+        if "cpu_seconds" not in one:
+            return None
+        begun = {"begun": one["cpu_begun"]} if "cpu_begun" in one else {}
+        place = {"host": one["host"], "process": one["process"]} if "process" in one else {}
+        spans.append({"seconds": one["cpu_seconds"], **begun, **place})
+    return busy_seconds(spans)
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

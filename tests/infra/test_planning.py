@@ -17,7 +17,7 @@ from omnimill.infra.dataset import Commit, Counts, Dataset, FileRef, InputRef
 from omnimill.infra.planning.forecast import BLOCK_SECONDS, UNIT_SECONDS, Forecast, costs, forecast_training, total
 from omnimill.infra.planning.forecast import forecast as forecast_stage
 from omnimill.infra.planning.machines import Cluster, Egress, NodeGroup, Storage
-from omnimill.infra.planning.rates import Rate, TrainRate, busy_seconds, measure
+from omnimill.infra.planning.rates import Rate, TrainRate, busy_seconds, measure, processor_seconds
 from omnimill.pipelines.corpus import corpus
 from omnimill.pipelines.dag import Dag
 from omnimill.pipelines.process import process_unit
@@ -150,6 +150,11 @@ def test_units_that_one_process_did_at_once_count_once() -> None:
         return {"host": "a", "process": process, "begun": begun, "seconds": seconds}
 
     assert busy_seconds([span(1, 0.0, 4.0), span(1, 1.0, 2.0), span(1, 3.0, 3.0), span(1, 10.0, 1.0)]) == 7.0
+    # An actor of several cores: three seconds of processor time in each second.
+    at_once = [{**span(1, 0.0, 4.0), "cpu_begun": 5.0, "cpu_seconds": 12.0}]
+    at_once.append({**span(1, 1.0, 2.0), "cpu_begun": 8.0, "cpu_seconds": 6.0})
+    assert (busy_seconds(at_once), processor_seconds(at_once)) == (4.0, 12.0)
+    assert processor_seconds([*at_once, span(1, 9.0, 1.0)]) is None
     assert busy_seconds([span(1, 0.0, 4.0), span(2, 0.0, 4.0), {"seconds": 1.5}]) == 9.5
 
 
