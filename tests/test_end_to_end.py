@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 from blake3 import blake3
+from browser_checks import look, open_browser
 
 from omnimill.cli.main import app, main
 from omnimill.infra.arrow_files import read_table
@@ -165,8 +166,19 @@ def test_the_report_is_one_page_that_needs_no_other(root: Path) -> None:
     assert "demo-tokens" in page
     assert "image_truncated" in page
     assert page.count("<audio") >= 3
+    assert page.count("<video") >= 3
+    for task in ("docs-denoise", "film-transcript", "shapes-view"):
+        assert f"<h4>{task}</h4>" in page, "an example of each task as the model reads and writes it"
     assert re.findall(r"""(?:src|href)=["'](?!data:|#)([^"']+)""", page) == []
     assert (root / "report.html").stat().st_size < 20_000_000
+
+
+def test_the_report_stands_in_a_browser(root: Path) -> None:
+    with open_browser() as browser, look(browser, root / "report.html", 360, "dark") as seen:
+        assert seen.overflowing() == []
+        assert seen.broken_pictures() == []
+        assert seen.play(most=6)["faults"] == []
+        assert seen.faults == []
 
 
 def test_a_run_that_was_set_aside_still_answers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

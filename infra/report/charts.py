@@ -252,7 +252,7 @@ def _svg(figure: Figure, title: str) -> Markup:
     with mpl.rc_context(settings):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    body = text[text.index("<svg") :]
+    body = re.sub(r"<!--.*?-->\n?", "", text[text.index("<svg") :], flags=re.DOTALL)
     # Two charts in one page must not share clip-path and marker names.
     salt = f"{re.sub(r'[^A-Za-z]', '', title)[:24]}{len(body)}"
     body = re.sub(r'id="([\w.-]+)"', rf'id="{salt}-\1"', body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -48,8 +48,8 @@ class Finder:
     def __init__(self) -> None:
         self._languages: dict[str, Counter[str | None]] = {}
         self._licences: dict[str, Counter[str | None]] = {}
-        self._counts: dict[tuple[str, str], Counter[str]] = {}
-        self._keys: dict[tuple[str, str, str], list[str]] = {}
+        self._counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self._keys: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
 
     def look(self, piece: Piece) -> None:
         """Take in a piece."""
@@ -58,11 +58,11 @@ class Finder:
             values = pc.value_counts(pc.struct_field(meta, name)).to_pylist()
             found.setdefault(piece.source, Counter()).update({one["values"]: one["counts"] for one in values})
         for key, name, value in _tagged(piece.rows.column("key"), pc.struct_field(meta, "tags")):
-            counts = self._counts.setdefault((piece.source, name), Counter())
+            counts = self._counts[piece.source, name]
             if value not in counts and len(counts) >= _VALUES_FOLLOWED:
                 continue
             counts[value] += 1
-            shown = self._keys.setdefault((piece.source, name, value), [])
+            shown = self._keys[piece.source, name, value]
             if len(shown) < _MISLABELLED_SHOWN:
                 shown.append(key)
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import heapq
+import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
+from av.container import OutputContainer
+from av.packet import Packet
 from PIL import Image
 
 THUMBNAIL = 220
@@ -91,37 +96,50 @@ def film(pictures: Sequence[tuple[float, bytes]], clips: Sequence[tuple[float, b
     """
     stream = io.BytesIO()
     with av.open(stream, "w", format="webm", options={"fflags": "+bitexact"}) as container:
-        frames = [(time, _frame(data)) for time, data in pictures]
-        # The last one again, so that the film lasts to its end.
-        frames.append((max(end - 0.04, frames[-1][0] + 0.04), frames[-1][1]))
-        height, width = frames[0][1].shape[:2]
-        video = container.add_stream("libvpx", rate=25, options={"crf": "12", "b:v": "800k", "deadline": "realtime"})
-        assert isinstance(video, av.VideoStream)
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        video.codec_context.thread_count = 1
-        video.codec_context.time_base = _TIME_BASE
-        track = container.add_stream("libopus", rate=_OPUS_RATE, layout="mono") if clips else None
-        for time, pixels in frames:
-            same = pixels if pixels.shape[:2] == (height, width) else _resized(pixels, (width, height))
-            frame = av.VideoFrame.from_ndarray(same, format="rgb24")
-            frame.pts, frame.time_base = round(time * _TICKS), _TIME_BASE
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if track is not None:
-            assert isinstance(track, av.AudioStream)
-            sound_frame = av.AudioFrame.from_ndarray(_waveform(clips, end)[None], format="flt", layout="mono")
-            sound_frame.sample_rate, sound_frame.pts = _OPUS_RATE, 0
-            container.mux(track.encode(sound_frame))
-            container.mux(track.encode(None))
+        streams = [_shown(container, pictures, end), *([_heard(container, clips, end)] if clips else [])]
+        # Pictures and sound that lie apart in the file would not play.
+        for packet in heapq.merge(*streams, key=_time):
+            container.mux(packet)
     return data_url(stream.getvalue(), "video/webm")
+
+
+def _time(packet: Packet[Any]) -> Fraction:
+    """In seconds."""
+    return (packet.dts or 0) * packet.time_base
+
+
+def _shown(container: OutputContainer, pictures: Sequence[tuple[float, bytes]], end: float) -> list[Packet[Any]]:
+    """Encoded pictures."""
+    frames = [(time, _frame(data)) for time, data in pictures]
+    # The last one again, so that the film lasts to its end.
+    frames.append((max(end - 0.04, frames[-1][0] + 0.04), frames[-1][1]))
+    height, width = frames[0][1].shape[:2]
+    stream = container.add_stream("libvpx", rate=25, options={"crf": "12", "b:v": "800k", "deadline": "realtime"})
+    assert isinstance(stream, av.VideoStream)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.codec_context.thread_count, stream.codec_context.time_base = 1, _TIME_BASE
+    packets: list[Packet[Any]] = []
+    for time, pixels in frames:
+        frame = av.VideoFrame.from_ndarray(_resized(pixels, (width, height)), format="rgb24")
+        frame.pts, frame.time_base = round(time * _TICKS), _TIME_BASE
+        packets += stream.encode(frame)
+    return [*packets, *stream.encode(None)]
+
+
+def _heard(container: OutputContainer, clips: Sequence[tuple[float, bytes]], end: float) -> list[Packet[Any]]:
+    """Encoded sound."""
+    stream = container.add_stream("libopus", rate=_OPUS_RATE, layout="mono")
+    assert isinstance(stream, av.AudioStream)
+    frame = av.AudioFrame.from_ndarray(_waveform(clips, end)[None], format="flt", layout="mono")
+    frame.sample_rate, frame.pts = _OPUS_RATE, 0
+    return [*stream.encode(frame), *stream.encode(None)]
 
 
 def captions(cues: Sequence[tuple[float, float, str]]) -> str:
     """A WebVTT data URL of (start, end, text)."""
     lines = ["WEBVTT", ""]
     for start, end, text in cues:
-        plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-        lines += [f"{_stamp(start)} --> {_stamp(end)}", plain, ""]
+        lines += [f"{_stamp(start)} --> {_stamp(end)}", html.escape(" ".join(text.split()), quote=False), ""]
     return data_url("\n".join(lines).encode(), "text/vtt")
 
 

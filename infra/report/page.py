@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from markupsafe import Markup
@@ -14,16 +13,16 @@ from mlflow.entities import Run
 import omnimill
 from omnimill.errors import OmnimillError
 from omnimill.infra import lineage, storage
+from omnimill.infra.dataset import Dataset
 from omnimill.infra.report.datasets import DatasetCard, dataset_card
-from omnimill.infra.report.media import data_url, thumbnail
+from omnimill.infra.report.generated import generated
 from omnimill.infra.report.mixtures import MixtureCard
 from omnimill.infra.report.runs import RunCard, run_card
-from omnimill.infra.report.samples import Picture, Sample
 from omnimill.infra.report.template import fragment
-from omnimill.infra.trace import Catalog, Version
-from omnimill.progress import progress
+from omnimill.progress import console, progress
 
 _NOT_IN_NAMES = r"[^\w.-]"
+_PUBLISHING = ("ingest", "tokenize")
 
 # What a training run drew; None: that is not known any more.
 MixtureOf = Callable[[Run], MixtureCard | None]
@@ -39,12 +38,14 @@ class Section:
     html: Markup
 
 
-def write_report(root: str, path: Path, names: Sequence[str] = (), mixture_of: MixtureOf | None = None) -> list[str]:
+def write_report(
+    root: str, target: str | Path, names: Sequence[str] = (), mixture_of: MixtureOf | None = None
+) -> list[str]:
     """Write the report.
 
     Args:
         root: where datasets, runs and the tracking store live.
-        path: the HTML file to write; without the ending ``.html``, a folder of pages with an ``index.html``.
+        target: URL or path of the HTML file to write; without the ending ``.html``, a folder of pages.
         names: datasets (their newest version) and training runs (by name) to show; everything when empty.
         mixture_of: makes the cards of mixtures; there are none when it is not given.
 
@@ -54,30 +55,43 @@ def write_report(root: str, path: Path, names: Sequence[str] = (), mixture_of: M
     Raises:
         OmnimillError: nothing was recorded under the root, or a name is not known.
     """
-    catalog = Catalog(root)
-    datasets, training = _chosen(catalog, root, names)
-    with progress("report", len(datasets) + 2 * len(training), "cards") as advance:
-        cards: list[DatasetCard | MixtureCard | RunCard] = []
-        for version in datasets.values():
-            cards.append(dataset_card(version.dataset, version.digest, version.manifest))
+    runs = lineage.runs(root)
+    datasets, training = _chosen(runs, root, names)
+    cards: list[DatasetCard | MixtureCard | RunCard] = []
+    with progress("report", len(datasets) + len(training), "cards") as advance:
+        for name, reference in datasets.items():
+            dataset = Dataset(*reference.url.rstrip("/").rsplit("/", 1))
+            try:
+                cards.append(dataset_card(dataset, *dataset.manifest(reference.digest)))
+            except (OmnimillError, FileNotFoundError) as error:
+                if name in names:
+                    raise
+                # What is gone does not keep the rest from being shown.
+                console.print(f"dataset {name} is not shown: {error}")
             advance(1)
         for run in training.values():
             if mixture_of and (mixture := mixture_of(run)):
                 cards.append(mixture)
-            advance(1)
-            cards.append(run_card(lineage.client(root), run, catalog.runs))
+            cards.append(run_card(lineage.client(root), run, runs))
             advance(1)
     sections = [_section(card) for card in cards]
-    if generated := _generated(catalog.runs):
-        sections.append(Section("generated", "Generated", "generated", _html("generated.html", samples=generated)))
-    _write(path, root, cards, sections)
-    return [*datasets, *training]
+    if found := generated(runs):
+        sections.append(Section("generated", "Generated", "generated", _html("generated.html", samples=found)))
+    _write(str(target), root, cards, sections)
+    return [card.name for card in cards if not isinstance(card, MixtureCard)]
 
 
-def _chosen(catalog: Catalog, root: str, names: Sequence[str]) -> tuple[dict[str, Version], dict[str, Run]]:
+def _chosen(
+    runs: Sequence[Run], root: str, names: Sequence[str]
+) -> tuple[dict[str, lineage.Reference], dict[str, Run]]:
     """Newest versions and training runs by name."""
-    datasets = {version.dataset.name: version for version in catalog.versions}
-    training = {run.info.run_name: run for run in catalog.runs if run.data.tags.get("omnimill.command") == "train"}
+    datasets = {
+        reference.name: reference
+        for run in runs
+        if run.data.tags.get("omnimill.command") in _PUBLISHING
+        for reference in lineage.references(run, "output")
+    }
+    training = {run.info.run_name: run for run in runs if run.data.tags.get("omnimill.command") == "train"}
     unknown = [name for name in names if name not in datasets and name not in training]
     if unknown:
         known = ", ".join([*datasets, *training]) or "nothing yet"
@@ -93,10 +107,7 @@ def _chosen(catalog: Catalog, root: str, names: Sequence[str]) -> tuple[dict[str
 
 def _section(card: DatasetCard | MixtureCard | RunCard) -> Section:
     kind = {DatasetCard: "dataset", MixtureCard: "mixture", RunCard: "run"}[type(card)]
-    # Runs may share a name.
-    anchor = f"{kind}-{re.sub(_NOT_IN_NAMES, '-', card.name)}" + (
-        f"-{card.id[:8]}" if isinstance(card, RunCard) else ""
-    )
+    anchor = f"{kind}-{re.sub(_NOT_IN_NAMES, '-', card.name)}"
     return Section(kind, card.name, anchor, _html(f"{kind}.html", card=card, id=anchor))
 
 
@@ -105,44 +116,31 @@ def _html(template: str, **values: object) -> Markup:
     return Markup(fragment(template, **values))  # noqa: S704
 
 
-def _write(path: Path, root: str, cards: Sequence[object], sections: Sequence[Section]) -> None:
+def _write(target: str, root: str, cards: Sequence[object], sections: Sequence[Section]) -> None:
     """One page with all sections, or a folder with one page each."""
-    one_page = path.suffix == ".html"
+    one_page = target.endswith(".html")
     link = {section.anchor: f"#{section.anchor}" if one_page else f"{section.anchor}.html" for section in sections}
-    page = partial(fragment, "page.html", version=omnimill.__version__, root=root, sections=sections, link=link)
-    pairs = list(zip(cards, sections, strict=False))
-    index = _html("index.html", pairs=pairs, link=link)
-    if one_page:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            page(title=f"omnimill report: {root}", home="#top", body=[index, *(one.html for one in sections)]), "utf-8"
+    title = f"omnimill report: {root}"
+    overview = _html("index.html", pairs=list(zip(cards, sections, strict=False)), link=link)
+
+    def write(url: str, title: str, *body: Markup) -> None:
+        home = "#top" if one_page else "index.html"
+        page = fragment(
+            "page.html",
+            title=title,
+            root=root,
+            version=omnimill.__version__,
+            home=home,
+            sections=sections,
+            link=link,
+            body=body,
         )
+        storage.publish_bytes(url, page.encode())
+
+    if one_page:
+        write(target, title, overview, *(section.html for section in sections))
         return
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "index.html").write_text(page(title=f"omnimill report: {root}", home="index.html", body=[index]), "utf-8")
+    write(storage.join(target, "index.html"), title, overview)
     for section in sections:
-        text = page(title=f"{section.title}, {section.kind}: omnimill report", home="index.html", body=[section.html])
-        (path / f"{section.anchor}.html").write_text(text, "utf-8")
-
-
-def _generated(runs: Sequence[Run]) -> list[Sample]:
-    """What ``omnimill generate`` wrote, as far as the files are still there."""
-    return [
-        _generated_sample(run, reference.url)
-        for run in runs
-        if run.data.tags.get("omnimill.command") == "generate"
-        for reference in lineage.references(run, "output")
-        if storage.exists(reference.url)
-    ]
-
-
-def _generated_sample(run: Run, url: str) -> Sample:
-    data, suffix = storage.read_bytes(url), Path(url).suffix
-    prompt = run.data.tags.get("omnimill.prompt", "")
-    text = [("prompt", prompt)]
-    if suffix == ".png":
-        picture = Picture(thumbnail(data), f"drawn by the model for: {prompt}", "drawn")
-        return Sample(id=run.info.run_id, key=url, text=text, images=[picture])
-    if suffix == ".wav":
-        return Sample(id=run.info.run_id, key=url, text=text, audio=[(data_url(data, "audio/wav"), "sounded")])
-    return Sample(id=run.info.run_id, key=url, text=[*text, ("written", data.decode(errors="replace"))])
+        name = f"{section.title}, {section.kind}: omnimill report"
+        write(storage.join(target, f"{section.anchor}.html"), name, section.html)

@@ -24,7 +24,7 @@ from omnimill.rng import Int64s
 MOST_FILES = 96
 # Record batches of a shard: reading one from a local disk touches the columns that are asked for alone, from a remote
 # store it is read whole.
-_BATCHES_LOCAL, _BATCHES_REMOTE = 40, 2
+_BATCHES_LOCAL, _BATCHES_REMOTE = 16, 2
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def sample(example: Example) -> Sample:
             )
             for clip in example.audio[:_PICTURES]
         ],
-        text=[(part.role, _shorten(part.text)) for part in example.text[:6]],
+        text=[(part.role, shorten(part.text)) for part in example.text[:6]],
         facts=list(_facts(example)),
     )
 
@@ -141,7 +141,7 @@ def _alt(example: Example, number: int) -> str:
     """What is said of a picture: its own text first, then any."""
     told = [part for part in example.text if part.role in ("caption", "alt_text", "label")]
     own = [part for part in told if part.image == number] or told
-    return _shorten(own[0].text, 120) if own else f"picture {number + 1} of {example.key}"
+    return shorten(own[0].text, 120) if own else f"picture {number + 1} of {example.key}"
 
 
 def _film(example: Example) -> Film | None:
@@ -206,5 +206,6 @@ def _facts(example: Example) -> Iterator[str]:
         yield f"licence {example.meta.licence}"
 
 
-def _shorten(text: str, most: int = TEXT_CHARACTERS) -> str:
+def shorten(text: str, most: int = TEXT_CHARACTERS) -> str:
+    """The beginning of a text."""
     return text if len(text) <= most else text[:most].rstrip() + " …"

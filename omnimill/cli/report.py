@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +20,7 @@ def report(
         list[str] | None, typer.Argument(help="Datasets and training runs; all when none is named.")
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--out", help="An HTML file, or a folder for one page each; <root>/report.html when not given."),
     ] = None,
     root: Root = DEFAULT_ROOT,
@@ -31,12 +30,17 @@ def report(
 
     Example: omnimill report --root runs/demo
     """
+    from omnimill.infra import storage
+    from omnimill.infra.lineage import command_run
     from omnimill.infra.report.page import write_report
     from omnimill.training.report_mixtures import mixture_card
 
-    path = out or Path(root) / "report.html"
-    shown = write_report(root, path, names or [], partial(mixture_card, root))
+    target = out or storage.join(root, "report.html")
+    with command_run(root, "report", {"names": names or [], "out": target}) as run:
+        shown = write_report(root, target, names or [], partial(mixture_card, root))
+        if storage.is_local(target):
+            run.artifact(target, "report")
     if json:
-        print_json({"report": str(path), "shows": shown})
+        print_json({"report": target, "shows": shown})
     else:
-        print(f"{path} shows {', '.join(shown)}")
+        print(f"{target} shows {', '.join(shown)}")

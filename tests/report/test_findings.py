@@ -6,9 +6,11 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from blake3 import blake3
 from PIL import Image as Pillow
 
+from omnimill.errors import OmnimillError
 from omnimill.infra.dataset import Commit, Counts, Dataset
 from omnimill.infra.lineage import command_run
 from omnimill.infra.report.datasets import DatasetCard, dataset_card
@@ -55,9 +57,7 @@ def publish(root: Path) -> tuple[Dataset, str]:
         commits.append(
             Commit(unit=f"robot-{number}", source="robot", recipe="r", inputs=(), shards=(shard,), counts=counts)
         )
-    with command_run(str(root), "ingest", {}) as run:
-        digest, _ = dataset.publish_manifest("examples", commits)
-        run.output("corpus", digest, dataset.url)
+    digest, _ = dataset.publish_manifest("examples", commits)
     left_out = [
         {"row": i, "id": val[i].id, "step": "exact", "reason": "exact_duplicate", "twin": train[2 - i].id, "score": 1.0}
         for i in range(3)
@@ -97,8 +97,11 @@ def test_a_split_that_repeats_another_is_named(tmp_path: Path) -> None:
     assert not dataset_card(dataset, "0" * 64, dataset.manifest(digest)[1]).selections
 
 
-def test_the_page_shows_what_was_found(tmp_path: Path) -> None:
-    publish(tmp_path)
+def test_the_page_shows_what_was_found_whatever_else_is_gone(tmp_path: Path) -> None:
+    _, digest = publish(tmp_path)
+    for name, version in (("corpus", digest), ("gone", "f" * 64)):
+        with command_run(str(tmp_path), "ingest", {}) as run:
+            run.output(name, version, str(tmp_path / name))
     assert write_report(str(tmp_path), tmp_path / "report.html") == ["corpus"]
     page = (tmp_path / "report.html").read_text()
     for told in (
@@ -111,3 +114,15 @@ def test_the_page_shows_what_was_found(tmp_path: Path) -> None:
     ):
         assert told in page
     assert page.count("data:image/jpeg;base64,") >= 2
+    with pytest.raises(OmnimillError, match="no dataset 'gone'"):
+        write_report(str(tmp_path), tmp_path / "report.html", ["gone"])
+    with pytest.raises(OmnimillError, match="there is: corpus, gone"):
+        write_report(str(tmp_path), tmp_path / "report.html", ["nothing"])
+
+
+def test_what_was_generated_is_shown_as_what_it_is(site: Path) -> None:
+    page = (site / "report.html").read_text().partition('<section id="generated"')[2]
+    assert "drawn by the model for: a ramp" in page
+    assert "onerror=alert(1)&gt; written" in page
+    assert "0 answers to requests of a file" in page
+    assert page.count("<article") == 3, "what is gone is not shown"
