@@ -7,17 +7,15 @@ for a run that goes on as for one that has ended.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from omnimill.infra.dataset import Commit, Dataset
 from omnimill.infra.planning.rates import Stored, busy_seconds, processor_seconds
 
-K = TypeVar("K", bound=Hashable)
-
 _UNITS_SHOWN = 5
-# A machine is called slow that takes so many times as long for a row as all do on average.
+# A machine is called slow that takes so many times as long as all would for the same rows of the same sources.
 _SLOW_MACHINE = 1.5
 # A process is called waiting that was on the processor for less than this share of its time.
 _WAITS = 0.5
@@ -90,7 +88,7 @@ def profile(dataset: Dataset, since: float = 0.0) -> Profile | None:
     sources = _parts(stored, lambda commit, _: commit.source)
     machines = _parts(stored, lambda _, observed: str(observed.get("host", "unknown")))
     whole, steps, units = _part(dataset.name, stored), _steps(stored), _units(stored)
-    findings = _findings(whole, sources, steps, machines, units)
+    findings = _findings(whole, sources, steps, _paces(stored, sources), units)
     return Profile(dataset.name, whole, sources, steps, machines, units[:_UNITS_SHOWN], tuple(findings))
 
 
@@ -107,6 +105,19 @@ def _part(name: str, stored: Sequence[Stored]) -> Part:
     processor = processor_seconds(observed for _, observed in stored)
     share = processor / busy if processor is not None and busy else None
     return Part(name, len(stored), rows, busy, share, busy / rows if rows else None)
+
+
+def _paces(stored: Sequence[Stored], sources: Sequence[Part]) -> dict[str, float]:
+    """How many times as long each machine takes as all would for its rows, whatever sources it got; slowest first."""
+    per_row = {part.name: part.seconds_per_row or 0.0 for part in sources}
+    usual: dict[str, float] = defaultdict(float)
+    taken: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for commit, observed in stored:
+        host = str(observed.get("host", "unknown"))
+        usual[host] += commit.counts.examples_written * per_row[commit.source]
+        taken[host].append(observed)
+    paces = {host: busy_seconds(taken[host]) / usual[host] for host in taken if usual[host]}
+    return dict(sorted(paces.items(), key=lambda item: -item[1]))
 
 
 def _steps(stored: Sequence[Stored]) -> tuple[Step, ...]:
@@ -142,7 +153,7 @@ def _units(stored: Sequence[Stored]) -> tuple[SlowUnit, ...]:
 
 
 def _findings(
-    whole: Part, sources: Sequence[Part], steps: Sequence[Step], machines: Sequence[Part], units: Sequence[SlowUnit]
+    whole: Part, sources: Sequence[Part], steps: Sequence[Step], paces: Mapping[str, float], units: Sequence[SlowUnit]
 ) -> Iterable[str]:
     """What stands out, in words."""
     first = sources[0]
@@ -156,14 +167,8 @@ def _findings(
             f"its processes are on the processor for {first.processor_share:.0%} of the time: they wait, for the "
             "store, the network or other processes"
         )
-    for machine in machines:
-        if (
-            len(machines) > 1
-            and machine.seconds_per_row is not None
-            and whole.seconds_per_row is not None
-            and machine.seconds_per_row > _SLOW_MACHINE * whole.seconds_per_row
-        ):
-            times = machine.seconds_per_row / whole.seconds_per_row
-            yield f"machine {machine.name} takes {times:.1f} times as long for a row as all do on average"
+    for machine, pace in paces.items():
+        if pace > _SLOW_MACHINE:
+            yield f"machine {machine} takes {pace:.1f} times as long as all do on average for the same rows"
     if units and units[0].times_mean > 10:
         yield f"unit {units[0].unit} took {units[0].times_mean:.0f} times as long as its source's units do on average"
