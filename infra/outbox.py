@@ -98,12 +98,12 @@ class Outbox:
             assert self._file is not None
             _append(self._file, message)
 
-    def close(self, patience: float = PATIENCE) -> None:
-        """Send what waits, for at most about `patience` seconds, and leave the rest to the next command."""
+    def close(self, patience: float | None = None) -> None:
+        """Send what waits, for `patience` seconds or PATIENCE, and leave the rest to the next command."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + (PATIENCE if patience is None else patience)
         while not self._flush():
             if time.monotonic() >= deadline:
                 self._leave()
