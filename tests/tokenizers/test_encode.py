@@ -17,8 +17,9 @@ from omnimill import locations
 from omnimill.errors import OmnimillError
 from omnimill.locations import spherical_views
 from omnimill.rng import generator
-from omnimill.schema import Annotation, Example, Text
+from omnimill.schema import EXAMPLE_SCHEMA, Annotation, Example, Text
 from omnimill.tokenizers import audio, image, sparse
+from omnimill.tokenizers.columns import MADE_OF
 from omnimill.tokenizers.encode import ALL_PARTS
 from omnimill.tokenizers.encoder import Encoded, Encoder
 from omnimill.tokenizers.store import Tokenizers
@@ -65,6 +66,23 @@ def test_length_columns_are_true(rows: list[dict[str, Any]], tokenizers: Tokeniz
     assert sum(len(row["image_data"]) for row in rows) == 24 + 12 + 6 + 3
     assert all(row["image_codes_lengths"] == [16] * len(row["image_data"]) for row in rows)
     assert all(row["audio_codes_lengths"] == [8] * len(row["audio_data"]) for row in rows)
+
+
+def test_columns_are_made_of_no_others_than_is_said(samples: SimpleNamespace, tokenizers: Tokenizers) -> None:
+    assert set(MADE_OF) == set(TOKEN_SCHEMA.names)
+    assert {name for columns in MADE_OF.values() for name in columns} <= set(EXAMPLE_SCHEMA.names)
+    examples = [one for one in samples.corpus() if one.key in ("0", "2")]
+    seen = set()
+    for name in ("text", "images", "audio", "trajectory", "views", "annotations", "targets"):
+        less = [replace(one, **{name: None if name == "trajectory" else []}) for one in examples]
+        before, after = encode(examples, tokenizers), encode(less, tokenizers)
+        pairs = [(before.kept.index(i), after.kept.index(i)) for i in before.kept if i in after.kept]
+        for column in TOKEN_SCHEMA.names:
+            ours, theirs = before.rows.column(column).to_pylist(), after.rows.column(column).to_pylist()
+            if any(ours[i] != theirs[k] for i, k in pairs):
+                assert name in MADE_OF[column], f"{column} depends on {name}"
+                seen.add(name)
+    assert seen >= {"text", "images", "audio", "trajectory"}
 
 
 def test_codes_are_those_of_the_target_canvas(
