@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from omnimill.errors import OmnimillError
 from omnimill.infra import arrow_files, storage
+from omnimill.infra.arrow_files import BATCH_ROWS
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.index import open_index
 from omnimill.mixtures.ledger import Entry, changes
@@ -107,9 +108,12 @@ class _Examples:
         url = storage.join(self._root, name, "shards", f"{digest}.arrow")
         if name not in self._versions or not storage.exists(url):
             return [UNKNOWN] * len(ids)
-        table = arrow_files.read_table(url).select(["id", "meta"])
-        stated = pc.struct_field(table.column("meta"), "licence").to_pylist()
-        known = {id_: said or NOT_STATED for id_, said in zip(table.column("id").to_pylist(), stated, strict=True)}
+        with arrow_files.open_batches(url) as reader:
+            every = np.arange(reader.num_record_batches) * BATCH_ROWS
+        known: dict[str, str] = {}
+        for _, table in arrow_files.read_batches(url, every, ("id", "meta")):
+            stated = pc.struct_field(table.column("meta"), "licence").to_pylist()
+            known |= zip(table.column("id").to_pylist(), (said or NOT_STATED for said in stated), strict=True)
         return [known.get(id_, UNKNOWN) for id_ in ids]
 
     def _indexed(self, name: str) -> dict[str, Mapping[str, int]]:

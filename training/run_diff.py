@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -72,8 +72,12 @@ def _described(run: Run) -> dict[str, Any]:
     return {"run": info.run_id, "name": info.run_name, "command": command, "status": info.status, "seconds": seconds}
 
 
-def _data(run: Run, context: Any) -> dict[str, str]:
-    return {one.name: one.digest for one in lineage.references(run, context)}
+def _data(run: Run, context: Literal["input", "output"]) -> dict[str, str]:
+    """Digests by name; there may be several of one, such as erasures."""
+    found: dict[str, set[str]] = {}
+    for one in lineage.references(run, context):
+        found.setdefault(one.name, set()).add(one.digest)
+    return {name: ", ".join(sorted(digests)) for name, digests in found.items()}
 
 
 def _mixture(was: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -83,6 +83,7 @@ def test_what_is_erased_is_never_drawn_again(
     gone = {page, photo}
     assert len(gone) == 2
 
+    launched = resolve(config.model_copy(update={"name": "under-way", "steps": 14}), str(root))
     command = [
         "lineage",
         "erase",
@@ -103,9 +104,10 @@ def test_what_is_erased_is_never_drawn_again(
     told = json.loads(capsys.readouterr().out)
     assert [(one["dataset"], one["kind"], one["rows"]) for one in told["lost"]] == [("tokens", "tokens", 2)]
 
-    # The run under way goes on without being told to, and without them; what it did before can still be shown.
+    # The run under way goes on without being told to, and without them, though its launch knew nothing of the request;
+    # what it did before can still be shown.
     train(config.model_copy(update={"name": "under-way", "steps": 4}), str(root))
-    learn(config, root, name="under-way", steps=14)
+    train_worker(launched, str(root), Worker())
     entries = [one.entry for one in Ledger(run).held()]
     assert [(change.step, change.versions.erasures) for change in changes(entries)] == [
         (0, ()),
