@@ -164,10 +164,10 @@ def load_generator(root: str, path: str | Path, device: str = "cpu") -> tuple[Ge
     """
     folder = checkpoint.find(path)
     record = checkpoint.read_record(folder)
-    layout = record.layout
-    tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device, batch=1)
     if not isinstance(record.backbone, BackboneConfig):
         raise OmnimillError(f"{folder}: a decoder-only backbone, which answers no requests of this kind")
+    layout = record.layout
+    tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device, batch=1)
     with torch.device("meta"):
         model = Backbone(record.backbone)
     model.load_state_dict(checkpoint.load_weights(folder), assign=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omnimill.config import digest_json
-from omnimill.errors import IntegrityError
+from omnimill.errors import IntegrityError, OmnimillError
 from omnimill.mixtures.course import Course
 from omnimill.mixtures.inversion import locate
 from omnimill.mixtures.ledger import Entry, Ledger, task_names
@@ -95,9 +95,13 @@ def held_by(checkpoint: str | Path, root: str) -> tuple[Path, list[Entry]]:
     """The folder of a checkpoint's run, and what held up to it by its ledger: above it, or where the run lies.
 
     Raises:
+        OmnimillError: the checkpoint is a merged one.
         IntegrityError: no ledger has the entry that the checkpoint stands on.
     """
     record = read_record(checkpoint)
+    if record.merged is not None:
+        parents = ", ".join(parent.url for parent in record.merged.parents)
+        raise OmnimillError(f"{checkpoint} was merged and has seen no data itself; ask about its parents: {parents}")
     folder = Path(checkpoint).resolve()
     folder = folder.parent if folder.is_file() else folder
     # Beside it; else wherever the run lies, of which one that was begun anew has a number behind its name.

@@ -44,7 +44,7 @@ def erase(
     rules = erasing.rules_of(root, queries)
     request, lost = erasing.erase(root, queries, rules, by or user(), reason) if yes else (None, [])
     impacts = erasing.affected(root, queries)
-    told = ("checkpoint", "step", "times_seen", "exact")
+    told = ("checkpoint", "step", "times_seen", "exact", "made_of_it")
     learnt = [
         {"run": run["name"], **{key: one[key] for key in told}, "steps": run["steps"]}
         for impact in impacts
@@ -73,8 +73,8 @@ def _show(answer: dict[str, Any]) -> None:
         print_table("Rows that are left out", columns, [[one[name] for name in columns] for one in answer["lost"]])
     if answer["retrain"]:
         columns = ["run", "checkpoint", "step", "times_seen"]
-        rows = [[one[name] for name in columns] for one in answer["retrain"][:_SHOWN]]
-        print_table("Checkpoints that have learnt from it", columns, rows)
+        rows = [[*(one[name] for name in columns), ", ".join(one["made_of_it"])] for one in answer["retrain"][:_SHOWN]]
+        print_table("Checkpoints that have learnt from it", [*columns, "merged or started from it"], rows)
     if answer["erasure"]:
         print(f"Erased, as request {answer['erasure'][:16]}.")
     else:

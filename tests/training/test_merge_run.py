@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from omnimill.tokenizers import image
 from omnimill.tokenizers.store import StoredSet, file_digests, publish
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout
-from omnimill.training.checkpoint import load_weights, newest, read_record
+from omnimill.training.backbone.model import Backbone
+from omnimill.training.checkpoint import CheckpointRecord, load_weights, newest, read_record
 from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.config import BackboneSettings, TrainConfig
 from omnimill.training.follow import checkpoint_name
+from omnimill.training.generate import load_generator
 from omnimill.training.history import read_history
-from omnimill.training.inputs import resolve
+from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.lengths import Budgets
 from omnimill.training.loop import Worker, train_worker
 from omnimill.training.merging.plan import Mismatch
@@ -37,6 +40,7 @@ from omnimill.training.optim import AdafactorConfig
 from omnimill.training.packing import PackingSettings
 from omnimill.training.provenance import trace
 from omnimill.training.render_settings import RenderSettings
+from omnimill.training.replay import ledger_entries
 from omnimill.training.run import record_inputs, train
 from omnimill.vocabulary_layout import VocabularyLayout
 from tests.made_rows import make_row
@@ -195,7 +199,6 @@ def test_perplexities_at_step_0_are_those_of_the_parents_kept(parents: Parents) 
     ("method", "closed"),
     [
         ({"name": "cross", "join": "first"}, "A"),
-        ({"name": "links", "to_first": 2}, None),
         ({"name": "width"}, None),
         ({"name": "logits", "weights": [0.5, 0.5]}, None),
     ],
@@ -287,3 +290,28 @@ def test_a_merged_model_is_no_run_to_go_on_with(parents: Parents) -> None:
         resolve(parents.config("x", "stories", backbone=BackboneSettings(kind="inherited")), parents.root)
     with pytest.raises(OmnimillError, match="neither a checkpoint's folder nor that of a run"):
         merge(MergeConfig(name="x", parents=("a", "b"), method={"name": "fourier"}), parents.root)  # type: ignore[arg-type]
+
+
+def test_encoder_decoders_are_averaged_too(
+    inputs: TrainInputs, store_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    root, models = str(tmp_path), {"left": Backbone(inputs.backbone, 1), "right": Backbone(inputs.backbone, 2)}
+    for name, model in models.items():
+        record = CheckpointRecord(**dict(inputs), run=name, step=1, plan={}, ledger="", examples={})
+        store_checkpoint(tmp_path / "runs" / name, record, model.state_dict())
+    plain: dict[str, Any] = {"name": "middle", "parents": list(models), "method": {"name": "uniform"}}
+    with pytest.raises(ConfigError, match="no task is held out"):
+        merge(MergeConfig.model_validate(plain), root)
+    with pytest.raises(Mismatch, match="A: the method takes decoder-only backbones; found BackboneConfig"):
+        merge(MergeConfig.model_validate({**plain, "method": {"name": "width"}}), root)
+    found = load_weights(merge(MergeConfig.model_validate({**plain, "report": {"examples": 0}}), root).checkpoint)
+    left, right = (model.state_dict() for model in models.values())
+    assert all(np.allclose(found[name], (left[name] + right[name]) / 2, atol=1e-7) for name in found)
+
+
+def test_other_commands_say_what_a_decoder_cannot_do(parents: Parents) -> None:
+    merged = merge(settings(parents, "asked", {"name": "uniform"}, report={"examples": 0}), parents.root).checkpoint
+    with pytest.raises(OmnimillError, match="a decoder-only backbone, which answers no requests"):
+        load_generator(parents.root, merged)
+    with pytest.raises(OmnimillError, match=r"has seen no data itself; ask about its parents: .*writer.*painter"):
+        ledger_entries(merged, parents.root)
