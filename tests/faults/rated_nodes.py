@@ -12,6 +12,9 @@ import sys
 import time
 from contextlib import redirect_stdout
 
+# On a busy machine a node takes longer to come up than Ray waits for it.
+os.environ["RAY_raylet_start_wait_time_s"] = "180"  # noqa: SIM112 - as Ray spells it
+
 import ray
 from ray.cluster_utils import Cluster
 
