@@ -31,7 +31,7 @@ import numpy as np
 
 from omnimill.config import canonical_json
 from omnimill.errors import IntegrityError, OmnimillError
-from omnimill.infra import index_segments, storage
+from omnimill.infra import index_pieces, index_segments, storage
 from omnimill.infra.dataset import Commit, Dataset, Manifest
 from omnimill.infra.index_keys import FileKeys, keys_of_inputs, keys_of_table
 from omnimill.infra.index_segments import MOST_WORDS, ROW_BITS, Content, IndexedFile, Segment
@@ -148,13 +148,18 @@ def _update(dataset: Dataset, digest: str, manifest: Manifest, url: str) -> Inde
     index, head = _read(url)
     if digest in head.versions:
         return index
-    added = [Segment(url, name) for name in _add(dataset, _missing(manifest, index.files), url)]
+    missing = _missing(manifest, index.files)
+    added = [Segment(url, name) for name in _add(dataset, missing, url)]
     segments, merged = _tidy(url, [*index.segments, *added])
+    covered = {file for one in segments for file in one.files}
+    # A version of which a file is gone is looked through again, so that the file is found once it is back.
+    versions = head.versions if missing.keys() - covered else (*head.versions, digest)
     # Those that were given up by the update before: whoever opened the index then is done with them.
-    for name in head.retired:
+    for name in set(head.retired) - {one.name for one in segments}:
         with suppress(OSError):
             index_segments.delete(url, name)
-    _write_head(url, _Head((*head.versions, digest), tuple(one.name for one in segments), merged))
+    _write_head(url, _Head(versions, tuple(one.name for one in segments), merged))
+    index_pieces.delete(dataset, (file.name for file in missing if file.folder == "shards"))
     return Index(segments)
 
 
@@ -173,23 +178,33 @@ def _add(dataset: Dataset, missing: Mapping[IndexedFile, Commit], url: str) -> l
         left = iter(missing.items())
         while batch := list(islice(left, _AT_ONCE)):
             for found in pool.map(lambda item: _keys(dataset, *item), batch):
+                if advance is not None:
+                    advance(1)
+                if found is None:
+                    continue
                 if waiting and (words + len(found[2].hashes) > MOST_WORDS or rows + found[1] > 1 << ROW_BITS):
                     names.append(index_segments.write(url, index_segments.content_of(waiting)))
                     waiting, words, rows = [], 0, 0
                 waiting.append(found)
                 words, rows = words + len(found[2].hashes), rows + found[1]
-                if advance is not None:
-                    advance(1)
     if waiting:
         names.append(index_segments.write(url, index_segments.content_of(waiting)))
     return names
 
 
-def _keys(dataset: Dataset, file: IndexedFile, commit: Commit) -> _Found:
+def _keys(dataset: Dataset, file: IndexedFile, commit: Commit) -> _Found | None:
+    """The keys of a file; None when it is gone."""
     if file.folder == "inputs":
         return file, len(commit.inputs), keys_of_inputs(commit.inputs)
     refs = {ref.digest: ref for ref in (*commit.shards, commit.quarantine, commit.drops) if ref is not None}
-    table = dataset.read(refs[file.name], file.folder)  # type: ignore[arg-type]  # one of the three folders
+    ref = refs[file.name]
+    if file.folder == "shards" and (piece := index_pieces.read(dataset, file.name)) is not None:
+        return file, ref.rows, piece
+    try:
+        table = dataset.read(ref, file.folder)  # type: ignore[arg-type]  # one of the three folders
+    except FileNotFoundError:
+        console.print(f"{dataset.name}: {file.folder}/{file.name}.arrow is gone, its rows are not found")
+        return None
     return file, table.num_rows, keys_of_table(table)
 
 

@@ -2,7 +2,7 @@
 
 A segment covers some of the dataset's files, whose rows are numbered through. Below ``<dataset>/index/``::
 
-    <name>.files.arrow   the files: folder, name, rows, licences (`FILES_SCHEMA`)
+    <name>.files         the files: folder, name, rows, licences (`FILES_SCHEMA`)
     <name>.rows          uint64 words, sorted: 38 bits of a key, 26 of a row's number in the segment
     <name>.domains       uint64 keys of domains, sorted; then as many words: 32 bits of a file's number, 32 of its rows
 
@@ -14,7 +14,6 @@ the row itself.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from blake3 import blake3
 
+from omnimill.config import canonical_json
 from omnimill.errors import IntegrityError
 from omnimill.infra import arrow_files, storage
 from omnimill.infra.index_keys import FileKeys, key_of
@@ -114,29 +115,32 @@ def write(folder: str, content: Content) -> str:
     """Store a segment.
 
     Returns:
-        Its name.
+        Its name, which is a digest of the content.
     """
     if sum(content.rows) > 1 << ROW_BITS:
         raise IntegrityError(f"{folder}: a segment of an index has {1 << ROW_BITS:,} rows at most")
-    name = uuid.uuid4().hex
-    _write_words(storage.join(folder, f"{name}.rows"), [content.words])
-    _write_words(storage.join(folder, f"{name}.domains"), list(content.domains))
     columns = [
         [file.folder for file in content.files],
         [file.name for file in content.files],
         list(content.rows),
         list(content.licences),
     ]
+    hasher = blake3(canonical_json(columns))
+    for words in (content.words, *content.domains):
+        hasher.update(np.ascontiguousarray(words, _WORD).view(np.uint8).data)
+    name = hasher.hexdigest(length=16)
+    _write_words(storage.join(folder, f"{name}.rows"), [content.words])
+    _write_words(storage.join(folder, f"{name}.domains"), list(content.domains))
     table = pa.table(
         [pa.array(column, kind.type) for column, kind in zip(columns, FILES_SCHEMA, strict=True)], FILES_SCHEMA
     )
-    arrow_files.write_table(table, storage.join(folder, f"{name}.files.arrow"))
+    arrow_files.write_table(table, storage.join(folder, f"{name}.files"))
     return name
 
 
 def delete(folder: str, name: str) -> None:
     """Remove a segment's files, as far as they are there."""
-    for ending in ("rows", "domains", "files.arrow"):
+    for ending in ("rows", "domains", "files"):
         filesystem, path = storage.filesystem(storage.join(folder, f"{name}.{ending}"))
         if filesystem.exists(path):
             filesystem.rm_file(path)
@@ -152,7 +156,7 @@ class Segment:
     def __init__(self, folder: str, name: str) -> None:
         self.name = name
         try:
-            table = arrow_files.read_table(storage.join(folder, f"{name}.files.arrow"))
+            table = arrow_files.read_table(storage.join(folder, f"{name}.files"))
             self._words = _Words(storage.join(folder, f"{name}.rows"), 1)
             self._domains = _Words(storage.join(folder, f"{name}.domains"), 2)
         except (OSError, pa.ArrowException) as error:

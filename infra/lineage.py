@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -32,7 +33,7 @@ from omnimill.infra.code_version import code_version, environment, user
 from omnimill.infra.observing import logged_run
 from omnimill.infra.openlineage import Job, open_job
 from omnimill.infra.outbox import Outbox, left_behind
-from omnimill.infra.telling import TrackingServer, datasets
+from omnimill.infra.telling import UNSEEN, TrackingServer, datasets, known_as
 from omnimill.infra.tracking import (
     CONTEXT_TAG,
     DIGEST_CHARACTERS,
@@ -94,6 +95,11 @@ class CommandRun:
     def client(self) -> MlflowClient:
         """For what is asked of the store; it raises when the store does not answer."""
         return self._server.client
+
+    @property
+    def unseen(self) -> bool:
+        """Whether it began while the store was away, so that there is nothing to ask about it."""
+        return self.id.startswith(UNSEEN)
 
     @property
     def store(self) -> str:
@@ -184,21 +190,27 @@ def command_run(
     server = TrackingServer(tracking_uri(root))
     above = _ENCLOSING.get()
     parent = above if above is not None and above.store == server.key else None
-    with _reachable(server):
-        _tell_what_waits(root, server)
-        found = _running_again(server.client, resume) if resume else None
-        told = _tags(root, command) | dict(tags or {}) | ({MLFLOW_PARENT_RUN_ID: parent.id} if parent else {})
-        if found is None:
-            experiment = _experiment(server.client, root)
-            found = server.client.create_run(experiment, tags=told, run_name=name or command).info.run_id
-            resumed = False
-        else:
-            resumed = True
-    handle = CommandRun(root, server, found)
-    if resumed:
-        handle.tags(told)
+    told = _tags(root, command) | dict(tags or {}) | ({MLFLOW_PARENT_RUN_ID: parent.id} if parent else {})
+    try:
+        with _reachable(server):
+            _tell_what_waits(root, server)
+            run = _running_again(server.client, resume) if resume else None
+            resumed = run is not None
+            if run is None:
+                experiment = _experiment(server.client, root)
+                run = server.client.create_run(experiment, tags=told, run_name=name or command).info.run_id
+        handle = CommandRun(root, server, run)
+        if resumed:
+            handle.tags(told)
+    except OmnimillError:
+        if parent is None:
+            raise
+        # A part of a command that goes on without its store.
+        handle = CommandRun(root, server, f"{UNSEEN}{uuid4().hex}")
+        handle.put("begin", name=name or command, tags=told, at=int(time.time() * 1000))
     handle.json(dict(config), "config.json")
-    handle.json(environment(), "environment.json")
+    if parent is None:
+        handle.json(environment(), "environment.json")
     job = handle.job = open_job(handle, command, name, above.job if above else None)
     token = _ENCLOSING.set(handle)
     try:
@@ -278,6 +290,7 @@ def _tags(root: str, command: str) -> dict[str, str]:
 def _running_again(mlflow: MlflowClient, run_id: str) -> str | None:
     """The id of an earlier run, marked as running and without its error; None when there is no such run."""
     try:
+        run_id = known_as(mlflow, run_id)
         mlflow.update_run(run_id, status="RUNNING")
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -305,10 +318,30 @@ def _experiment(mlflow: MlflowClient, root: str) -> str:
         return str(found.experiment_id)
 
 
-def runs(root: str, command: str | None = None) -> list[Run]:
-    """All runs of a command (of every command when None), oldest first."""
-    query = f"tags.`{COMMAND_TAG}` = '{command}'" if command else ""
-    return _search(client(root), query)
+def runs(root: str, command: str | None = None, *, reading: str | None = None, writing: str | None = None) -> list[Run]:
+    """All runs of a command (of every command when None), oldest first.
+
+    Args:
+        reading, writing: only those that read, or wrote, what has this digest.
+    """
+    wanted = [f"tags.`{COMMAND_TAG}` = '{command}'"] if command else []
+    for digest, context in ((reading, "input"), (writing, "output")):
+        if digest is not None:
+            wanted.append(f"dataset.digest = '{digest[:DIGEST_CHARACTERS]}' AND dataset.context = '{context}'")
+    return _search(client(root), " AND ".join(wanted))
+
+
+def find_run(root: str, run_id: str | None) -> Run | None:
+    """The run with an id; None when the tracking store does not know it."""
+    if run_id is None:
+        return None
+    try:
+        mlflow = client(root)
+        return mlflow.get_run(known_as(mlflow, run_id))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 def _search(mlflow: MlflowClient, query: str) -> list[Run]:

@@ -27,7 +27,7 @@ from omnimill.infra.queries import Query, parse_query
 from omnimill.rng import Int64s
 
 DIGEST_CHARACTERS = 64
-_PUBLISHING = ("ingest", "tokenize")
+_PUBLISHING, _LEARNING = ("ingest", "tokenize"), ("train", "merge")
 # What the folders hold that a value may name too, and of it what is told.
 _REJECTED = {"quarantine": "quarantined", "drops": "dropped"}
 _REJECTION = ["key", "uri", "operator", "reason"]
@@ -200,7 +200,8 @@ class Catalog:
 
     def training_runs(self, digest: str) -> list[Run]:
         """Training runs that read the token version `digest`."""
-        return [run for run in self._training if any(ref.digest == digest for ref in lineage.references(run, "input"))]
+        runs = lineage.runs(self.root, "train", reading=digest)
+        return [run for run in runs if any(ref.digest == digest for ref in lineage.references(run, "input"))]
 
     def made_of_weights(self, digest: str) -> list[lineage.Reference]:
         """Checkpoints of runs that started from the weights of this digest, those that were merged from it, and what
@@ -209,7 +210,7 @@ class Catalog:
         waiting = [digest]
         while waiting:
             own = waiting.pop()
-            for run in self._learning:
+            for run in (run for command in _LEARNING for run in lineage.runs(self.root, command, reading=own)):
                 if any(reference.digest == own for reference in lineage.references(run, "input")):
                     made = [one for one in lineage.references(run, "output") if one.digest not in found]
                     found |= {one.digest: one for one in made}
@@ -232,15 +233,6 @@ class Catalog:
     def _publishing(self) -> list[Run]:
         found = [run for command in _PUBLISHING for run in lineage.runs(self.root, command)]
         return sorted(found, key=lambda run: run.info.start_time)
-
-    @cached_property
-    def _training(self) -> list[Run]:
-        return lineage.runs(self.root, "train")
-
-    @cached_property
-    def _learning(self) -> list[Run]:
-        """Runs whose outputs are weights."""
-        return [*self._training, *lineage.runs(self.root, "merge")]
 
 
 def _version(reference: lineage.Reference, run: str | None) -> Version:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from omnimill.infra.dataset import DROPS_SCHEMA, QUARANTINE_SCHEMA, Commit, Counts, Dataset, FileRef, Unit
+from omnimill.infra.index_pieces import publish_shard
 from omnimill.pipelines.base import Record
 from omnimill.pipelines.verdicts import BATCH_BYTES, Outcome, Rejection, payload_bytes
 from omnimill.schema import Example, to_table
@@ -110,7 +111,7 @@ class Sink:
     def _flush(self) -> None:
         self._pack()
         if self._tables:
-            self._shards.append(self._dataset.publish_shard(pa.concat_tables(self._tables)))
+            self._shards.append(publish_shard(self._dataset, pa.concat_tables(self._tables)))
             self._tables = []
             self._size = 0
 

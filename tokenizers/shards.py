@@ -26,6 +26,7 @@ from omnimill.infra import arrow_files, storage
 from omnimill.infra.dataset import DROPS_SCHEMA, QUARANTINE_SCHEMA, Commit, Counts, Dataset, InputRef, Unit
 from omnimill.infra.done import Done
 from omnimill.infra.erasures import erased_rows
+from omnimill.infra.index_pieces import publish_shard
 from omnimill.infra.selections import left_out as stored_left_out
 from omnimill.schema import check_example_schema
 from omnimill.tokenizers.chunks import Chunk, chunks, examples
@@ -235,7 +236,7 @@ class ShardTokenizer:
         reasons = Counter(item.bad.reason for item in rejected)
         commit = reading.commit.model_copy(
             update={
-                "shards": (self._dataset.publish_shard(pa.concat_tables(tables)),) if kept else (),
+                "shards": (publish_shard(self._dataset, pa.concat_tables(tables)),) if kept else (),
                 "quarantine": self._dataset.publish_rejected(
                     pa.Table.from_pylist(list(_quarantine(unit, rejected)), QUARANTINE_SCHEMA), "quarantine"
                 ),

@@ -129,7 +129,7 @@ def _trace_merged(catalog: Catalog, path: str, record: CheckpointRecord, origin:
 
 def _started_from(catalog: Catalog, record: CheckpointRecord) -> dict[str, Any] | None:
     """Of the weights that a checkpoint's run started from, as its MLflow run has recorded them."""
-    told = next((run for run in catalog.runs if run.info.run_id == record.mlflow_run), None)
+    told = lineage.find_run(catalog.root, record.mlflow_run)
     found = [one for one in lineage.references(told, "input") if one.name == INIT_FROM] if told else []
     return _trace_weights(catalog, found[0].url, found[0].digest) if found else None
 
@@ -137,7 +137,8 @@ def _started_from(catalog: Catalog, record: CheckpointRecord) -> dict[str, Any] 
 def _trace_weights(catalog: Catalog, url: str, digest: str) -> dict[str, Any]:
     """Of weights by their digest, wherever they lie now; of published ones, and of such as are gone, there is no more
     to say than where they were."""
-    elsewhere = [one.url for run in catalog.runs for one in lineage.references(run, "output") if one.digest == digest]
+    runs = lineage.runs(catalog.root, writing=digest)
+    elsewhere = [one.url for run in runs for one in lineage.references(run, "output") if one.digest == digest]
     for place in (url, *elsewhere):
         try:
             folder = find(place)

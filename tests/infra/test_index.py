@@ -16,6 +16,7 @@ from omnimill.infra import index, index_segments
 from omnimill.infra.dataset import DROPS_SCHEMA, Commit, Counts, Dataset, InputRef
 from omnimill.infra.index import IndexedFile, open_index, refresh
 from omnimill.infra.index_keys import FileKeys, hash_many, key_of, keys_of_table
+from omnimill.infra.index_pieces import publish_shard
 from omnimill.schema import Example, Image, Meta, Provenance, example_id, to_table
 
 
@@ -117,12 +118,42 @@ def test_versions_add_what_is_new_and_segments_stay_few(tmp_path: Path) -> None:
     assert len(stored) <= 1 + len(found.segments) + index._SMALL_SEGMENTS + 1
 
 
+def test_keys_that_came_with_a_shard_are_those_of_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = to_table([example(number, f"{number % 3}.example.org", "CC0-1.0") for number in range(9)])
+    found = []
+    for name in ("alone", "pieces"):
+        dataset = Dataset(str(tmp_path), name)
+        ref = publish_shard(dataset, table) if name == "pieces" else dataset.publish_shard(table)
+        commit = Commit(unit="u", source="web", recipe="r", inputs=(), shards=(ref,))
+        digest = publish(dataset, commit)
+        if name == "pieces":
+            # Publishing a version reads no shard again, and keeps no piece.
+            monkeypatch.setattr(Dataset, "read", lambda *args: pytest.fail("a shard was read"))
+        refreshed(dataset, digest)
+        index_ = open_index(dataset, [digest])
+        assert list((tmp_path / name / "index" / "pieces").glob("*.keys")) == []
+        found.append((index_.files, index_.licences(), index_.domain("example.org"), index_.segments[0].name))
+    assert found[0] == found[1]
+
+
+def test_a_shard_that_is_gone_hides_no_other_and_is_found_when_it_is_back(tmp_path: Path) -> None:
+    dataset = Dataset(str(tmp_path), "web")
+    commits = [commit_of(dataset, f"u{number}", [example(number)]) for number in range(2)]
+    path = Path(dataset.shard_url(commits[0].shards[0]))
+    digest, data = publish(dataset, *commits), path.read_bytes()
+    path.unlink()
+    assert open_index(dataset, [digest]).find([example(1).id])
+    assert not open_index(dataset, [digest]).find([example(0).id])
+    path.write_bytes(data)
+    assert open_index(dataset, [digest]).find([example(0).id])
+
+
 def test_an_index_that_is_damaged_or_gone_is_made_again(tmp_path: Path) -> None:
     dataset = Dataset(str(tmp_path), "web")
     digest = publish(dataset, commit_of(dataset, "u", [example(1)]))
     folder = tmp_path / "web" / "index"
     refreshed(dataset, digest)
-    for damage in ("rows", "domains", "files.arrow", "json"):
+    for damage in ("rows", "domains", "files", "json"):
         for path in folder.glob(f"*.{damage}"):
             path.write_bytes(path.read_bytes()[:-3])
         assert open_index(dataset, [digest]).find([example(1).id]), damage
