@@ -26,8 +26,8 @@ class UniformMerge(Config):
 
 class FourierMerge(Config):
     """A mean in the frequency domain, of any number of parents of one shape: of the Fourier coefficients along a
-    tensor's last dimension the harmonic mean of the magnitudes and the mean of the phases (MM-Lego, arXiv 2405.19950,
-    which does so with latents)."""
+    tensor's last dimension the harmonic mean of the magnitudes and the mean of the phases. The domain is MM-Lego's
+    (arXiv 2405.19950), which merges latents in it; the means, and weights in their place, are a choice of ours."""
 
     name: Literal["fourier"]
 
