@@ -35,7 +35,7 @@ class LoggedModels:
         # Names of those that are whole, and of those whose files are still there.
         self._whole: set[str] = set()
         self._live: set[str] = set()
-        for model in _models(told.client, told.id):
+        for model in () if told.unseen else _models(told.client, told.id):
             if model.status == LoggedModelStatus.READY:
                 self._whole.add(model.name)
                 if DELETED_TAG not in model.tags:

@@ -11,12 +11,16 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from omnimill.config import digest_json
 from omnimill.infra import logged_models, registered_models
 from omnimill.infra.outbox import Message
-from omnimill.infra.tracking import About, Reference, client_of, dataset_input, without_secrets
+from omnimill.infra.tracking import EXPERIMENT, About, Reference, client_of, dataset_input, without_secrets
 
+# What the id of a run begins with that began while the store was away, and the tag by which it is known then.
+UNSEEN, _BEGAN_AS = "unseen-", "omnimill.began_as"
 # Limits of MLflow's, per call.
 _METRICS_AT_ONCE, _TAGS_AT_ONCE, _DATASETS_AT_ONCE = 1000, 100, 100
 # What MLflow answers when a call will not do, however often it is made.
@@ -49,7 +53,11 @@ class TrackingServer:
 
     def send(self, message: Message) -> None:
         arguments = dict(message)
-        _OPERATIONS[arguments.pop("do")](self.client, arguments.pop("run"), **arguments)
+        do, run = arguments.pop("do"), arguments.pop("run")
+        if do == "begin":
+            _begin(self.client, run, **arguments)
+        else:
+            _OPERATIONS[do](self.client, known_as(self.client, run), **arguments)
 
     def refuses(self, error: Exception) -> bool:
         if isinstance(error, MlflowException):
@@ -69,6 +77,35 @@ class TrackingServer:
             return None
         values = [*first["values"], *second["values"]]
         return {**first, "values": values} if len(values) <= _METRICS_AT_ONCE else None
+
+
+def known_as(client: MlflowClient, run: str) -> str:
+    """The id that a store knows a run by: its own, of a run that began while the store was away.
+
+    Raises:
+        MlflowException: it knows none such.
+    """
+    found = _begun(client, run) if run.startswith(UNSEEN) else run
+    if found is None:
+        raise MlflowException(f"no run began as {run}", RESOURCE_DOES_NOT_EXIST)
+    return found
+
+
+def _begun(client: MlflowClient, run: str) -> str | None:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return None
+    found = client.search_runs([experiment.experiment_id], f"tags.`{_BEGAN_AS}` = '{run}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def _begin(client: MlflowClient, run: str, name: str, tags: dict[str, str], at: int) -> None:
+    """Make a run that began while the store was away, under another that it knew. at: milliseconds since 1970."""
+    if _begun(client, run) is None:
+        above = known_as(client, tags[MLFLOW_PARENT_RUN_ID])
+        experiment = client.get_run(above).info.experiment_id
+        told = {**tags, MLFLOW_PARENT_RUN_ID: above, _BEGAN_AS: run}
+        client.create_run(experiment, start_time=at, tags=told, run_name=name)
 
 
 def datasets(run: str, context: str, references: Mapping[Reference, About]) -> dict[str, Any]:

@@ -46,11 +46,11 @@ class Follower:
         store = told.client
         self._run, self._told, self._every, self._shown = run, told, every, shown
         self._stage = stage
-        logged = store.get_metric_history(told.id, "learning_rate")
+        logged = [] if told.unseen else store.get_metric_history(told.id, "learning_rate")
         self._next = max((metric.step for metric in logged), default=-1) + 1
-        known = lineage.references(store.get_run(told.id), "output")
+        known = [] if told.unseen else lineage.references(store.get_run(told.id), "output")
         self._checkpoints = {reference.name for reference in known}
-        measured = store.get_metric_history(told.id, EVALUATED)
+        measured = [] if told.unseen else store.get_metric_history(told.id, EVALUATED)
         self._measured = {metric.step for metric in measured}
         # Evaluations that wait for the checkpoint of their step, which they are metrics of; by updates done.
         self._evaluations: dict[int, dict[str, float]] = {}

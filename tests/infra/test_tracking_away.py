@@ -134,6 +134,23 @@ def test_what_could_not_be_told_is_told_by_the_next_command(
     assert not list((Path(root) / outbox.FOLDER).iterdir())
 
 
+def test_a_part_that_begins_without_the_store_is_a_child_all_the_same(server: Server, tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    with lineage.command_run(root, "ingest", {}) as whole:
+        server.go()
+        with lineage.command_run(root, "ingest source", {}, "photos") as part:
+            part.metrics({"units": 3})
+            tell(part, LoggedModels(part), 0)
+    server.come()
+    lineage.flush(root)
+    found = lineage.find_run(root, part.id)
+    assert found is not None
+    assert (found.info.run_name, found.info.status, found.data.metrics["units"]) == ("photos", "FINISHED", 3)
+    assert found.data.tags["mlflow.parentRunId"] == whole.id
+    with lineage.command_run(root, "ingest source", {}, resume=part.id) as again:
+        assert again.id == found.info.run_id
+
+
 def test_a_server_that_comes_back_is_told_in_time(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
