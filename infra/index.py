@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 import numpy as np
+import pyarrow as pa
 
 from omnimill.config import canonical_json
 from omnimill.errors import IntegrityError, OmnimillError
@@ -47,6 +48,9 @@ _THREADS = 4
 _AT_ONCE = 64
 # Fewer files are read without telling of it.
 _TOLD_FROM = 200
+
+# What may stand against reading files and writing the index.
+_FAULTS = (OSError, OmnimillError, pa.ArrowException)
 
 _Found = tuple[IndexedFile, int, FileKeys]
 
@@ -90,7 +94,7 @@ def refresh(dataset: Dataset, digest: str, manifest: Manifest) -> None:
     """Index what the version `digest` holds and no version before it; says so when that cannot be, and goes on."""
     try:
         _update(dataset, digest, manifest, storage.join(dataset.url, _FOLDER))
-    except (OSError, OmnimillError) as error:
+    except _FAULTS as error:
         console.print(f"{dataset.name}: not indexed, look-ups will take longer: {error}")
 
 
@@ -105,7 +109,7 @@ def open_index(dataset: Dataset, digests: Iterable[str]) -> Index:
         _, manifest = dataset.manifest(digest)
         try:
             index = _update(dataset, digest, manifest, url)
-        except (OSError, OmnimillError):
+        except _FAULTS:
             elsewhere = tempfile.mkdtemp(prefix="omnimill-index-")
             added = _add(dataset, _missing(manifest, index.files), elsewhere)
             index = Index([*index.segments, *(Segment(elsewhere, name) for name in added)])
