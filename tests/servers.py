@@ -91,7 +91,7 @@ def _mlflow_service() -> dict[str, Any]:
     return service
 
 
-def _wait(url: str, server: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
+def _wait(url: str, server: subprocess.Popen[bytes], seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -87,7 +87,7 @@ def test_a_command_is_submitted_watched_stopped_and_told_of(
         "-c",
         script,
     )
-    assert (code, "said: hello green 42" in out) == (0, True)
+    assert (code, "said: hello green 42" in out) == (0, True), out
 
     code, out, err = cluster(capsys, "submit", "--wait", "--", PROGRAM, "plan", "nothing.yaml")
     assert (code, "nothing.yaml" in out, "failed with exit code 2" in err) == (1, True, True)
