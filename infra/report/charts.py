@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -250,7 +251,8 @@ def _svg(figure: Figure, title: str) -> Markup:
     stream = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif", "hatch.linewidth": 0.8}
     with mpl.rc_context(settings):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        # Not `savefig`, which draws twice.
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     body = re.sub(r"<!--.*?-->\n?", "", text[text.index("<svg") :], flags=re.DOTALL)
     # Two charts in one page must not share clip-path and marker names.

@@ -51,6 +51,16 @@ def test_examples_are_chosen_by_source_content_and_words(browser: Browser, site:
         assert seen.faults == []
 
 
+def test_what_was_generated_is_shown_as_what_it_is(browser: Browser, site: Path) -> None:
+    with look(browser, site / "report.html", 768) as seen:
+        shown = seen.page.locator("#generated")
+        assert shown.get_by_text("onerror=alert(1)> written").is_visible()
+        assert shown.get_by_alt_text("drawn by the model for: a ramp").count() == 1
+        assert shown.get_by_text("0 answers to requests of a file").is_visible()
+        assert shown.locator("article").count() == 3, "what is gone is not shown"
+        assert seen.faults == []
+
+
 def test_a_keyboard_reaches_everything_and_no_rule_of_accessibility_is_broken(browser: Browser, site: Path) -> None:
     with look(browser, site / "report.html", 1280) as seen:
         assert seen.not_reached() == []
