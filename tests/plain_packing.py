@@ -48,15 +48,20 @@ class PlainPacker(Generic[T]):
                 (sum(volume for volume, _ in of) // len(of), sum(halves for _, halves in of) // len(of))
                 for of in zip(*shares, strict=True)
             ]
-        units = self._units()
-        chosen = [self._take(self._first(units))]
+        prices = self._prices()
+        chosen = [self._take(self._first(prices))]
         while True:
             self._fill()
             left = [m - sum(item.costs[i] for item in chosen) for i, m in enumerate(self._limits)]
             fitting = [place for place, item in enumerate(self.pool) if _fits(item.costs, left)]
             if not fitting:
                 return chosen
-            chosen.append(self._take(max(fitting, key=lambda place: (self._weight(place, units), -place))))
+            heaviest = sorted(fitting, key=lambda place: (self._weight(place, prices), -place), reverse=True)
+            if one_is_scarce(prices):
+                joins = max(heaviest[:8], key=lambda place: self._with_another(place, fitting, left, prices))
+            else:
+                joins = heaviest[0]
+            chosen.append(self._take(joins))
 
     def _fill(self) -> None:
         while len(self.pool) < self._settings.pool:
@@ -67,31 +72,45 @@ class PlainPacker(Generic[T]):
                 for (volume, halves), new in zip(self.loads, self._shares(item.costs), strict=True)
             ]
 
-    def _first(self, units: list[int]) -> int:
+    def _first(self, prices: list[int]) -> int:
         if self.pool[-1].drawn - self.pool[0].drawn > self._settings.patience:
             return 0
-        return max(range(len(self.pool)), key=lambda place: (self._weight(place, units), -place))
+        return max(range(len(self.pool)), key=lambda place: (self._weight(place, prices), -place))
 
     def _take(self, place: int) -> T:
         item = self.pool.pop(place)
         assert _fits(item.costs, self._limits), "an example does not fit an empty sequence"
         return item
 
-    def _weight(self, place: int, units: list[int]) -> int:
-        return sum(cost * unit for cost, unit in zip(self.pool[place].costs, units, strict=True))
+    def _weight(self, place: int, prices: list[int]) -> int:
+        found = 0
+        for cost, limit, price in zip(self.pool[place].costs, self._limits, prices, strict=True):
+            halves = 0 if one_is_scarce(prices) else min(3 * cost // max(limit, 1), 2)
+            found += cost * (price * 1024 // max(limit, 1)) + halves * price * 512
+        return found
 
-    def _units(self) -> list[int]:
+    def _with_another(self, place: int, fitting: list[int], left: list[int], prices: list[int]) -> int:
+        """What an example weighs together with the heaviest that fits beside it."""
+        room = [have - cost for have, cost in zip(left, self.pool[place].costs, strict=True)]
+        beside = [other for other in fitting if other != place and _fits(self.pool[other].costs, room)]
+        return self._weight(place, prices) + max((self._weight(other, prices) for other in beside), default=0)
+
+    def _prices(self) -> list[int]:
         loads = [max(both) for both in self.loads]
         prices = [load * PRICE // max(*loads, 1) for load in loads]
         for _ in range(3):
             prices = [price * price // PRICE for price in prices]
-        return [price * 1024 // max(limit, 1) for price, limit in zip(prices, self._limits, strict=True)]
+        return prices
 
     def _shares(self, costs: Sequence[int]) -> list[tuple[int, int]]:
         return [
             (cost * WHOLE // max(limit, 1), min(3 * cost // max(limit, 1), 2) * WHOLE // 2)
             for cost, limit in zip(costs, self._limits, strict=True)
         ]
+
+
+def one_is_scarce(prices: list[int]) -> bool:
+    return sum(price >= PRICE // 16 for price in prices) < 2
 
 
 def _fits(costs: Sequence[int], left: Sequence[int]) -> bool:

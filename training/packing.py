@@ -4,15 +4,23 @@ Lengths only. Nothing is lost or cut: what does not fit now stays in its stream'
 sequence.
 
 An example weighs what it takes of each budget, times the budget's price: the scarcer a budget, the dearer it is. The
-heaviest example of the pool opens a sequence; then, while something fits, the heaviest that fits joins (the oldest on
-ties). A freed place in the pool is refilled at once, so every choice is among a full pool. So that none waits for ever,
-the oldest opens the sequence when more than `patience` draws were made after it.
+heaviest example of the pool opens a sequence; then, while something fits, another joins. A freed place in the pool is
+refilled at once, so every choice is among a full pool. So that none waits for ever, the oldest opens the sequence when
+more than `patience` draws were made after it.
 
 How scarce budgets are, a stream learns from what it draws. By volume alone this would be misjudged: of examples that
 take more than half of a budget, only one goes into a sequence, whatever room it leaves. So the load of a budget is the
 larger of two means over what was drawn: of shares, and of shares rounded down to halves as the dual feasible function
 u^(2) does (Fekete and Schepers, "New classes of fast lower bounds for bin packing problems", 2001): more than a third
 counts as a half, more than two thirds as a whole.
+
+Who joins depends on how many budgets are scarce:
+
+* One: room is what matters. Of the eight heaviest that fit, that joins which weighs most together with the heaviest
+  that would fit beside it, since of two that nearly fill a sequence the heavier may leave room that nothing else uses.
+* Several: who excludes whom matters more than room. Halves are added to what examples weigh, and the heaviest joins.
+
+On ties it is the heavier, then the older.
 
 Streams do not wait for one another: in each round every stream places one example, in its current sequence where one
 fits and else in its next.
@@ -32,7 +40,7 @@ from omnimill.rng import Int64s
 from omnimill.training.lengths import Budgets
 
 # Of the order in which examples are packed: to be raised whenever that changes.
-VERSION = 2
+VERSION = 3
 # A whole budget in loads, in fixed point: sums of whole numbers are the same on every machine.
 _WHOLE_BITS = 24
 # Draws over which loads forget.
@@ -43,8 +51,14 @@ _SQUARINGS, _PRICE_BITS = 3, 16
 _UNIT_BITS = 10
 # Weighs more than the number of a candidate; there are fewer candidates than this.
 _TIES = 1 << 32
+# Candidates of which it is looked at what would fit beside them.
+_TRIED = 8
+# A budget is scarce beside the scarcest one from this share of its price on, as a power of two.
+_SCARCE_BITS = 4
 # Kinds of what is kept of a candidate, behind its costs.
 _WEIGHT, _NUMBER = -2, -1
+# Bits of a word that hold what is left of budgets.
+_WORD_BITS = 62
 
 
 class PackingSettings(Config):
@@ -54,8 +68,8 @@ class PackingSettings(Config):
     """
 
     budgets: Budgets = Budgets()
-    pool: int = Field(default=96, ge=1)
-    patience: int = Field(default=512, ge=0)
+    pool: int = Field(default=128, ge=1)
+    patience: int = Field(default=1024, ge=0)
 
 
 @dataclass(frozen=True)
@@ -142,6 +156,40 @@ def pack(
     return Packed(order, ends[:, 1:], sequences, learnt[:, :, :, 1:])
 
 
+class _Words:
+    """Amounts of all budgets in a few integers, so that one subtraction tells whether an example fits.
+
+    Each budget has a field of bits with one more above it. That bit is set in what is left, and stays set when no more
+    is taken away than there is.
+    """
+
+    def __init__(self, limits: Int64s) -> None:
+        places: list[tuple[int, int]] = []
+        taken = _WORD_BITS
+        # What fits no sequence takes one more than there is.
+        for bits in [int(limit + 1).bit_length() + 1 for limit in limits]:
+            taken = bits if (full := taken + bits > _WORD_BITS) else taken + bits
+            places.append((places[-1][0] + full if places else 0, taken))
+        guards = np.zeros((places[-1][0] + 1, len(limits)), np.int64)
+        for budget, (word, end) in enumerate(places):
+            guards[word, budget] = 1 << (end - 1)
+        widths = np.array([int(limit + 1).bit_length() for limit in limits])
+        self._units = guards >> widths
+        self.guards = guards.sum(axis=1)
+        self.whole = self.of(limits) + self.guards
+
+    def of(self, amounts: Int64s) -> Int64s:
+        """Amounts (int64 [budgets, …]) as int64 [words, …]."""
+        found: Int64s = np.tensordot(self._units, amounts, axes=1)
+        return found
+
+    def hold(self, left: Int64s) -> npt.NDArray[np.bool_]:
+        """Whether nothing of what is left (int64 [words, …]) is below 0."""
+        guards = self.guards.reshape(-1, *[1] * (left.ndim - 1))
+        found: npt.NDArray[np.bool_] = np.logical_and.reduce(left & guards == guards, axis=0)
+        return found
+
+
 class _Pools:
     """The streams that are still being packed, n of them; pools of P examples.
 
@@ -159,27 +207,66 @@ class _Pools:
     ) -> None:
         self._limits = limits[:, None]
         self._patience = settings.patience
+        self._words = _Words(limits)
+        self._amounts = self._words.of(costs)
+        self._shares, self._known = _shares(costs, limits), np.minimum(draws + 1, _MEMORY)
         self._costs, self._draws = costs, draws
+        self._budgets = len(costs)
         self.stream = stream
         self.sequence = np.zeros(len(stream), np.int64)
-        self._pool = np.zeros((len(costs) + 2, len(stream), settings.pool), np.int64)
-        self._pool[:_WEIGHT] = costs[:, stream, : settings.pool]
+        first = slice(settings.pool)
+        self._pool = np.concatenate(
+            [
+                costs[:, stream, first],
+                self._amounts[:, stream, first],
+                np.zeros((2, len(stream), settings.pool), np.int64),
+            ]
+        )
         self._pool[_NUMBER] = np.arange(settings.pool)
-        # Nothing fits before the first sequence is opened.
-        self._left = np.full((len(costs), len(stream)), -1)
-        known, pending = loads[:, :, stream], self._shares(self._pool[:_WEIGHT]).sum(axis=3) // settings.pool
+        self._left: Int64s | None = None
+        known, pending = loads[:, :, stream], self._shares[:, :, stream, first].sum(axis=3) // settings.pool
         self.loads = np.where(known.any(axis=(0, 1)), known, pending)
-        # Of each budget, what a token (or picture, or clip) of it weighs.
-        self._units = np.zeros_like(self._left)
+        # Of each budget, what a token (or picture, or clip) and what a half of it weighs.
+        self._units = np.zeros((2, self._budgets, len(stream)), np.int64)
+        # Streams in which one budget is scarce.
+        self._one = np.zeros(len(stream), np.bool_)
         self._row = np.arange(len(stream))
         self._shortest: int | None = None
 
     def choose(self) -> tuple[Int64s, Int64s]:
-        """Places in the pools of the heaviest that fit (of all streams), and the streams in which none does."""
-        fits = np.logical_and.reduce(self._pool[:_WEIGHT] <= self._left[:, :, None], axis=0)
-        weight = np.where(fits, self._pool[_WEIGHT], -1)
+        """Places in the pools of what joins (of all streams), and the streams in which nothing fits."""
+        if self._left is None:
+            self._left = np.zeros((len(self._words.guards), len(self._row)), np.int64)
+            return np.zeros_like(self._row), self._row
+        amounts = self._pool[self._budgets : _WEIGHT]
+        weight = np.where(self._words.hold(self._left[:, :, None] - amounts), self._pool[_WEIGHT], -1)
         slot = weight.argmax(axis=1)
-        return slot, (weight[self._row, slot] < 0).nonzero()[0]
+        open_ = weight[self._row, slot] >= 0
+        if len(looking := (open_ & self._one).nonzero()[0]):
+            slot[looking] = self._look_ahead(weight[looking], amounts[:, looking], self._left[:, looking])
+        return slot, (~open_).nonzero()[0]
+
+    def _look_ahead(self, weight: Int64s, amounts: Int64s, left: Int64s) -> Int64s:
+        """Of the heaviest, that which weighs most with another beside it: places in the pools, int64 [m].
+
+        Args:
+            weight: int64 [m, P]; of some streams, below 0 where an example does not fit.
+            amounts, left: int64 [words, m, P], int64 [words, m].
+        """
+        row = np.arange(len(weight))[:, None]
+        if weight.shape[1] > _TRIED:
+            tried = np.argpartition(weight, -_TRIED, axis=1)[:, -_TRIED:]
+        else:
+            tried = np.broadcast_to(np.arange(weight.shape[1]), weight.shape)
+        first = weight[row, tried]
+        beside = self._words.hold((left[:, :, None] - amounts[:, row, tried])[..., None] - amounts[:, :, None])
+        beside[row, np.arange(tried.shape[1]), tried] = False
+        second = np.where(beside, weight[:, None], 0).max(axis=2)
+        # Numbers of candidates decide among equal ones only: they are not the same in the next block.
+        both = np.where(first < 0, -1, first // _TIES + second // _TIES)
+        best = np.where(both == both.max(axis=1)[:, None], first, -1).argmax(axis=1)
+        found: Int64s = tried[row[:, 0], best]
+        return found
 
     def open_next(self, through: Int64s, slot: Int64s, newest: int) -> None:
         """Begin the next sequence of some streams.
@@ -188,12 +275,13 @@ class _Pools:
             slot: int64 [n]; where the first example of each of these is put.
             newest: number of the candidate that came into the pools last.
         """
-        self._units[:, through] = self._priced(self.loads[:, :, through].max(axis=0))
+        self._units[:, :, through], self._one[through] = self._priced(self.loads[:, :, through].max(axis=0))
         pool = self._pool[:, through]
-        pool[_WEIGHT] = self._weights(pool[:_WEIGHT], self._units[:, through, None], pool[_NUMBER])
+        pool[_WEIGHT] = self._weights(pool[: self._budgets], self._units[:, :, through, None], pool[_NUMBER])
         self._pool[_WEIGHT, through] = pool[_WEIGHT]
         self.sequence[through] += 1
-        self._left[:, through] = self._limits
+        assert self._left is not None
+        self._left[:, through] = self._words.whole[:, None]
         oldest = pool[_NUMBER].argmin(axis=1)
         draws, at = self._draws[self.stream[through]], np.arange(len(through))
         waited = draws[:, newest] - draws[at, pool[_NUMBER, at, oldest]]
@@ -202,16 +290,17 @@ class _Pools:
     def place(self, slot: Int64s) -> Int64s:
         """Take an example out of every pool; which candidates they are."""
         taken = self._pool[:, self._row, slot]
-        self._left -= taken[:_WEIGHT]
+        assert self._left is not None
+        self._left -= taken[self._budgets : _WEIGHT]
         number: Int64s = taken[_NUMBER]
         return number
 
     def refill(self, slot: Int64s, following: int) -> None:
         """Put the next candidate, which has the same number in all streams, in every pool's freed place."""
         costs = self._costs[:, self.stream, following]
-        drawn = np.minimum(self._draws[self.stream, following] + 1, _MEMORY)
-        self.loads += (self._shares(costs) - self.loads) // drawn
-        self._pool[:_WEIGHT, self._row, slot] = costs
+        self.loads += (self._shares[:, :, self.stream, following] - self.loads) // self._known[self.stream, following]
+        self._pool[: self._budgets, self._row, slot] = costs
+        self._pool[self._budgets : _WEIGHT, self._row, slot] = self._amounts[:, self.stream, following]
         self._pool[_WEIGHT, self._row, slot] = self._weights(costs, self._units, following)
         self._pool[_NUMBER, self._row, slot] = following
 
@@ -225,33 +314,46 @@ class _Pools:
         """Go on without some streams; `slot` of the others."""
         kept = ~done
         self.stream, self.sequence = self.stream[kept], self.sequence[kept]
+        assert self._left is not None
         self._pool, self._left = self._pool[:, kept], self._left[:, kept]
-        self.loads, self._units = self.loads[:, :, kept], self._units[:, kept]
+        self.loads, self._units = self.loads[:, :, kept], self._units[:, :, kept]
+        self._one = self._one[kept]
         self._row = np.arange(len(self.stream))
         self._shortest = None
         return slot[kept]
 
-    def _shares(self, costs: Int64s) -> Int64s:
-        """int64 [2, budgets, …]: what examples take of each budget, by volume and rounded down to halves.
-
-        What fits no sequence fills places of the last pools and takes nothing.
-        """
-        costs = np.where(costs[0] > self._limits[0], 0, costs)
-        limits = np.maximum(self._limits, 1).reshape(-1, *[1] * (costs.ndim - 1))
-        return np.stack([(costs << _WHOLE_BITS) // limits, np.minimum(3 * costs // limits, 2) << (_WHOLE_BITS - 1)])
-
-    def _priced(self, loads: Int64s) -> Int64s:
+    def _priced(self, loads: Int64s) -> tuple[Int64s, npt.NDArray[np.bool_]]:
+        """What tokens and halves of budgets weigh, int64 [2, budgets, n], and whether one budget is scarce."""
         price = (loads << _PRICE_BITS) // np.maximum(loads.max(axis=0), 1)
         for _ in range(_SQUARINGS):
             price = price * price >> _PRICE_BITS
-        units: Int64s = (price << _UNIT_BITS) // np.maximum(self._limits, 1)
-        return units
+        one = (price >= 1 << (_PRICE_BITS - _SCARCE_BITS)).sum(axis=0) < 2
+        units = (price << _UNIT_BITS) // np.maximum(self._limits, 1)
+        return np.stack([units, np.where(one, 0, price << (_UNIT_BITS - 1))]), one
 
     def _weights(self, costs: Int64s, units: Int64s, number: Int64s | int) -> Int64s:
         """Costs times units, the oldest first on ties; below 0 what fits no sequence."""
-        weight = (costs * units).sum(axis=0) * _TIES + (_TIES - 1) - number
+        halves = _halves(costs, self._limits.reshape(-1, *[1] * (costs.ndim - 1)))
+        weight = (costs * units[0] + halves * units[1]).sum(axis=0) * _TIES + (_TIES - 1) - number
         found: Int64s = np.where(costs[0] > self._limits[0], -1, weight)
         return found
+
+
+def _halves(costs: Int64s, limits: Int64s) -> Int64s:
+    """Shares of budgets rounded down to halves, in halves."""
+    thirds, whole = 3 * costs, np.maximum(limits, 1)
+    found: Int64s = (thirds >= whole).astype(np.int64) + (thirds >= 2 * whole)
+    return found
+
+
+def _shares(costs: Int64s, limits: Int64s) -> Int64s:
+    """int64 [2, budgets, …]: what examples take of each budget, by volume and rounded down to halves.
+
+    What fits no sequence fills places of the last pools and takes nothing.
+    """
+    limits = limits.reshape(-1, *[1] * (costs.ndim - 1))
+    costs, whole = np.where(costs[0] > limits[0], 0, costs), np.maximum(limits, 1)
+    return np.stack([(costs << _WHOLE_BITS) // whole, _halves(costs, limits) << (_WHOLE_BITS - 1)])
 
 
 def _padded(costs: Int64s, draws: Int64s, available: Int64s, settings: PackingSettings) -> tuple[Int64s, Int64s]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from omnimill.bench.packing import cases, ours, ours_in_a_window, peers
 from omnimill.bench.packing.baselines import next_fit, reference_pairs
 from omnimill.bench.packing.bounds import lower_bound
+from omnimill.bench.packing.configurations import configuration_bound
 from omnimill.bench.packing.recorded import EXAMPLES, NAMES, budgets_of, load
 
 LIMITS = (10, 12)
@@ -46,6 +47,21 @@ def test_bounds_by_hand() -> None:
 @given(st.lists(st.tuples(st.integers(1, 10), st.integers(1, 12)), min_size=1, max_size=5))
 def test_no_packing_is_better_than_the_bound(examples: list[tuple[int, ...]]) -> None:
     assert bound(examples) <= fewest(examples)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 10), min_size=1, max_size=5))
+def test_no_packing_is_better_than_the_bound_of_configurations(sizes: list[int]) -> None:
+    assert configuration_bound(np.array(sizes), LIMITS[0], 0.0) <= fewest([(size, 1) for size in sizes]) + 1e-6
+
+
+def test_configurations_bound_what_no_function_of_one_size_does() -> None:
+    # Three of 6 and six of 4 fill three sequences and need a fourth: 6 and 4, 6 and 4, 6 and 4, and two of 4.
+    sizes = np.array([6] * 3 + [4] * 6)
+    assert configuration_bound(sizes, 10, 0.0) == pytest.approx(4.5)
+    # Sizes are rounded down to classes of four at first: one of 1481 takes one of 561, and three of 681 share.
+    sizes = np.array([1481] * 6 + [681] * 9 + [561] * 6)
+    assert configuration_bound(sizes, 2048, 0.0) == pytest.approx(9.0)
 
 
 def test_recorded_lengths_fit_their_budgets() -> None:

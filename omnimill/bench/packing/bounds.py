@@ -8,6 +8,8 @@ are cut, one after the other: given a threshold t of a budget of L, an example o
 itself among all of at least t. Those count one each, the ones below t count nothing, and what remains between t and
 L - t is bounded again, by any budget. (The last step alone is the bound L2 of Martello and Toth, 1990.) Every choice
 of cuts gives a bound; the best that a search finds is taken.
+
+For one budget there is a better one, of configurations (`omnimill.bench.packing.configurations`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from omnimill.bench.packing.configurations import configuration_bound
 from omnimill.rng import Int64s
 
 _FUNCTIONS = range(1, 24)
@@ -89,7 +92,10 @@ def lower_bound(costs: Int64s, limits: Sequence[int]) -> int:
         found = sorted(tried, key=lambda cuts: -every.value(cuts))
         kept = found[:_KEPT]
         best = max([best, *kept[:1]], key=every.value)
-    return math.ceil(every.value(_refined(every, best)) - _ROUNDING)
+    bound = math.ceil(every.value(_refined(every, best)) - _ROUNDING)
+    if len(limits) == 1:
+        bound = math.ceil(configuration_bound(costs[0], limits[0], bound) - _ROUNDING)
+    return bound
 
 
 def _spread(values: Int64s) -> Int64s:
