@@ -251,8 +251,9 @@ def _svg(figure: Figure, title: str) -> Markup:
     stream = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif", "hatch.linewidth": 0.8}
     with mpl.rc_context(settings):
+        canvas: Any = FigureCanvasSVG(figure)  # its stubs lack types
         # Not `savefig`, which draws twice.
-        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
+        canvas.print_svg(stream, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     body = re.sub(r"<!--.*?-->\n?", "", text[text.index("<svg") :], flags=re.DOTALL)
     # Two charts in one page must not share clip-path and marker names.
