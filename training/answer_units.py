@@ -24,8 +24,9 @@ from omnimill.mixtures.versions import Versions
 from omnimill.training.answer_rows import to_table
 from omnimill.training.generate import Generator, load_generator
 from omnimill.training.held_out import HeldOut, Place, open_held_out
+from omnimill.training.interleaved import SequenceGenerator, load_any_generator
 from omnimill.training.prompt import Request, Target, render_request
-from omnimill.training.request_rows import Ask, to_row, to_rows
+from omnimill.training.request_rows import Ask, to_row, to_rows, to_sequence_row
 from omnimill.training.scoring import Decoding, answer_cases
 
 
@@ -100,7 +101,6 @@ class Answerer(ABC):
         torch.set_num_threads(job.threads)
         self.job = job
         self.dataset = Dataset(job.folder, job.name)
-        self.generator: Generator = load_generator(job.root, job.checkpoint, job.device)[0]
 
     def __call__(self, units: Sequence[Unit]) -> Iterator[Done]:
         """Answer and commit units; what is committed already is left as it is."""
@@ -132,6 +132,7 @@ class CaseAnswerer(Answerer):
 
     def __init__(self, job: HeldOutJob) -> None:
         super().__init__(job)
+        self.generator: Generator = load_generator(job.root, job.checkpoint, job.device)[0]
         self._decoding = job.decoding
         self._held_out = open_held_out(
             job.root,
@@ -150,19 +151,27 @@ class CaseAnswerer(Answerer):
 
 
 class RequestAnswerer(Answerer):
-    """Answers requests."""
+    """Answers requests, by either kind of backbone."""
+
+    def __init__(self, job: AnswerJob) -> None:
+        super().__init__(job)
+        self._generator, _ = load_any_generator(job.root, job.checkpoint, job.device)
 
     def rows(self, unit: Unit) -> pa.Table:
         asks = [Ask.model_validate(ask) for ask in unit.options["asks"]]
-        generator = self.generator
+        requests = [_request(ask) for ask in asks]
+        generator, decoding = self._generator, self.job.decoding
+        if isinstance(generator, SequenceGenerator):
+            answers = generator.generate(requests, decoding)
+            return to_rows([to_sequence_row(ask, answer) for ask, answer in zip(asks, answers, strict=True)])
         inputs, text = generator.inputs, generator.tokenizers.text
         rendered = []
-        for ask in asks:
+        for request in requests:
             try:
-                rendered.append(render_request(_request(ask), inputs.layout, text, inputs.render))
+                rendered.append(render_request(request, inputs.layout, text, inputs.render))
             except OmnimillError as error:
-                raise OmnimillError(f"request {ask.key!r}: {error}") from error
-        sampling = self.job.decoding.of(asks[0].target)
+                raise OmnimillError(f"request {request.key!r}: {error}") from error
+        sampling = decoding.of("text" if asks[0].target == "interleaved" else asks[0].target)
         outputs = generator.answer([asked for asked, _ in rendered], sampling, asks[0].numbers)
         rate = inputs.layout.audio.sample_rate
         return to_rows(

@@ -15,6 +15,7 @@ from omnimill.training import checkpoint
 from omnimill.training.answer_units import AnswerJob, RequestAnswerer, request_units
 from omnimill.training.answering import Actors, answer_units
 from omnimill.training.follow import checkpoint_name
+from omnimill.training.interleaved_page import Result, results_page
 from omnimill.training.request_rows import read_requests
 from omnimill.training.scoring import BATCH, Decoding
 
@@ -93,3 +94,29 @@ def generate_many(
         url = Dataset(job.folder, job.name).url
         run.output(dataset, digest, url)
     return ManyResult(name, url, digest, manifest.rows, time.monotonic() - began)
+
+
+def answers_page(requests: str, out: str) -> str:
+    """A dataset of answers to a file of requests as a page, in the file's order: pictures and text alone.
+
+    Args:
+        requests, out: as of :func:`generate_many`, which has run.
+    """
+    parent, _, name = out.rstrip("/").rpartition("/")
+    dataset = Dataset(parent or ".", name)
+    _, manifest = dataset.manifest()
+    rows = {
+        row["key"]: row
+        for commit in manifest.commits
+        for shard in commit.shards
+        for row in dataset.read(shard).select(["key", "prompt", "text", "media", "pieces", "cut"]).to_pylist()
+    }
+    results = []
+    for ask in read_requests(requests):
+        row = rows[ask.key]
+        pieces = [(piece["text"], piece["picture"]) for piece in row["pieces"] or ()]
+        if row["pieces"] is None and ask.target != "audio":
+            pieces = [(row["text"], row["media"])]
+        given = [storage.read_bytes(file.url) for file in ask.images]
+        results.append(Result(ask.key, row["prompt"], given, pieces, row["cut"]))
+    return results_page(Path(requests).name, results)

@@ -26,7 +26,8 @@ from omnimill.training.media import Clip, Picture
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Rendered, Renderer
 
-Target = Literal["text", "image", "audio"]
+# interleaved: text and pictures in turn, of decoder-only backbones alone.
+Target = Literal["text", "image", "audio", "interleaved"]
 
 _PROMPT, _ANSWER = "prompt", "answer"
 _STREAMS = {"image": ("image", "image_history"), "audio": ("audio", "audio_history")}
@@ -78,6 +79,8 @@ def render_request(
         ConfigError: more pictures or clips than the model reads.
         BadRecord: a picture or clip cannot be decoded.
     """
+    if request.target == "interleaved":
+        raise ConfigError("--target: found 'interleaved', which decoder-only backbones alone write")
     for name, given in (("image", request.pictures), ("audio", request.clips)):
         most = settings.history_frames + (request.target != name)
         if len(given) > most:

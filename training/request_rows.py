@@ -17,6 +17,7 @@ from omnimill.infra import storage
 from omnimill.tokenizers.audio import encode_waveform
 from omnimill.tokenizers.image import encode_png
 from omnimill.training.generate import Generated
+from omnimill.training.interleaved import Interleaved
 from omnimill.training.prompt import Target
 
 REQUEST_SCHEMA = pa.schema(
@@ -28,6 +29,8 @@ REQUEST_SCHEMA = pa.schema(
         pa.field("ids", pa.list_(pa.int32()), nullable=False),
         ("text", pa.string()),
         ("media", pa.large_binary()),
+        # Of text and pictures in turn: either in every piece, pictures as PNG files.
+        ("pieces", pa.list_(pa.struct([("text", pa.string()), ("picture", pa.large_binary())]))),
         # Tokens of the prompt that did not fit.
         pa.field("cut", pa.int32(), nullable=False),
     ]
@@ -145,6 +148,22 @@ def to_row(ask: Ask, answer: Generated, sample_rate: int) -> dict[str, Any]:
         "ids": answer.ids,
         "text": answer.text,
         "media": media,
+        "cut": answer.cut,
+    }
+
+
+def to_sequence_row(ask: Ask, answer: Interleaved) -> dict[str, Any]:
+    """The same of a decoder-only backbone's answer: of what was asked for in one piece without pieces."""
+    pieces = [{"text": piece.text, "picture": piece.png} for piece in answer.pieces]
+    single = ask.target != "interleaved"
+    return {
+        "key": ask.key,
+        "target": ask.target,
+        "prompt": ask.prompt,
+        "ids": [token for piece in answer.pieces for token in piece.ids],
+        "text": answer.text if ask.target != "image" else None,
+        "media": next((piece["picture"] for piece in pieces), None) if ask.target == "image" else None,
+        "pieces": None if single else pieces,
         "cut": answer.cut,
     }
 

@@ -24,7 +24,10 @@ def register(app: typer.Typer) -> None:
 
 def generate(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, or a run's: its newest checkpoint.")],
-    target: Annotated[Literal["text", "image", "audio"] | None, typer.Option(help="What to generate.")] = None,
+    target: Annotated[
+        Literal["text", "image", "audio", "interleaved"] | None,
+        typer.Option(help="What to generate; of a decoder-only checkpoint text and pictures in turn, if not given."),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="What is asked for.")] = "",
     image: Annotated[
         list[Path] | None,
@@ -36,7 +39,7 @@ def generate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: PNG or WAV (default: generated.png, generated.wav), or text; of many, a folder."
+            help="File to write: PNG, WAV or HTML (default: generated.png, .wav, .html), or text; of many, a folder."
         ),
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token each time.")] = 1.0,
@@ -56,6 +59,7 @@ def generate(
     requests: Annotated[
         str | None, typer.Option("--requests", help="JSON lines with key, target, prompt, images, audio: answer all.")
     ] = None,
+    page: Annotated[Path | None, typer.Option(help="Of many: the answers as a page (HTML), too.")] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Requests that are answered at once.")] = 16,
     actors: Annotated[
         int, typer.Option("--actors", min=0, help="Actors on Ray that answer requests; 0: this process does.")
@@ -68,7 +72,7 @@ def generate(
     cpus: Cpus = None,
     json: Json = False,
 ) -> None:
-    """Generate text, a picture or a clip of sound from a checkpoint, or answer a file of requests.
+    """Generate text, a picture, a clip of sound, or text and pictures in turn, or answer a file of requests.
 
     What comes out shows what the model has learnt: a tiny model trained for minutes on a handful of files gives broken
     text, blurs and noise. The answers to a file of requests become a dataset of Arrow files in the folder --out;
@@ -94,15 +98,20 @@ def generate(
         if out is None:
             raise ConfigError("--requests: needs --out, the folder for the answers")
         many = _many(root, checkpoint, requests, str(out), sampling, batch, actors, gpus, threads, cpus)
+        if page is not None:
+            from omnimill.training.generate_many import answers_page
+
+            _write(page, answers_page(requests, str(out)).encode())
         if json:
             print_json(many)
         else:
             print(f"{many['count']} answers in {many['answers']}")
         return
-    if target is None:
-        raise ConfigError("--target: not given; allowed: text, image, audio, or --requests with a file")
+    if page is not None:
+        raise ConfigError("--page: of --requests alone; one answer of text and pictures is a page with --out *.html")
     pictures, clips = [_read(path) for path in image or ()], [_read(path) for path in audio or ()]
-    _one(root, checkpoint, Request(target, prompt, pictures, clips, numbers, negative), sampling, out, json)
+    request = Request(target or "interleaved", prompt, pictures, clips, numbers, negative)
+    _one(root, checkpoint, request, sampling, out, json, free=target is None)
 
 
 def _many(
@@ -135,14 +144,27 @@ def _many(
     return asdict(result)
 
 
-def _one(root: str, checkpoint: Path, request: Request, sampling: Sampling, out: Path | None, json: bool) -> None:
+def _one(
+    root: str,
+    checkpoint: Path,
+    request: Request,
+    sampling: Sampling,
+    out: Path | None,
+    json: bool,
+    *,
+    free: bool,
+) -> None:
+    """free: nothing was said of what is wanted."""
+    from omnimill.cli.generate_sequences import answer, as_json
     from omnimill.infra import lineage, storage
     from omnimill.tokenizers.audio import encode_waveform
     from omnimill.tokenizers.image import encode_png
     from omnimill.training.checkpoint import folder_name
-    from omnimill.training.generate import load_generator
+    from omnimill.training.interleaved import SequenceGenerator, load_any_generator
 
-    generator, record = load_generator(root, checkpoint)
+    generator, record = load_any_generator(root, checkpoint)
+    if free and not isinstance(generator, SequenceGenerator):
+        raise ConfigError("--target: not given; allowed: text, image, audio, or --requests with a file")
     facts = {
         "run": record.run,
         "step": record.step,
@@ -153,25 +175,32 @@ def _one(root: str, checkpoint: Path, request: Request, sampling: Sampling, out:
     with lineage.command_run(root, "generate", facts) as run:
         run.tags({"omnimill.prompt": request.text})
         run.input(f"{record.run}/{folder_name(record.step)}", record.digest, str(checkpoint))
-        result = generator.generate(request, sampling)
-        if result.cut:
-            console.print(f"the last {result.cut} tokens of the prompt did not fit and were left out")
-        if result.picture is not None:
-            out = _write(out or Path("generated.png"), encode_png(result.picture))
-        elif result.waveform is not None:
-            rate = record.layout.audio.sample_rate
-            out = _write(out or Path("generated.wav"), encode_waveform(result.waveform, rate, "WAV"))
-        elif out is not None:
-            out = _write(out, f"{result.text}\n".encode())
-        if out is not None:
-            run.output(out.name, storage.digest_file(str(out)), str(out))
+        if isinstance(generator, SequenceGenerator):
+            found, file, content = answer(generator, request, sampling, out, show=not json)
+            cut, told = found.cut, as_json(found)
+        else:
+            result = generator.generate(request, sampling)
+            cut, file, content = result.cut, out, None
+            told = {"tokens": len(result.ids), "text": result.text}
+            if result.picture is not None:
+                file, content = out or Path("generated.png"), encode_png(result.picture)
+            elif result.waveform is not None:
+                rate = record.layout.audio.sample_rate
+                file, content = out or Path("generated.wav"), encode_waveform(result.waveform, rate, "WAV")
+            elif out is not None:
+                content = f"{result.text}\n".encode()
+            if result.text is not None and not json:
+                print(result.text)
+        if cut:
+            console.print(f"the last {cut} tokens of the prompt did not fit and were left out")
+        if file is not None and content is not None:
+            _write(file, content)
+            run.output(file.name, storage.digest_file(str(file)), str(file))
 
     if json:
-        print_json({**facts, "tokens": len(result.ids), "text": result.text, "file": str(out) if out else None})
-    elif result.text is not None:
-        print(result.text)
-    else:
-        print(out)
+        print_json({**facts, **told, "file": str(file) if file else None})
+    elif file is not None and request.target != "text":
+        print(file)
 
 
 def _read(path: Path) -> bytes:
