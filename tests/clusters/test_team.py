@@ -37,7 +37,7 @@ from omnimill.training.checkpoint import list_checkpoints
 from omnimill.training.history import read_history
 from omnimill.training.replay import Consumed, combine_digests, consumed, replay, sequence_digest
 
-pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(1800)]
 
 
 @dataclass
