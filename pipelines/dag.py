@@ -45,6 +45,7 @@ from omnimill.pipelines.sources.navigation import NavigationSource
 from omnimill.pipelines.sources.objaverse import ObjaverseSource
 from omnimill.pipelines.sources.parquet_text import ParquetTextSource
 from omnimill.pipelines.sources.patches import PatchesSource
+from omnimill.pipelines.sources.retrieved import RetrievedSource
 from omnimill.pipelines.sources.rlds import RldsSource
 from omnimill.pipelines.sources.scene_pairs import ScenePairsSource
 from omnimill.pipelines.sources.segment_anything import SegmentAnythingSource
@@ -72,6 +73,7 @@ SOURCE_TYPES: tuple[type[Source], ...] = (
     ObjaverseSource,
     ParquetTextSource,
     PatchesSource,
+    RetrievedSource,
     RldsSource,
     ScenePairsSource,
     SegmentAnythingSource,
