@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     commands = typer.Typer(no_args_is_help=True, help="The proof that a backbone learns: data with known answers.")
     commands.command("prepare")(prepare)
     commands.command("check")(check)
+    commands.command("jam")(jam)
     app.add_typer(commands, name="learn")
 
 
@@ -67,3 +68,47 @@ def check(
         print_table("Combinations that were never trained on", columns, rows)
     if failed := [result.task for result in results if not result.passed]:
         raise OmnimillError(f"too few right answers: {', '.join(failed)}")
+
+
+def jam(
+    root: Root = DEFAULT_ROOT,
+    scale: Annotated[str, typer.Option(help="full: what docs/jam.md tells of; small: whether it runs.")] = "full",
+    json: Json = False,
+) -> None:
+    """Replicate JAM in small: two parents, three merges, training on, tuning; then tables, and a page of answers.
+
+    Run again after a stop, it goes on where it was. At full scale it ends with exit code 1 when too few of the tuned
+    model's answers are text, the picture that was asked for, and text.
+
+    Example: omnimill learn jam --root runs/jam
+    """
+    from dataclasses import asdict
+
+    from omnimill.config import allowed
+    from omnimill.errors import ConfigError, OmnimillError
+    from omnimill.learn.jam import replicate
+    from omnimill.learn.jam_inputs import FULL, SCALES
+
+    if scale not in SCALES:
+        raise ConfigError(f"--scale: found {scale!r}; {allowed(scale, list(SCALES))}")
+    chosen = SCALES[scale]
+    # A model that has hardly been trained forgets what it hardly knew.
+    result = replicate(root, chosen, margin=None if chosen is FULL else 100.0)
+    if json:
+        print_json(asdict(result))
+    else:
+        tasks = list(result.models[0].perplexities)
+        rows = [(one.model, one) for one in result.models]
+        rows += [(f"{one.model}, cost of {merge}", one) for merge, one in result.scratch.items()]
+        print_table(
+            "Perplexity on what is held out",
+            ["model", "updates", "cost", *tasks],
+            [
+                [name, one.step, f"{one.cost:.3g}", *(f"{one.perplexities[task]:.4f}" for task in tasks)]
+                for name, one in rows
+            ],
+        )
+        asked = result.asked
+        print(f"answers: {asked.count}; text, picture, text: {asked.ordered}; with the scene: {asked.right}")
+    if chosen is FULL and not result.asked.passed:
+        raise OmnimillError("too few answers are text, the picture that was asked for, and text")
