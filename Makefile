@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 DEMO_ROOT ?= runs/demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes, each of which would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-fault test-proof check format bench clean
 

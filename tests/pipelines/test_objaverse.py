@@ -73,7 +73,11 @@ def test_licences(code: str, licence: str, objaverse: Callable[..., ObjaverseSou
     assert {example.meta.licence for example in examples} == {licence}
 
 
-@pytest.mark.parametrize("metadata", [b"no gzip", gzip.compress(b"[1]"), gzip.compress(b"{")])
+@pytest.mark.parametrize(
+    "metadata",
+    [b"no gzip", gzip.compress(b"[1]"), gzip.compress(b"{")],
+    ids=["no gzip", "list", "cut"],
+)
 def test_damaged_metadata(metadata: bytes, objaverse: Callable[..., ObjaverseSource], read_source: Read) -> None:
     _, verdicts = read_source(objaverse(metadata))
     assert set(verdicts.values()) == {"metadata_malformed"}

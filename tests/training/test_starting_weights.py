@@ -27,7 +27,7 @@ from omnimill.training.export import export
 from omnimill.training.history import read_history
 from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.loop import Worker, train_worker
-from omnimill.training.run import _record_inputs
+from omnimill.training.run import record_inputs
 from omnimill.training.starting_weights import fill, source_digest
 
 
@@ -130,7 +130,7 @@ def test_lineage_says_what_a_run_started_from(first: Path, train_root: Path, tra
     read = []
     for started_at in (0, 2):
         with lineage.command_run(root, "begin", {}) as told:
-            _record_inputs(inputs, root, train_root / "runs" / "none", told, started_at)
+            record_inputs(inputs, root, train_root / "runs" / "none", told, started_at)
         (run,) = (run for run in lineage.runs(root, "begin") if run.info.run_id == told.id)
         references = lineage.references(run, "input")
         read.append([(one.digest, one.url) for one in references if one.name == "init_from"])
