@@ -30,7 +30,8 @@ def document_vectors(images: Vectors, texts: Vectors) -> Vectors:
     """
     total = images + texts
     lengths = np.linalg.norm(total, axis=1, keepdims=True)
-    return np.divide(total, lengths, out=np.zeros_like(total), where=lengths > 0)
+    found: Vectors = np.divide(total, lengths, out=np.zeros_like(total), where=lengths > 0)
+    return found
 
 
 def drop_words(text: str, share: float, *key: rng.Key) -> str:

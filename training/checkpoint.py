@@ -158,6 +158,19 @@ def find(path: str | Path) -> Path:
     return folder
 
 
+def find_named(root: str, named: str) -> Path:
+    """The folder of a checkpoint that is named by a path, or as ``<run>`` or ``<run>/<step's folder>`` of the root."""
+    try:
+        return find(named).absolute()
+    except OmnimillError:
+        run, _, step = named.partition("/")
+        folder = run_folder(root, run)
+        found = checkpoints_folder(folder) / step if step else folder
+        if not run or not found.exists():
+            raise
+        return find(found).absolute()
+
+
 def read_record(folder: str | Path) -> CheckpointRecord:
     """The record of a checkpoint, from its folder or from its ``checkpoint.json``.
 

@@ -25,6 +25,7 @@ from omnimill.training.backbone.decoder_config import DecoderConfig, DecoderSize
 from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.engine_settings import LossWeights, ParallelSettings, PrecisionSettings
 from omnimill.training.evaluation_settings import EvaluationSettings
+from omnimill.training.forgetting_settings import ForgettingSettings
 from omnimill.training.loader_settings import LoaderSettings
 from omnimill.training.optim import AdafactorConfig, OptimizerConfig
 from omnimill.training.packing import PackingSettings
@@ -41,6 +42,7 @@ FREE_TO_CHANGE = frozenset(
         "checkpoints",
         "elastic",
         "evaluation",
+        "forgetting",
         "loader",
         "log_every",
         "max_failures",
@@ -126,6 +128,7 @@ class TrainConfig(Config):
     watch_attention: updates from one look at the largest attention logits to the next; null: none.
     gradient_clip: most that the global norm of the gradient may be.
     loader: how batches are made ready ahead of the step.
+    forgetting: tasks that the run's parents knew, and by how much they may get worse; null: nobody asks.
     online: rates that follow the losses, see `omnimill.mixtures.online`.
     on_change: what to do when a run goes on and its mixture, the version of its data, a selection or `online` has
         changed: refuse, or continue with it from the next step on, which the run's ledger then says.
@@ -160,6 +163,7 @@ class TrainConfig(Config):
     parallel: ParallelSettings = ParallelSettings()
     watch_attention: PositiveInt | None = 100
     evaluation: EvaluationSettings = EvaluationSettings()
+    forgetting: ForgettingSettings | None = None
     checkpoints: CheckpointSettings = CheckpointSettings()
     log_every: PositiveInt = 1
     max_failures: NonNegativeInt = 2

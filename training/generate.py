@@ -68,7 +68,7 @@ class Generator:
             BadRecord: a picture or clip cannot be decoded.
             OmnimillError: the tokenizers have no codes of the wanted kind.
         """
-        if request.target != "text":
+        if request.target in ("image", "audio"):
             getattr(self.tokenizers, request.target)  # before minutes of work, not after
         asked, cut = render_request(request, self.inputs.layout, self.tokenizers.text, self.inputs.render)
         total = len(self._places(asked))

@@ -22,6 +22,7 @@ from omnimill.training.backbone.kinds import AnyBackboneConfig
 from omnimill.training.backbones import packing_for, render_for, resolve_backbone
 from omnimill.training.config import FREE_TO_CHANGE, TrainConfig, differences
 from omnimill.training.evaluation_settings import check_evaluation
+from omnimill.training.forgetting_settings import check_forgetting
 from omnimill.training.forms import make_recipes
 from omnimill.training.loader import Loader
 from omnimill.training.planner import VirtualStreams
@@ -86,6 +87,8 @@ def resolve(config: TrainConfig, root: str) -> TrainInputs:
     if config.online is not None:
         check_online(config.online, mixture)
     check_evaluation(config.evaluation, mixture)
+    if config.forgetting is not None:
+        check_forgetting(config.forgetting, config.evaluation, mixture)
     versions = current_versions(root, mixture)
     data = open_versions(root, versions)
     layout = data.layout

@@ -29,6 +29,7 @@ from omnimill.progress import console, progress
 from omnimill.training.checkpoint import CheckpointRecord, keep_root, list_checkpoints, newest, read_record, run_folder
 from omnimill.training.config import ElasticSettings, TrainConfig
 from omnimill.training.follow import Follower, checkpoint_name
+from omnimill.training.forgetting import check_remembered, measure_parents
 from omnimill.training.history import TIMING, read_history, run_lock
 from omnimill.training.inputs import TrainInputs, resolve, through_the_ledger
 from omnimill.training.notices import stopped_by_signal
@@ -73,7 +74,7 @@ def train(
 
     Raises:
         ConfigError: the configuration does not fit its inputs, or not the checkpoint that it would go on from.
-        OmnimillError: training failed; says on which worker and why.
+        OmnimillError: training failed; says on which worker and why. Or it forgot what its parents knew.
         Stopped: the run was told to stop, by SIGTERM or by a file `stop` in its folder.
     """
     began = time.monotonic()
@@ -103,10 +104,18 @@ def train(
             tags={STAGE_TAG: stage} if stage else None,
         ) as told:
             record_inputs(inputs, root, run, told, started_at)
+            if config.forgetting is not None:
+                # Before the training, so that a parent that cannot be measured costs none.
+                measure_parents(inputs, root, run)
             _launch(inputs, root, run, told, cpus, started_at, stage)
+            if config.forgetting is not None:
+                check_remembered(inputs, run, told)
             _register(inputs, run, told)
     else:
         console.print(f"run {config.name} has done {started_at} of {config.steps} steps: nothing to do", style="dim")
+        if config.forgetting is not None:
+            measure_parents(inputs, root, run)
+            check_remembered(inputs, run)
     return _result(run, started_at, time.monotonic() - began)
 
 

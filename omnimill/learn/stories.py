@@ -6,6 +6,8 @@ knows words alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from omnimill import rng
@@ -39,6 +41,6 @@ def _story(draw: np.random.Generator) -> str:
     )
 
 
-def _one(draw: np.random.Generator, of: object) -> str:
-    names = tuple(of)  # type: ignore[call-overload]
-    return str(names[draw.integers(len(names))])
+def _one(draw: np.random.Generator, of: Iterable[str]) -> str:
+    names = tuple(of)
+    return names[draw.integers(len(names))]

@@ -11,12 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from omnimill.config import load_config
+from omnimill.infra.dataset import Dataset
 from omnimill.learn.jam import CONFIGS, DAG, MERGES, TOKENIZERS
 from omnimill.learn.jam_inputs import FULL, SMALL, asked_scenes, make_jam_inputs, prompt
+from omnimill.learn.recognise import scene_of
 from omnimill.learn.stories import stories
 from omnimill.mixtures.loading import load_mixture
 from omnimill.pipelines.dag import Dag
+from omnimill.pipelines.process import process_unit
 from omnimill.tokenizers.config import TokenizerConfig
+from omnimill.tokenizers.image import decode_rgb
 from omnimill.training.merging.settings import MergeConfig
 from omnimill.training.stages import load_stage
 
@@ -68,6 +72,21 @@ def test_configurations_say_what_they_should(monkeypatch: pytest.MonkeyPatch) ->
     # Parents learn from disjoint data, and what is held out is trained on by nobody.
     read = [{source for task in load_mixture(one.mixture).tasks for source in task.sources} for one in parents]
     assert read == [{"stories"}, {"shapes"}]
+
+
+def test_answers_are_read_as_they_were_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    make_jam_inputs(tmp_path / "input", SMALL)
+    monkeypatch.setenv("OMNIMILL_JAM_INPUT", str(tmp_path / "input"))
+    (pipeline,) = (one for one in load_config(DAG, Dag).sources if one.source.name == "answers")
+    dataset = Dataset(str(tmp_path), "jam")
+    commits = [process_unit(pipeline.source, pipeline.operators, unit, dataset) for unit in pipeline.source.units()]
+    rows = [row for commit in commits for shard in commit.shards for row in dataset.read(shard).to_pylist()]
+    assert len(rows) == SMALL.answers
+    for row in rows:
+        assert [(text["role"], text["image"]) for text in row["text"]] == [("body", None), ("alt_text", 0), ("body", 0)]
+        scene = scene_of(decode_rgb(row["images"][0]["data"]))
+        assert scene is not None and row["text"][1]["text"] == prompt(scene)
 
 
 @pytest.mark.fault

@@ -27,7 +27,10 @@ from omnimill.training.backbone.model import Backbone
 from omnimill.training.checkpoint import CheckpointRecord, load_weights, newest, read_record
 from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.config import BackboneSettings, TrainConfig
+from omnimill.training.evaluation_settings import EvaluationSettings
 from omnimill.training.follow import checkpoint_name
+from omnimill.training.forgetting import TAG, check_remembered, measure_parents
+from omnimill.training.forgetting_settings import ForgettingSettings
 from omnimill.training.generate import load_generator
 from omnimill.training.history import read_history
 from omnimill.training.inputs import TrainInputs, resolve
@@ -307,6 +310,40 @@ def test_encoder_decoders_are_averaged_too(
     found = load_weights(merge(MergeConfig.model_validate({**plain, "report": {"examples": 0}}), root).checkpoint)
     left, right = (model.state_dict() for model in models.values())
     assert all(np.allclose(found[name], (left[name] + right[name]) / 2, atol=1e-7) for name in found)
+
+
+def test_what_parents_knew_must_not_be_forgotten(parents: Parents) -> None:
+    known = {"writer": ("told",)}
+    evaluation = EvaluationSettings(every=2, examples=6)
+
+    def trained(name: str, rate: float) -> tuple[TrainInputs, Path]:
+        optimizer = AdafactorConfig(peak_learning_rate=rate, warmup_steps=1)
+        forgetting = ForgettingSettings(parents=known, margin=0.5)
+        start = {"init_from": parents.run("writer"), "forgetting": forgetting, "evaluation": evaluation}
+        config = parents.config(name, "stories", steps=2, optimizer=optimizer, **start)
+        parents.train(config)
+        return resolve(config, parents.root), Path(parents.run(name))
+
+    gentle, rough = trained("gentle", 1e-4), trained("rough", 100.0)
+    before = {name: measure_parents(inputs, parents.root, run) for name, (inputs, run) in (("g", gentle), ("r", rough))}
+    assert before["g"] == before["r"]
+    # As the parent itself is measured when it is told to be.
+    report = merge(settings(parents, "alone", {"name": "uniform"}, report={"examples": 6}), parents.root).report
+    assert np.exp(before["g"]["writer: told"]) == pytest.approx(report["A"].tasks["told"], rel=1e-5)
+    with lineage.command_run(parents.root, "train", {}) as told:
+        check_remembered(*gentle, told)
+    assert lineage.runs(parents.root)[-1].data.tags[TAG] == "passed"
+    message = r"run rough has forgotten more than forgetting.margin \(0.5\)[\s\S]*told"
+    with pytest.raises(OmnimillError, match=message), lineage.command_run(parents.root, "train", {}) as told:
+        check_remembered(*rough, told)
+    last = next(run for run in lineage.runs(parents.root) if run.data.tags.get(TAG) == "failed")
+    assert last.info.status == "FAILED"
+    assert last.data.metrics["forgetting/told"] > 0.5
+    with pytest.raises(ConfigError, match=r"forgetting.parents.writer: the mixture does not hold out 'x'"):
+        forgetting = ForgettingSettings(parents={"writer": ("x",)}, margin=1.0)
+        resolve(parents.config("y", "stories", forgetting=forgetting, evaluation=evaluation), parents.root)
+    with pytest.raises(ConfigError, match="forgetting: needs an evaluation"):
+        resolve(parents.config("y", "stories", forgetting=ForgettingSettings(parents=known, margin=1.0)), parents.root)
 
 
 def test_other_commands_say_what_a_decoder_cannot_do(parents: Parents) -> None:

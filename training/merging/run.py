@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omnimill.errors import ConfigError, OmnimillError
+from omnimill.errors import ConfigError
 from omnimill.infra import lineage
 from omnimill.infra.lineage import CommandRun
 from omnimill.infra.logged_models import LoggedModels
@@ -67,7 +67,7 @@ def open_parents(config: MergeConfig, root: str) -> list[Opened]:
         OmnimillError: there is no such checkpoint.
         Mismatch: they have different tokenizers, whose ids mean different things.
     """
-    folders = [_find(root, named) for named in config.parents]
+    folders = [checkpoint.find_named(root, named) for named in config.parents]
     found = []
     for letter, folder in zip(letters(), folders, strict=False):
         record = checkpoint.read_record(folder)
@@ -85,19 +85,6 @@ def open_parents(config: MergeConfig, root: str) -> list[Opened]:
     if lines:
         raise Mismatch(lines)
     return found
-
-
-def _find(root: str, named: str) -> Path:
-    """The folder of a checkpoint that is named by a path, or as `<run>` or `<run>/<step's folder>` of the root."""
-    try:
-        return checkpoint.find(named).absolute()
-    except OmnimillError:
-        run, _, step = named.partition("/")
-        folder = checkpoint.run_folder(root, run)
-        found = checkpoint.checkpoints_folder(folder) / step if step else folder
-        if not run or not found.exists():
-            raise
-        return checkpoint.find(found).absolute()
 
 
 def plan_merge(config: MergeConfig, opened: Sequence[Opened]) -> MergePlan:
