@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -147,6 +148,6 @@ def _settings(inputs: TrainInputs) -> ForgettingSettings:
     return inputs.config.forgetting
 
 
-def _kept(run: Path) -> dict[str, object] | None:
+def _kept(run: Path) -> dict[str, Any] | None:
     path = run / KEPT
     return json.loads(path.read_text()) if path.exists() else None

@@ -43,7 +43,7 @@ class GrowingSequences:
 
     def step(self, ids: Tensor) -> Tensor:
         """Logits float32 [B, rows] behind the next id of every sequence, int64 [B]."""
-        before = self._kept - self._first if self._kept else 0
+        before: Tensor | int = self._kept - self._first if self._kept else 0
         place = self._slots - self._begin + before
         self._slots += 1
         slots = torch.arange(self._slots, device=ids.device)

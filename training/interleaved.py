@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from omnimill.errors import BadRecord, ConfigError, OmnimillError
-from omnimill.rng import uniform
+from omnimill.rng import Key, uniform
 from omnimill.tokenizers import image, media
 from omnimill.tokenizers.store import SET, Tokenizers, load_tokenizers
 from omnimill.training import checkpoint
@@ -26,7 +26,7 @@ from omnimill.training.decoding import choose
 from omnimill.training.generate import Generator, load_generator
 from omnimill.training.growing import GrowingSequences
 from omnimill.training.inputs import TrainInputs
-from omnimill.training.interleaving import Order, Progress
+from omnimill.training.interleaving import Order, Progress, State
 from omnimill.training.prompt import Request
 from omnimill.training.scoring import Decoding
 
@@ -206,7 +206,7 @@ class SequenceGenerator:
     def _progress(self, request: Request, start: Sequence[int]) -> Progress:
         assert request.target != "audio"
         empty, behind_picture = len(start) == 1, start[-1] in self.order.code_of
-        state = "opening" if empty else "drawn" if behind_picture else "writing"
+        state: State = "opening" if empty else "drawn" if behind_picture else "writing"
         # The first slot of a sequence is the start, which is no id of it.
         return Progress(self.order, request.target, self.length - len(start) + 1, state)
 
@@ -287,7 +287,7 @@ def _guided(logits: Tensor, negative: Tensor, draws: Tensor, guidance: float) ->
     return torch.where(draws[:, None], negative + guidance * (logits - negative), logits)
 
 
-def _chosen(logits: Tensor, draws: Sequence[bool], decoding: Decoding, keys: Sequence[object], number: int) -> Tensor:
+def _chosen(logits: Tensor, draws: Sequence[bool], decoding: Decoding, keys: Sequence[Key], number: int) -> Tensor:
     """The next ids, int64 [B]: codes as pictures are decoded, everything else as text."""
     chosen = torch.zeros(len(keys), dtype=torch.int64, device=logits.device)
     for drawing, sampling in ((False, decoding.text), (True, decoding.image)):
@@ -332,5 +332,6 @@ def load_any_generator(
 ) -> tuple[Generator | SequenceGenerator, CheckpointRecord]:
     """The generator of a checkpoint of either kind; arguments and errors as there."""
     record = checkpoint.read_record(checkpoint.find(path))
-    load = load_generator if isinstance(record.backbone, BackboneConfig) else load_sequence_generator
-    return load(root, path, device)
+    if isinstance(record.backbone, BackboneConfig):
+        return load_generator(root, path, device)
+    return load_sequence_generator(root, path, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,9 @@ def answer(
     paged = request.target == "interleaved"
     if paged and out is not None and out.suffix not in (".html", ".htm"):
         raise ConfigError(f"--out: found {out}; text and pictures in turn are written as a page, allowed: *.html")
-    told = Streamed(generator.tokenizers.text) if show and request.target != "image" else lambda _: None
+    told: Callable[[Event], object] = lambda _: None  # noqa: E731
+    if show and request.target != "image":
+        told = Streamed(generator.tokenizers.text)
     (found,) = generator.generate([request], Decoding(text=sampling, image=sampling), told)
     if paged:
         pieces = [(piece.text, piece.png) for piece in found.pieces]
