@@ -185,8 +185,9 @@ class _Words:
 
     def hold(self, left: Int64s) -> npt.NDArray[np.bool_]:
         """Whether nothing of what is left (int64 [words, …]) is below 0."""
-        guards = self.guards.reshape(-1, *[1] * (left.ndim - 1))
-        found: npt.NDArray[np.bool_] = np.logical_and.reduce(left & guards == guards, axis=0)
+        found: npt.NDArray[np.bool_] = left[0] & self.guards[0] == self.guards[0]
+        for word, guard in zip(left[1:], self.guards[1:], strict=True):
+            found &= word & guard == guard
         return found
 
 
@@ -210,24 +211,21 @@ class _Pools:
         self._words = _Words(limits)
         self._amounts = self._words.of(costs)
         self._shares, self._known = _shares(costs, limits), np.minimum(draws + 1, _MEMORY)
-        self._costs, self._draws = costs, draws
-        self._budgets = len(costs)
+        # What units are multiplied with: costs, and halves.
+        self._counts = np.concatenate([costs, self._shares[1] >> (_WHOLE_BITS - 1)])
+        self._draws = draws
+        self._kinds = len(self._counts)
         self.stream = stream
         self.sequence = np.zeros(len(stream), np.int64)
         first = slice(settings.pool)
-        self._pool = np.concatenate(
-            [
-                costs[:, stream, first],
-                self._amounts[:, stream, first],
-                np.zeros((2, len(stream), settings.pool), np.int64),
-            ]
-        )
+        pending = [self._counts[:, stream, first], self._amounts[:, stream, first]]
+        self._pool = np.concatenate([*pending, np.zeros((2, len(stream), settings.pool), np.int64)])
         self._pool[_NUMBER] = np.arange(settings.pool)
         self._left: Int64s | None = None
-        known, pending = loads[:, :, stream], self._shares[:, :, stream, first].sum(axis=3) // settings.pool
-        self.loads = np.where(known.any(axis=(0, 1)), known, pending)
+        known, shares = loads[:, :, stream], self._shares[:, :, stream, first]
+        self.loads = np.where(known.any(axis=(0, 1)), known, shares.sum(axis=3) // settings.pool)
         # Of each budget, what a token (or picture, or clip) and what a half of it weighs.
-        self._units = np.zeros((2, self._budgets, len(stream)), np.int64)
+        self._units = np.zeros((self._kinds, len(stream)), np.int64)
         # Streams in which one budget is scarce.
         self._one = np.zeros(len(stream), np.bool_)
         self._row = np.arange(len(stream))
@@ -238,7 +236,7 @@ class _Pools:
         if self._left is None:
             self._left = np.zeros((len(self._words.guards), len(self._row)), np.int64)
             return np.zeros_like(self._row), self._row
-        amounts = self._pool[self._budgets : _WEIGHT]
+        amounts = self._pool[self._kinds : _WEIGHT]
         weight = np.where(self._words.hold(self._left[:, :, None] - amounts), self._pool[_WEIGHT], -1)
         slot = weight.argmax(axis=1)
         open_ = weight[self._row, slot] >= 0
@@ -275,33 +273,39 @@ class _Pools:
             slot: int64 [n]; where the first example of each of these is put.
             newest: number of the candidate that came into the pools last.
         """
-        self._units[:, :, through], self._one[through] = self._priced(self.loads[:, :, through].max(axis=0))
-        pool = self._pool[:, through]
-        pool[_WEIGHT] = self._weights(pool[: self._budgets], self._units[:, :, through, None], pool[_NUMBER])
-        self._pool[_WEIGHT, through] = pool[_WEIGHT]
+        self._units[:, through], self._one[through] = self._priced(self.loads[:, :, through].max(axis=0))
+        # Mostly one or two budgets have a price at all.
+        units = self._units[:, through]
+        priced = np.flatnonzero(units.any(axis=1))
+        counts = self._pool[np.concatenate([[0], priced])[:, None], through]
+        number = self._pool[_NUMBER, through]
+        weight = self._weights(counts[1:], units[priced], number)
+        weight[counts[0] > self._limits[0]] = -1
+        self._pool[_WEIGHT, through] = weight
         self.sequence[through] += 1
         assert self._left is not None
         self._left[:, through] = self._words.whole[:, None]
-        oldest = pool[_NUMBER].argmin(axis=1)
+        oldest = number.argmin(axis=1)
         draws, at = self._draws[self.stream[through]], np.arange(len(through))
-        waited = draws[:, newest] - draws[at, pool[_NUMBER, at, oldest]]
-        slot[through] = np.where(waited > self._patience, oldest, pool[_WEIGHT].argmax(axis=1))
+        waited = draws[:, newest] - draws[at, number[at, oldest]]
+        slot[through] = np.where(waited > self._patience, oldest, weight.argmax(axis=1))
 
     def place(self, slot: Int64s) -> Int64s:
         """Take an example out of every pool; which candidates they are."""
         taken = self._pool[:, self._row, slot]
         assert self._left is not None
-        self._left -= taken[self._budgets : _WEIGHT]
+        self._left -= taken[self._kinds : _WEIGHT]
         number: Int64s = taken[_NUMBER]
         return number
 
     def refill(self, slot: Int64s, following: int) -> None:
         """Put the next candidate, which has the same number in all streams, in every pool's freed place."""
-        costs = self._costs[:, self.stream, following]
         self.loads += (self._shares[:, :, self.stream, following] - self.loads) // self._known[self.stream, following]
-        self._pool[: self._budgets, self._row, slot] = costs
-        self._pool[self._budgets : _WEIGHT, self._row, slot] = self._amounts[:, self.stream, following]
-        self._pool[_WEIGHT, self._row, slot] = self._weights(costs, self._units, following)
+        counts = self._counts[:, self.stream, following]
+        self._pool[: self._kinds, self._row, slot] = counts
+        self._pool[self._kinds : _WEIGHT, self._row, slot] = self._amounts[:, self.stream, following]
+        weight = self._weights(counts, self._units, following)
+        self._pool[_WEIGHT, self._row, slot] = np.where(counts[0] > self._limits[0], -1, weight)
         self._pool[_NUMBER, self._row, slot] = following
 
     def shortest(self, available: Int64s) -> int:
@@ -316,34 +320,25 @@ class _Pools:
         self.stream, self.sequence = self.stream[kept], self.sequence[kept]
         assert self._left is not None
         self._pool, self._left = self._pool[:, kept], self._left[:, kept]
-        self.loads, self._units = self.loads[:, :, kept], self._units[:, :, kept]
+        self.loads, self._units = self.loads[:, :, kept], self._units[:, kept]
         self._one = self._one[kept]
         self._row = np.arange(len(self.stream))
         self._shortest = None
         return slot[kept]
 
     def _priced(self, loads: Int64s) -> tuple[Int64s, npt.NDArray[np.bool_]]:
-        """What tokens and halves of budgets weigh, int64 [2, budgets, n], and whether one budget is scarce."""
+        """What tokens of budgets weigh and then halves, int64 [2 * budgets, n], and whether one budget is scarce."""
         price = (loads << _PRICE_BITS) // np.maximum(loads.max(axis=0), 1)
         for _ in range(_SQUARINGS):
             price = price * price >> _PRICE_BITS
         one = (price >= 1 << (_PRICE_BITS - _SCARCE_BITS)).sum(axis=0) < 2
         units = (price << _UNIT_BITS) // np.maximum(self._limits, 1)
-        return np.stack([units, np.where(one, 0, price << (_UNIT_BITS - 1))]), one
+        return np.concatenate([units, np.where(one, 0, price << (_UNIT_BITS - 1))]), one
 
-    def _weights(self, costs: Int64s, units: Int64s, number: Int64s | int) -> Int64s:
-        """Costs times units, the oldest first on ties; below 0 what fits no sequence."""
-        halves = _halves(costs, self._limits.reshape(-1, *[1] * (costs.ndim - 1)))
-        weight = (costs * units[0] + halves * units[1]).sum(axis=0) * _TIES + (_TIES - 1) - number
-        found: Int64s = np.where(costs[0] > self._limits[0], -1, weight)
-        return found
-
-
-def _halves(costs: Int64s, limits: Int64s) -> Int64s:
-    """Shares of budgets rounded down to halves, in halves."""
-    thirds, whole = 3 * costs, np.maximum(limits, 1)
-    found: Int64s = (thirds >= whole).astype(np.int64) + (thirds >= 2 * whole)
-    return found
+    def _weights(self, counts: Int64s, units: Int64s, number: Int64s | int) -> Int64s:
+        """Counts (int64 [k, n, …]) times units (int64 [k, n]), the oldest first on ties."""
+        weight: Int64s = np.einsum("kn...,kn->n...", counts, units) * _TIES + (_TIES - 1) - number
+        return weight
 
 
 def _shares(costs: Int64s, limits: Int64s) -> Int64s:
@@ -353,7 +348,7 @@ def _shares(costs: Int64s, limits: Int64s) -> Int64s:
     """
     limits = limits.reshape(-1, *[1] * (costs.ndim - 1))
     costs, whole = np.where(costs[0] > limits[0], 0, costs), np.maximum(limits, 1)
-    return np.stack([(costs << _WHOLE_BITS) // whole, _halves(costs, limits) << (_WHOLE_BITS - 1)])
+    return np.stack([(costs << _WHOLE_BITS) // whole, np.minimum(3 * costs // whole, 2) << (_WHOLE_BITS - 1)])
 
 
 def _padded(costs: Int64s, draws: Int64s, available: Int64s, settings: PackingSettings) -> tuple[Int64s, Int64s]:

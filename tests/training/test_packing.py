@@ -33,8 +33,8 @@ def run(
 ) -> tuple[list[list[Item]], list[Item]]:
     """Some steps of a stream that draws items 0, 1, 2, …, going round the given costs; and its pool after them."""
     setting = PackingSettings(budgets=budgets, pool=pool_size, patience=patience)
-    # No example takes less than one token.
-    count = pool_size + steps * budgets.encoder
+    # No example takes less than one token, or a thousandth of a large budget.
+    count = pool_size + steps * min(budgets.encoder, 1000)
     every = np.array([costs[number % len(costs)] for number in range(count)]).T[:, None]
     packed = pack(every, np.arange(count)[None], np.array([count]), setting, steps, no_loads(1))
     assert packed.sequences.tolist() == [steps]
@@ -147,6 +147,17 @@ def test_many_streams_are_packed_as_each_one(streams: list[list[tuple[int, ...]]
         ends = found.ends[stream, : found.sequences[stream]].tolist()
         order = found.order[stream].tolist()
         assert [order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)] == sequences
+
+
+def test_budgets_of_any_size_are_kept() -> None:
+    """Amounts that do not fit one machine word together."""
+    budgets = Budgets(encoder=2**28, decoder=2**27, images=2**20, image_history=4, audio=2**18)
+    rng = generator("large")
+    costs = [tuple(int(rng.integers(1, limit // 2 + 1)) for limit in budgets.limits) for _ in range(100)]
+    sequences, _ = run(costs, 16, 20, budgets)
+    draw = iter([Item(number, costs[number % 100]) for number in range(1000)]).__next__
+    packer = PlainPacker(draw, PackingSettings(budgets=budgets, pool=16, patience=40))
+    assert sequences == [packer.next_sequence() for _ in range(20)]
 
 
 @settings(max_examples=40, deadline=None)
