@@ -19,13 +19,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--contact-sheet", help="Folder for the page of tests/training/test_contact_sheet.py.")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side run whole files, and all that use the shared Ray in one process: it has two cores to give."""
-    on_ray = {item.path for item in items if item.get_closest_marker("ray")}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.path in on_ray else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """A local Ray of two cores that every integration test shares."""
