@@ -11,14 +11,16 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from uuid import uuid4
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
     MLFLOW_LOGGED_ARTIFACTS,
@@ -54,6 +56,7 @@ __all__ = [
     "CommandRun",
     "Reference",
     "about",
+    "artifact_json",
     "client",
     "command_run",
     "flush",
@@ -327,7 +330,7 @@ def runs(root: str, command: str | None = None, *, reading: str | None = None, w
     wanted = [f"tags.`{COMMAND_TAG}` = '{command}'"] if command else []
     for digest, context in ((reading, "input"), (writing, "output")):
         if digest is not None:
-            wanted.append(f"dataset.digest = '{digest[:DIGEST_CHARACTERS]}' AND dataset.context = '{context}'")
+            wanted.append(_touching(digest, context))
     return _search(client(root), " AND ".join(wanted))
 
 
@@ -342,6 +345,11 @@ def find_run(root: str, run_id: str | None) -> Run | None:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return None
+
+
+def _touching(digest: str, context: str) -> str:
+    """MLflow's search for runs that read (context ``input``) or wrote (``output``) what has a digest."""
+    return f"dataset.digest = '{digest[:DIGEST_CHARACTERS]}' AND dataset.context = '{context}'"
 
 
 def _search(mlflow: MlflowClient, query: str) -> list[Run]:
@@ -366,9 +374,8 @@ def _search(mlflow: MlflowClient, query: str) -> list[Run]:
 
 def licences(told: CommandRun, digest: str) -> dict[str, str | None]:
     """Licence by source of a dataset version, as the run that wrote it says; None: not stated. Empty: no run says."""
-    query = f"dataset.digest = '{digest[:DIGEST_CHARACTERS]}' AND dataset.context = 'output'"
     try:
-        found_runs = _search(told.client, query)
+        found_runs = _search(told.client, _touching(digest, "output"))
     except Exception:  # noqa: BLE001 - a store that does not answer says nothing
         return {}
     for run in reversed(found_runs):
@@ -398,6 +405,18 @@ def parent_of(root: str, children: Sequence[str]) -> str | None:
 def licence_tags(known: Mapping[str, str | None]) -> dict[str, str]:
     """Licences by source as tags of a run."""
     return {f"{LICENCE_TAG}{source}": licence or "unknown" for source, licence in known.items()}
+
+
+def artifact_json(mlflow: MlflowClient, run: Run, name: str) -> dict[str, Any]:
+    """A JSON document that a run stored as an artifact; empty when it has none of that name.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
+    with TemporaryDirectory() as folder, suppress(MlflowException, OSError):
+        return dict(json.loads(Path(mlflow.download_artifacts(run.info.run_id, name, folder)).read_bytes()))
+    return {}
 
 
 def references(run: Run, context: Literal["input", "output"]) -> list[Reference]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -46,13 +47,30 @@ def start_ray(num_cpus: int | None = None, address: str | None = None, log_to_dr
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     common: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": log_to_driver}
     if address:
-        ray.init(address=address, **common)
+        with _this_machine_alone() if _on_loopback(address) else nullcontext():
+            ray.init(address=address, **common)
     else:
         # A local Ray has no spot node to lose: one process less to start.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         with _this_machine_alone():
             ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **common)
     quiet_ray_data()
+
+
+def _on_loopback(address: str) -> bool:
+    """Whether a Ray listens on this machine's loopback address and on no other, as one that a command starts does.
+
+    Ray itself looks for what is said to be on the loopback address on the machine's address in its network.
+    """
+    host, _, port = address.partition(":")
+    if host not in ("127.0.0.1", "localhost") or not port.isdecimal():
+        return False
+    try:
+        here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        socket.create_connection((here, int(port)), timeout=5).close()
+    except OSError:
+        return True
+    return False
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from omnimill.infra.queries import Query, parse_query
 from omnimill.rng import Int64s
 
 DIGEST_CHARACTERS = 64
-_PUBLISHING, _LEARNING = ("ingest", "tokenize"), ("train", "merge")
+PUBLISHING, _LEARNING = ("ingest", "tokenize"), ("train", "merge")
 # What the folders hold that a value may name too, and of it what is told.
 _REJECTED = {"quarantine": "quarantined", "drops": "dropped"}
 _REJECTION = ["key", "uri", "operator", "reason"]
@@ -231,7 +231,7 @@ class Catalog:
 
     @cached_property
     def _publishing(self) -> list[Run]:
-        found = [run for command in _PUBLISHING for run in lineage.runs(self.root, command)]
+        found = [run for command in PUBLISHING for run in lineage.runs(self.root, command)]
         return sorted(found, key=lambda run: run.info.start_time)
 
 

@@ -16,7 +16,7 @@ from omnimill.infra import storage
 from omnimill.infra.lineage import CommandRun
 from omnimill.progress import progress
 from omnimill.training import checkpoint
-from omnimill.training.backbone.build import build
+from omnimill.training.backbone.build import with_weights
 from omnimill.training.evaluation import Evaluator
 from omnimill.training.forgetting_settings import ForgettingSettings
 from omnimill.training.history import read_history
@@ -78,11 +78,9 @@ def measure_parents(inputs: TrainInputs, root: str, run: Path) -> dict[str, floa
             plain = inputs.config.evaluation.model_copy(update={"generate": 0})
             config = inputs.config.model_copy(update={"evaluation": plain})
             own = inputs.model_copy(update={"mixture": mixture, "config": config})
-            with torch.device("meta"):
-                model = build(record.backbone)
-            model.load_state_dict(checkpoint.load_weights(folders[parent]), assign=True)
+            model = with_weights(record.backbone, checkpoint.load_weights(folders[parent]))
             device = torch.device("cpu")
-            sums = Evaluator(own, root, device).own_sums(AloneModel(model.eval(), device)).sum(0).tolist()
+            sums = Evaluator(own, root, device).own_sums(AloneModel(model, device)).sum(0).tolist()
             count = len(known)
             losses |= {
                 f"{parent}: {task.name}": sums[number] / sums[count + number] for number, task in enumerate(known)

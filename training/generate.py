@@ -17,6 +17,7 @@ from omnimill.tokenizers import image
 from omnimill.tokenizers.store import SET, Tokenizers, load_tokenizers
 from omnimill.tokenizers.vocabulary import CODE_OFFSET, TextVocabulary
 from omnimill.training import checkpoint
+from omnimill.training.backbone.build import with_weights
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.backbone.stepwise import StepwiseDecoder
@@ -168,7 +169,5 @@ def load_generator(root: str, path: str | Path, device: str = "cpu") -> tuple[Ge
         raise OmnimillError(f"{folder}: a decoder-only backbone, which answers no requests of this kind")
     layout = record.layout
     tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device, batch=1)
-    with torch.device("meta"):
-        model = Backbone(record.backbone)
-    model.load_state_dict(checkpoint.load_weights(folder), assign=True)
-    return Generator(model.to(device).eval(), record, tokenizers), record
+    model = with_weights(record.backbone, checkpoint.load_weights(folder))
+    return Generator(model.to(device), record, tokenizers), record

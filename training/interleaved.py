@@ -16,7 +16,7 @@ from omnimill.rng import Key, uniform
 from omnimill.tokenizers import image, media
 from omnimill.tokenizers.store import SET, Tokenizers, load_tokenizers
 from omnimill.training import checkpoint
-from omnimill.training.backbone.build import build_sequence_model
+from omnimill.training.backbone.build import with_weights
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.decoder_config import DecoderConfig
 from omnimill.training.backbone.decoder_only import SequenceModel
@@ -321,10 +321,8 @@ def load_sequence_generator(
         raise OmnimillError(f"{folder}: an encoder-decoder, which writes no sequences")
     layout = record.layout
     tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device, batch=1)
-    with torch.device("meta"):
-        model = build_sequence_model(record.backbone)
-    model.load_state_dict(checkpoint.load_weights(folder), assign=True)
-    return SequenceGenerator(model.to(device).eval(), record, tokenizers), record
+    model = with_weights(record.backbone, checkpoint.load_weights(folder))
+    return SequenceGenerator(model.to(device), record, tokenizers), record
 
 
 def load_any_generator(

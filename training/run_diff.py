@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
@@ -51,7 +49,7 @@ def run_diff(root: str, first: Run, second: Run) -> dict[str, Any]:
         [of the first, of the second], metrics the last ones.
     """
     client = lineage.client(root)
-    configs = [_artifact(client, run, "config.json") for run in (first, second)]
+    configs = [lineage.artifact_json(client, run, "config.json") for run in (first, second)]
     plain = [{key: value for key, value in one.items() if key not in _TOLD_ELSEWHERE} for one in configs]
     return {
         "kind": "runs",
@@ -86,11 +84,3 @@ def _mixture(was: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> di
         return None
     found = mixtures.diff(Mixture.model_validate(was), Mixture.model_validate(now))
     return None if found.same else json.loads(json.dumps(asdict(found), default=str))
-
-
-def _artifact(client: MlflowClient, run: Run, name: str) -> dict[str, Any]:
-    """A JSON artifact of a run; empty where it has none."""
-    with tempfile.TemporaryDirectory() as folder, suppress(MlflowException, OSError):
-        found = json.loads(Path(client.download_artifacts(run.info.run_id, name, folder)).read_bytes())
-        return dict(found)
-    return {}

@@ -9,6 +9,7 @@ from mlflow.entities import Run
 
 from omnimill.infra import lineage, storage
 from omnimill.infra.dataset import Dataset
+from omnimill.infra.lineage import COMMAND_TAG
 from omnimill.infra.report.media import data_url, thumbnail
 from omnimill.infra.report.samples import TEXT_CHARACTERS, Picture, Sample, shorten
 
@@ -21,7 +22,7 @@ def generated(runs: Sequence[Run]) -> list[Sample]:
     written = [
         (run, reference)
         for run in runs
-        if run.data.tags.get("omnimill.command") == "generate"
+        if run.data.tags.get(COMMAND_TAG) == "generate"
         for reference in lineage.references(run, "output")
     ]
     found = []

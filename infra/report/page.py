@@ -14,15 +14,16 @@ import omnimill
 from omnimill.errors import OmnimillError
 from omnimill.infra import lineage, storage
 from omnimill.infra.dataset import Dataset
+from omnimill.infra.lineage import COMMAND_TAG
 from omnimill.infra.report.datasets import DatasetCard, dataset_card
 from omnimill.infra.report.generated import generated
 from omnimill.infra.report.mixtures import MixtureCard
 from omnimill.infra.report.runs import RunCard, run_card
 from omnimill.infra.report.template import fragment
+from omnimill.infra.trace import PUBLISHING
 from omnimill.progress import console, progress
 
 _NOT_IN_NAMES = r"[^\w.-]"
-_PUBLISHING = ("ingest", "tokenize")
 
 # What a training run drew; None: that is not known any more.
 MixtureOf = Callable[[Run], MixtureCard | None]
@@ -88,10 +89,10 @@ def _chosen(
     datasets = {
         reference.name: reference
         for run in runs
-        if run.data.tags.get("omnimill.command") in _PUBLISHING
+        if run.data.tags.get(COMMAND_TAG) in PUBLISHING
         for reference in lineage.references(run, "output")
     }
-    training = {run.info.run_name: run for run in runs if run.data.tags.get("omnimill.command") == "train"}
+    training = {run.info.run_name: run for run in runs if run.data.tags.get(COMMAND_TAG) == "train"}
     unknown = [name for name in names if name not in datasets and name not in training]
     if unknown:
         known = ", ".join([*datasets, *training]) or "nothing yet"

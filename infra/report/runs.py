@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
-from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from omnimill.infra import lineage
+from omnimill.infra.lineage import COMMAND_TAG, ERROR_TAG
 from omnimill.infra.report.charts import Chart, number
 from omnimill.infra.report.run_charts import DRAWN, HELD_OUT, PARTS, TASK, Histories, Logged, drawn_tasks
 
@@ -118,7 +114,7 @@ def _scores(run: Run, histories: Histories, runs: Sequence[Run]) -> list[Scores]
         found.append(Scores(f"In the run, after step {number(step)}", rows))
     mine = {ref.name: ref.digest for ref in lineage.references(run, "output")}
     for other in runs:
-        if other.data.tags.get("omnimill.command") != "evaluate":
+        if other.data.tags.get(COMMAND_TAG) != "evaluate":
             continue
         of = next((ref for ref in lineage.references(other, "input") if mine.get(ref.name) == ref.digest), None)
         scores = {
@@ -139,20 +135,11 @@ def _task_and_metric(name: str) -> tuple[str, str]:
 
 def _groups(client: MlflowClient, run: Run) -> dict[str, str]:
     """Outermost groups of the tasks, as far as the run's mixture is stored with it."""
-    mixture = artifact(client, run, "mixture.json")
+    try:
+        mixture = lineage.artifact_json(client, run, "mixture.json")
+    except ValueError:
+        return {}
     return {task["name"]: str(task.get("group", "")).split("/")[0] for task in mixture.get("tasks", ())}
-
-
-def artifact(client: MlflowClient, run: Run, name: str) -> dict[str, Any]:
-    """A JSON document that a run stored; empty when it is not there."""
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
-    with TemporaryDirectory() as folder:
-        try:
-            path = client.download_artifacts(run.info.run_id, name, folder)
-            found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (MlflowException, OSError, ValueError):
-            return {}
-    return found
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -167,7 +154,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     facts = [("status", run.info.status.lower()), ("MLflow run", run.info.run_id)]
     facts += [
         (label, tags[tag])
-        for tag, label in (("mlflow.parentRunId", "part of run"), ("omnimill.error", "error"))
+        for tag, label in ((MLFLOW_PARENT_RUN_ID, "part of run"), (ERROR_TAG, "error"))
         if tag in tags
     ]
     facts += [(f"read {ref.name}", ref.digest[:16]) for ref in lineage.references(run, "input")]

@@ -30,7 +30,7 @@ def merge(
     Before anything is done it prints what every weight is made of, or everything in which the parents do not fit
     together; afterwards the perplexities of the parents and of the merged model.
 
-    Example: omnimill merge training/configs/merge.yaml --plan --root runs/demo
+    Example: omnimill merge training/configs/merging/uniform.yaml --plan --root runs/demo
     """
     from dataclasses import asdict
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from omnimill.cli.steps import Step, need_project_files, run_step
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.ray_session import ray_session
@@ -21,7 +19,7 @@ from omnimill.learn.recognise import scene_of
 from omnimill.progress import console, progress
 from omnimill.tokenizers.image import decode_rgb
 from omnimill.training import checkpoint
-from omnimill.training.backbone.build import build
+from omnimill.training.backbone.build import with_weights
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.sizes import token_work
 from omnimill.training.checkpoint import CheckpointRecord, load_weights, read_record
@@ -153,10 +151,7 @@ def _result(root: str, scale: Scale, steps: Sequence[Step]) -> Replication:
 
 
 def _perplexities(measure: StepZero, folder: Path) -> Perplexities:
-    with torch.device("meta"):
-        model = build(read_record(folder).backbone)
-    model.load_state_dict(load_weights(folder), assign=True)
-    return measure.measure(model.eval())
+    return measure.measure(with_weights(read_record(folder).backbone, load_weights(folder)))
 
 
 def judge(root: str, scale: Scale) -> Asked:

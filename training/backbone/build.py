@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import overload
+
 import torch
+from torch import Tensor
 
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.decoder_config import DecoderConfig
@@ -36,3 +40,19 @@ def build_sequence_model(
     if isinstance(config, DecoderConfig):
         return DecoderOnly(config, seed, activations)
     return Towers(config, seed, activations) if isinstance(config, TowersConfig) else Voting(config, seed, activations)
+
+
+@overload
+def with_weights(config: BackboneConfig, weights: Mapping[str, Tensor]) -> Backbone: ...
+
+
+@overload
+def with_weights(config: SequenceConfig, weights: Mapping[str, Tensor]) -> SequenceModel: ...
+
+
+def with_weights(config: BackboneConfig | SequenceConfig, weights: Mapping[str, Tensor]) -> AnyBackbone:
+    """The model of a configuration for answering, not training: its tensors are the given ones, by name, uncopied."""
+    with torch.device("meta"):
+        model = build(config)
+    model.load_state_dict(weights, assign=True)
+    return model.eval()

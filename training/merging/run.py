@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from omnimill.errors import ConfigError
@@ -18,7 +17,7 @@ from omnimill.infra.logged_models import LoggedModels
 from omnimill.infra.tracking import Reference
 from omnimill.tokenizers.store import SET
 from omnimill.training import checkpoint
-from omnimill.training.backbone.build import AnyBackbone, build
+from omnimill.training.backbone.build import build, with_weights
 from omnimill.training.checkpoint import CheckpointRecord, MergedParent, MergeOrigin
 from omnimill.training.checkpoint_settings import CheckpointSettings
 from omnimill.training.checkpoint_writer import CheckpointWriter
@@ -131,8 +130,8 @@ def merge(
         report: dict[str, Perplexities] = {}
         if step_zero is not None:
             for one, own in zip(opened, weights, strict=True):
-                report[one.parent.letter] = step_zero.measure(_loaded(one.record, own))
-            report["merged"] = step_zero.measure(_loaded(record, merged))
+                report[one.parent.letter] = step_zero.measure(with_weights(one.record.backbone, own))
+            report["merged"] = step_zero.measure(with_weights(record.backbone, merged))
         _tell(told, plan, opened, folder, record, report)
     return MergeResult(
         checkpoint=str(folder),
@@ -203,13 +202,6 @@ def _write(run: Path, root: str, record: CheckpointRecord, weights: dict[str, Te
     with CheckpointWriter(run, CheckpointSettings()) as writer:
         writer.save(record, {"model": weights, "optimizer": {"state": {}, "param_groups": []}})
     return checkpoint.checkpoints_folder(run) / checkpoint.folder_name(record.step)
-
-
-def _loaded(record: CheckpointRecord, weights: dict[str, Tensor]) -> AnyBackbone:
-    with torch.device("meta"):
-        model = build(record.backbone)
-    model.load_state_dict(weights, assign=True)
-    return model.eval()
 
 
 def _tell(
