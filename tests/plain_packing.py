@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 
 
 class Pending(Protocol):
@@ -29,29 +29,26 @@ class PlainPacker(Generic[T]):
 
     Attributes:
         pool: pending examples, oldest first; may be changed between sequences.
+        drawn: draws that were made.
         loads: by budget, the means of what was drawn: by volume, and rounded down to halves.
     """
 
     def __init__(self, draw: Callable[[], T], settings: PackingSettings) -> None:
         self.pool: list[T] = []
-        self.loads: list[tuple[int, int]] = []
         self._draw, self._settings = draw, settings
+        self.drawn = 0
         self._limits = settings.budgets.limits
+        self.loads = [(0, 0)] * len(self._limits)
 
     def next_sequence(self) -> list[T]:
         # Full already, but at first and where selections emptied places.
-        while len(self.pool) < self._settings.pool:
-            self.pool.append(self._draw())
-        if not self.loads:
-            shares = [self._shares(item.costs) for item in self.pool]
-            self.loads = [
-                (sum(volume for volume, _ in of) // len(of), sum(halves for _, halves in of) // len(of))
-                for of in zip(*shares, strict=True)
-            ]
+        while self._has_room():
+            self._fill_one()
         prices = self._prices()
         chosen = [self._take(self._first(prices))]
         while True:
-            self._fill()
+            while self._has_room():
+                self._fill_one()
             left = [m - sum(item.costs[i] for item in chosen) for i, m in enumerate(self._limits)]
             fitting = [place for place, item in enumerate(self.pool) if _fits(item.costs, left)]
             if not fitting:
@@ -63,17 +60,20 @@ class PlainPacker(Generic[T]):
                 joins = heaviest[0]
             chosen.append(self._take(joins))
 
-    def _fill(self) -> None:
-        while len(self.pool) < self._settings.pool:
-            self.pool.append(item := self._draw())
-            known = min(item.drawn + 1, 1024)
-            self.loads = [
-                (volume + (new[0] - volume) // known, halves + (new[1] - halves) // known)
-                for (volume, halves), new in zip(self.loads, self._shares(item.costs), strict=True)
-            ]
+    def _has_room(self) -> bool:
+        return len(self.pool) < min(self._settings.pool, max(16, self.drawn // 8))
+
+    def _fill_one(self) -> None:
+        self.pool.append(item := self._draw())
+        self.drawn = item.drawn + 1
+        known = min(self.drawn, 1024)
+        self.loads = [
+            (volume + (new[0] - volume) // known, halves + (new[1] - halves) // known)
+            for (volume, halves), new in zip(self.loads, self._shares(item.costs), strict=True)
+        ]
 
     def _first(self, prices: list[int]) -> int:
-        if self.pool[-1].drawn - self.pool[0].drawn > self._settings.patience:
+        if self.drawn - 1 - self.pool[0].drawn > self._settings.patience:
             return 0
         return max(range(len(self.pool)), key=lambda place: (self._weight(place, prices), -place))
 

@@ -8,7 +8,7 @@ from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.kinds import SequenceConfig
 from omnimill.training.config import TrainConfig
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.render_settings import RenderSettings
 
 

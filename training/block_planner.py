@@ -17,7 +17,8 @@ from omnimill.mixtures.sampler import StreamState
 from omnimill.mixtures.timeline import Timeline
 from omnimill.rng import Int64s, UInt64s
 from omnimill.training.bulk_lengths import FIELDS, costs_of
-from omnimill.training.packing import PackingSettings, no_loads, pack
+from omnimill.training.packing import no_loads, pack
+from omnimill.training.packing_settings import PackingSettings
 
 # Ids (uint64 [n, 2]) and lengths (int64 [fields, n]) of rows of a task at these epochs.
 Measure = Callable[[int, Int64s, Int64s], tuple[UInt64s, Int64s]]
@@ -62,8 +63,9 @@ class _Front:
 class Block:
     """The packed sequences of some streams for the steps `first` … `first + steps - 1`.
 
-    streams: which. order: int64 [V, C]; a stream's candidates in the order in which they were placed. ends: int64
-    [V, steps]; how many had been placed by the end of each step. loads: int64 [2, budgets, V, steps]; after each step.
+    streams: which. order: int64 [V, C]; a stream's candidates in the order in which they were placed. ends, heads:
+    int64 [V, steps]; how many had been placed, and how many had come into the pool, by the end of each step. loads:
+    int64 [V, steps, 2, budgets]; after each step.
     """
 
     first: int
@@ -72,8 +74,8 @@ class Block:
     fronts: Sequence[_Front]
     order: Int64s
     ends: Int64s
+    heads: Int64s
     loads: Int64s
-    pool: int
 
     def sequence(self, place: int, step: int) -> Int64s:
         """What the `place`-th stream holds at a step: int64 [kinds, examples]."""
@@ -94,9 +96,8 @@ class Block:
         front = self.fronts[place]
         if step == self.first:
             return front
-        placed = int(self.ends[place, step - self.first - 1])
-        # The pool is full after every step.
-        head = self.pool + placed
+        last = step - self.first - 1
+        placed, head = int(self.ends[place, last]), int(self.heads[place, last])
         left = np.ones(front.candidates.shape[1], np.bool_)
         left[self.order[place, :placed]] = False
         drawn = int(front.candidates[DRAW, head - 1]) + 1
@@ -107,8 +108,7 @@ class Block:
             counts = np.bincount(front.tasks[:made], minlength=len(front.state.taken))
             taken = tuple((np.array(front.state.taken) + counts).tolist())
             state, tasks = StreamState(drawn, taken, front.state.joined), front.tasks[made:]
-        loads = self.loads[:, :, place, step - self.first - 1]
-        return _Front(front.candidates[:, left], self.pool, loads, state, tasks, front.ahead)
+        return _Front(front.candidates[:, left], head - placed, self.loads[place, last], state, tasks, front.ahead)
 
     def state(self, place: int, step: int) -> dict[str, Any]:
         """Where the `place`-th stream stands before a step of the block, or after its last one, as JSON."""
@@ -135,7 +135,7 @@ class BlockPlanner:
         # Examples in a sequence, at most of all streams, as last seen.
         self._pace = float(_FIRST)
         self._most = min(max(_MOST // len(streams), self._wanted), _MOST_OF_STREAM)
-        nothing, unknown = np.empty((_KINDS, 0), np.int64), no_loads(1)[:, :, 0]
+        nothing, unknown = np.empty((_KINDS, 0), np.int64), no_loads(1)[0]
         self._fronts = [_front(timeline.start(stream), nothing, unknown) for stream in streams]
         self._sampler = timeline.sampler(0)
 
@@ -267,15 +267,17 @@ class BlockPlanner:
         for place, front in enumerate(self._fronts):
             candidates[:, place, : available[place]] = front.candidates[LENGTHS:]
             draws[place, : available[place]] = front.candidates[DRAW]
-        loads = np.stack([front.loads for front in self._fronts], axis=2)
-        packed = pack(costs_of(candidates), draws, available, self._packing, columns if most is None else most, loads)
+        pending = np.array([front.pool for front in self._fronts])
+        drawn = np.array([front.state.draws for front in self._fronts])
+        loads = np.stack([front.loads for front in self._fronts])
+        most = columns if most is None else most
+        packed = pack(costs_of(candidates), draws, available, pending, drawn, self._packing, most, loads)
         steps = int(packed.sequences.min())
         if not steps:
             return None
-        ends = packed.ends[:, :steps]
+        ends, heads, loads = packed.ends[:, :steps], packed.heads[:, :steps], packed.loads[:, :steps]
         order = packed.order[:, : ends[:, -1].max()]
-        loads = packed.loads[:, :, :, :steps]
-        return Block(self.step, steps, self.streams, self._fronts, order, ends, loads, self._packing.pool)
+        return Block(self.step, steps, self.streams, self._fronts, order, ends, heads, loads)
 
 
 def _front(state: StreamState, pool: Int64s, loads: Int64s) -> _Front:

@@ -28,7 +28,7 @@ from omnimill.training.evaluation_settings import EvaluationSettings
 from omnimill.training.forgetting_settings import ForgettingSettings
 from omnimill.training.loader_settings import LoaderSettings
 from omnimill.training.optim import AdafactorConfig, OptimizerConfig
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.render_settings import RenderSettings
 
 # Settings that may change between two launches of one run: they say where, how long and how watched, not what is

@@ -29,7 +29,7 @@ from omnimill.training.background import Background
 from omnimill.training.batch import PackedBatch
 from omnimill.training.collate import collate
 from omnimill.training.loader_settings import LoaderSettings
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.planner import PackedSequence, PlannedExample, VirtualStreams
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.rendering import Rendered

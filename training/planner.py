@@ -18,7 +18,8 @@ from omnimill.training.bulk_lengths import FIELDS
 from omnimill.training.draws import id_of
 from omnimill.training.forms import bulk_lengths, make_renderer
 from omnimill.training.lengths import Lengths
-from omnimill.training.packing import VERSION, PackingSettings
+from omnimill.training.packing import VERSION
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.row_measure import RowMeasure
 

@@ -24,7 +24,7 @@ from omnimill.training.bulk_lengths import FIELDS
 from omnimill.training.config import BackboneSettings
 from omnimill.training.corpus_reads import Reads, count_reads
 from omnimill.training.lengths import Budgets
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.simulated_corpus import Corpus, RenderFor, open_corpus
 

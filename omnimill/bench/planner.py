@@ -32,7 +32,8 @@ from omnimill.training.block_planner import BlockPlanner, Measure
 from omnimill.training.bulk_lengths import FIELDS, BulkLengths, costs_of
 from omnimill.training.draws import id_of
 from omnimill.training.lengths import Budgets
-from omnimill.training.packing import PackingSettings, no_loads, pack
+from omnimill.training.packing import no_loads, pack
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.planner import Planner
 from omnimill.training.prompt_text import CountedText
 from omnimill.training.recipe import Recipes
@@ -127,7 +128,8 @@ def _parts(mixture: Mixture, streams: int) -> dict[str, float]:
     measured = time.process_time()
     costs = costs_of(lengths).reshape(-1, streams, count)
     order = np.broadcast_to(np.arange(count), (streams, count))
-    pack(costs, order, np.full(streams, count), PackingSettings(), count, no_loads(streams))
+    available, none = np.full(streams, count), np.zeros(streams, np.int64)
+    pack(costs, order, available, none, none, PackingSettings(), count, no_loads(streams))
     packed = time.process_time()
     spent = {"sampling": sampled - started, "lengths": measured - sampled, "packing": packed - measured}
     return {name: seconds / (streams * count) * 1e6 for name, seconds in spent.items()}

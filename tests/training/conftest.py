@@ -34,7 +34,7 @@ from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.lengths import Budgets
 from omnimill.training.loop import Worker, train_worker
 from omnimill.training.optim import AdafactorConfig
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.render_settings import RenderSettings
 
 # A forked copy of this process would wait for ever for threads that it does not have (those of Polars and Arrow). What

@@ -32,7 +32,7 @@ from omnimill.training.inputs import TrainInputs
 from omnimill.training.interleaved import Drawn, Ended, SequenceGenerator, Words, load_sequence_generator
 from omnimill.training.interleaving import Order, Progress
 from omnimill.training.lengths import Budgets
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.prompt import Request
 from omnimill.training.scoring import Decoding
 from omnimill.vocabulary_layout import VocabularyLayout

@@ -258,13 +258,13 @@ def test_rates_that_follow_losses_are_replayed_from_the_ledger(small: Any, mixtu
     root, config, _ = small
     write_mixture(root, mixture, {"caption": 2, "read": 1, "restore": 1})
     online = OnlineConfig(rule="skill_it", every=3, lag=8, eta=0.8)
-    calm = learn(config, root, name="calm", steps=14, online=online)
-    for steps in (7, 14):
+    calm = learn(config, root, name="calm", steps=20, online=online)
+    for steps in (7, 20):
         stopped = learn(config, root, name="stopped", steps=steps, online=online)
     assert curve(stopped) == curve(calm)
     entries = [one.entry for one in Ledger(calm).held()]
     decided = updates(entries)
-    assert [(update.decided, update.step) for update in decided] == [(d, d + 8) for d in range(3, 14, 3)]
+    assert [(update.decided, update.step) for update in decided] == [(d, d + 8) for d in range(3, 20, 3)]
     assert [one.entry for one in Ledger(stopped).held()][1:] == entries[1:]
     # The task with the largest losses gains; and the draws of later steps show it.
     sums = {name: sum(update.losses[name] for update in decided[-3:]) for name in decided[-1].losses}
@@ -274,7 +274,7 @@ def test_rates_that_follow_losses_are_replayed_from_the_ledger(small: Any, mixtu
     _, proof = prove(calm, str(root))
     assert proof.faults == []
     check_sightings(calm, root)
-    plain = learn(config, root, name="plain", steps=14)
+    plain = learn(config, root, name="plain", steps=20)
     assert curve(plain)[:11] == curve(calm)[:11]
     taken = [checkpoint.read_record(checkpoint.list_checkpoints(run)[-1]).plan["streams"] for run in (plain, calm)]
     assert taken[0] != taken[1]

@@ -27,7 +27,7 @@ from omnimill.training.collate import collate
 from omnimill.training.lengths import Budgets
 from omnimill.training.loader import Loader, merge_states
 from omnimill.training.loader_settings import LoaderSettings
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.planner import PackedSequence, VirtualStreams
 from omnimill.training.render_settings import RenderSettings
 

@@ -40,7 +40,7 @@ from omnimill.training.merging.plan import Mismatch
 from omnimill.training.merging.run import merge
 from omnimill.training.merging.settings import MergeConfig
 from omnimill.training.optim import AdafactorConfig
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.provenance import trace
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.replay import ledger_entries

@@ -13,7 +13,8 @@ from plain_packing import PlainPacker
 from omnimill.errors import OmnimillError
 from omnimill.rng import generator
 from omnimill.training.lengths import Budgets, Lengths
-from omnimill.training.packing import PackingSettings, no_loads, pack
+from omnimill.training.packing import no_loads, pack, pack_window
+from omnimill.training.packing_settings import PackingSettings
 
 BUDGETS = Budgets(encoder=100, decoder=80, images=3, image_history=4, audio=2)
 
@@ -36,13 +37,14 @@ def run(
     # No example takes less than one token, or a thousandth of a large budget.
     count = pool_size + steps * min(budgets.encoder, 1000)
     every = np.array([costs[number % len(costs)] for number in range(count)]).T[:, None]
-    packed = pack(every, np.arange(count)[None], np.array([count]), setting, steps, no_loads(1))
+    none = np.zeros(1, np.int64)
+    packed = pack(every, np.arange(count)[None], np.array([count]), none, none, setting, steps, no_loads(1))
     assert packed.sequences.tolist() == [steps]
     items = [Item(number, costs[number % len(costs)]) for number in range(count)]
-    ends, order = packed.ends[0].tolist(), packed.order[0].tolist()
+    ends, order, head = packed.ends[0].tolist(), packed.order[0].tolist(), int(packed.heads[0, -1])
     sequences = [[items[i] for i in order[begin:end]] for begin, end in zip([0, *ends], ends, strict=False)]
     placed = {item.number for sequence in sequences for item in sequence}
-    return sequences, [item for item in items[: len(placed) + pool_size] if item.number not in placed]
+    return sequences, [item for item in items[:head] if item.number not in placed]
 
 
 COSTS = st.lists(
@@ -53,12 +55,12 @@ COSTS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(costs=COSTS, pool_size=st.integers(1, 20), patience=st.integers(0, 20))
+@given(costs=COSTS, pool_size=st.integers(1, 30), patience=st.integers(0, 20))
 def test_budgets_hold_every_draw_is_placed_once_and_none_waits_long(
     costs: list[tuple[int, ...]], pool_size: int, patience: int
 ) -> None:
     sequences, pool = run(costs, pool_size, 60, patience=patience)
-    drawn_before, placed = pool_size, []
+    drawn_before, placed = 0, []
     for step, sequence in enumerate(sequences):
         assert sequence
         for used, limit in zip(zip(*(item.costs for item in sequence), strict=True), BUDGETS.limits, strict=True):
@@ -66,7 +68,7 @@ def test_budgets_hold_every_draw_is_placed_once_and_none_waits_long(
         placed += [item.number for item in sequence]
         # Every sequence places a draw, so that what was drawn by the end of this step is overdue in `patience` steps;
         # then it is the turn of one that is overdue in every step, and no more of them than the pool has places.
-        drawn_before = len(placed) + pool_size
+        drawn_before = len(placed) + min(pool_size, 16)
         late = step + patience + pool_size
         if late < len(sequences):
             by_then = {item.number for later in sequences[: late + 1] for item in later}
@@ -127,14 +129,15 @@ def test_an_example_that_can_never_fit_is_an_error() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(streams=st.lists(COSTS, min_size=1, max_size=4), pool_size=st.integers(1, 20), most=st.integers(1, 12))
+@given(streams=st.lists(COSTS, min_size=1, max_size=4), pool_size=st.integers(1, 30), most=st.integers(1, 12))
 def test_many_streams_are_packed_as_each_one(streams: list[list[tuple[int, ...]]], pool_size: int, most: int) -> None:
     setting = PackingSettings(budgets=BUDGETS, pool=pool_size, patience=15)
     costs = np.zeros((5, len(streams), max(map(len, streams))), np.int64)
     for stream, own in enumerate(streams):
         costs[:, stream, : len(own)] = np.array(own).T
     draws = np.broadcast_to(np.arange(costs.shape[2]), costs.shape[1:])
-    found = pack(costs, draws, np.array([len(own) for own in streams]), setting, most, no_loads(len(streams)))
+    available, none = np.array(list(map(len, streams))), np.zeros(len(streams), np.int64)
+    found = pack(costs, draws, available, none, none, setting, most, no_loads(len(streams)))
     for stream, own in enumerate(streams):
         draw = iter([Item(number, cost) for number, cost in enumerate(own)]).__next__
         packer = PlainPacker(draw, setting)
@@ -161,22 +164,15 @@ def test_budgets_of_any_size_are_kept() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(streams=st.lists(COSTS, min_size=1, max_size=3), pool_size=st.integers(1, 50))
-def test_a_window_is_packed_to_its_last_example(streams: list[list[tuple[int, ...]]], pool_size: int) -> None:
-    setting = PackingSettings(budgets=BUDGETS, pool=pool_size)
-    costs = np.zeros((5, len(streams), max(map(len, streams))), np.int64)
-    for stream, own in enumerate(streams):
-        costs[:, stream, : len(own)] = np.array(own).T
-    draws, available = np.broadcast_to(np.arange(costs.shape[2]), costs.shape[1:]), np.array(list(map(len, streams)))
-    found = pack(costs, draws, available, setting, costs.shape[2], no_loads(len(streams)), to_the_last=True)
-    for stream, own in enumerate(streams):
-        ends = found.ends[stream, : found.sequences[stream]].tolist()
-        order = found.order[stream, : len(own)].tolist()
-        assert ends[-1] == len(own)
-        assert sorted(order) == list(range(len(own)))
-        for begin, end in zip([0, *ends], ends, strict=False):
-            used = np.array([own[number] for number in order[begin:end]]).sum(axis=0)
-            assert (used <= BUDGETS.limits).all()
+@given(costs=COSTS)
+def test_a_window_is_packed_to_its_last_example(costs: list[tuple[int, ...]]) -> None:
+    found = pack_window(np.array(costs).T, BUDGETS)
+    ends, order = found.ends[0, : found.sequences[0]].tolist(), found.order[0].tolist()
+    assert ends[-1] == len(costs)
+    assert sorted(order) == list(range(len(costs)))
+    for begin, end in zip([0, *ends], ends, strict=False):
+        used = np.array([costs[number] for number in order[begin:end]]).sum(axis=0)
+        assert (used <= BUDGETS.limits).all()
 
 
 def test_lengths_know_their_costs() -> None:

@@ -22,7 +22,7 @@ from omnimill.mixtures.timeline import Era, Timeline
 from omnimill.training.block_planner import BlockPlanner
 from omnimill.training.bulk_lengths import FIELDS
 from omnimill.training.lengths import Budgets, Lengths
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.planner import PackedSequence, Planner, VirtualStreams, plan_digest
 from omnimill.training.render_settings import RenderSettings
 

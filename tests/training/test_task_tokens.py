@@ -10,7 +10,7 @@ import pytest
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.course import new_course
 from omnimill.training.lengths import Budgets
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.planner import VirtualStreams
 from omnimill.training.recipe import Recipes
 from omnimill.training.render_settings import RenderSettings

@@ -31,7 +31,8 @@ from omnimill.errors import OmnimillError
 from omnimill.progress import progress
 from omnimill.rng import Int64s
 from omnimill.training.lengths import Budgets
-from omnimill.training.packing import Packed, PackingSettings, no_loads, pack
+from omnimill.training.packing import Packed, no_loads, pack, pack_window
+from omnimill.training.packing_settings import PackingSettings
 
 TOTALS = (2048, 4096, 8192)
 WINDOW = 10_000
@@ -127,14 +128,12 @@ def ours(case: Case) -> Result:
 def ours_in_a_window(case: Case) -> Result:
     """One window, all of it."""
     count = case.window.shape[1]
-    settings = PackingSettings(budgets=case.budgets, pool=count, patience=count)
-    draws, costs = np.arange(count)[None], case.window[:, None]
     started = time.process_time()
-    packed = pack(costs, draws, np.array([count]), settings, count, no_loads(1), to_the_last=True)
+    packed = pack_window(case.window, case.budgets)
     seconds = time.process_time() - started
     if int(packed.ends[0, packed.sequences[0] - 1]) != count:
         raise OmnimillError(f"{case.name}: examples of the window were lost")
-    return _result(case, costs, packed, seconds)
+    return _result(case, case.window[:, None], packed, seconds)
 
 
 def _result(case: Case, costs: Int64s, packed: Packed, seconds: float) -> Result:
@@ -160,7 +159,8 @@ def _together_packed(case: Case) -> Packed:
     _, streams, count = case.streams.shape
     draws = np.broadcast_to(np.arange(count), (streams, count))
     settings = PackingSettings(budgets=case.budgets)
-    return pack(case.streams, draws, np.full(streams, count), settings, count, no_loads(streams))
+    available, none = np.full(streams, count), np.zeros(streams, np.int64)
+    return pack(case.streams, draws, available, none, none, settings, count, no_loads(streams))
 
 
 def _together(case: Case) -> list[int]:

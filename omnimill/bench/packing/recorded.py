@@ -19,7 +19,7 @@ from omnimill.rng import Int64s
 from omnimill.training.block_planner import LENGTHS, TASK, BlockPlanner
 from omnimill.training.bulk_lengths import costs_of
 from omnimill.training.lengths import Budgets
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.render_settings import RenderSettings
 from omnimill.training.simulated_corpus import RenderFor, open_corpus
 

@@ -29,7 +29,7 @@ from omnimill.training.config import BackboneSettings, TrainConfig
 from omnimill.training.engine_settings import ParallelSettings, PrecisionSettings
 from omnimill.training.inputs import TrainInputs, resolve
 from omnimill.training.lengths import Budgets
-from omnimill.training.packing import PackingSettings
+from omnimill.training.packing_settings import PackingSettings
 from omnimill.training.render_settings import RenderSettings
 
 NAME = "bench"

@@ -1,0 +1,215 @@
+"""One stream's packing, compiled: the loops behind `omnimill.training.packing`, which says what they do and why.
+
+A pool is two arrays of which the first `size` places count: which candidates are in it (members) and what they weigh
+(weights), the heaviest first. units: int64 [2, budgets]; what a token (or picture, or clip) of each budget, and what a
+half of it, weighs. loads: int64 [2, budgets]; means of what was drawn, by volume and by halves, in fixed point.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from omnimill.rng import Int64s
+
+# A pool's size at first, and the draws of a stream after which it may have one place more.
+_FIRST_POOL, _DRAWS_A_PLACE = 16, 8
+# A whole budget in loads, in fixed point.
+_WHOLE_BITS = 24
+# Draws over which loads forget.
+_MEMORY = 1024
+# A budget whose load is a share x of the largest one's has the price x^(2^3), the highest being 1.
+_SQUARINGS, _PRICE_BITS = 3, 16
+# Of a weight: tokens of a budget of a million still weigh something.
+_UNIT_BITS = 10
+# Candidates of which it is looked at what would fit beside them.
+_TRIED = 8
+# A budget is scarce beside the scarcest one from this share of its price on, as a power of two.
+_SCARCE_BITS = 4
+
+
+@njit(cache=True)
+def _halves(cost: int, limit: int) -> int:
+    """More than a third counts as one, more than two thirds as two."""
+    return (3 * cost >= limit) + (3 * cost >= 2 * limit)
+
+
+@njit(cache=True)
+def _learn(loads: Int64s, cost: Int64s, limits: Int64s, known: int) -> None:
+    """Move means towards what an example takes, by one part in `known`."""
+    for budget in range(len(limits)):
+        limit = max(limits[budget], 1)
+        loads[0, budget] += ((cost[budget] << _WHOLE_BITS) // limit - loads[0, budget]) // known
+        loads[1, budget] += ((_halves(cost[budget], limit) << (_WHOLE_BITS - 1)) - loads[1, budget]) // known
+
+
+@njit("int64[:, ::1](int64[:, ::1], int64[::1])", cache=True)
+def means(costs: Int64s, limits: Int64s) -> Int64s:
+    """The loads of examples, all of the same weight; costs: int64 [C, budgets]."""
+    loads = np.zeros((2, len(limits)), np.int64)
+    for number in range(len(costs)):
+        _learn(loads, costs[number], limits, number + 1)
+    return loads
+
+
+@njit(cache=True)
+def _set_units(units: Int64s, loads: Int64s, limits: Int64s) -> bool:
+    """What a token (or picture, or clip) of each budget and what a half of it weighs; whether one budget is scarce."""
+    highest = 1
+    for budget in range(len(limits)):
+        highest = max(highest, loads[0, budget], loads[1, budget])
+    scarce = 0
+    for budget in range(len(limits)):
+        price = (max(loads[0, budget], loads[1, budget]) << _PRICE_BITS) // highest
+        for _ in range(_SQUARINGS):
+            price = price * price >> _PRICE_BITS
+        scarce += price >= 1 << (_PRICE_BITS - _SCARCE_BITS)
+        units[0, budget] = (price << _UNIT_BITS) // max(limits[budget], 1)
+        units[1, budget] = price << (_UNIT_BITS - 1)
+    if scarce < 2:
+        units[1] = 0
+    return scarce < 2
+
+
+@njit(cache=True)
+def _weight(cost: Int64s, units: Int64s, limits: Int64s) -> int:
+    weight = 0
+    for budget in range(len(limits)):
+        weight += cost[budget] * units[0, budget]
+        if units[1, budget]:
+            weight += _halves(cost[budget], limits[budget]) * units[1, budget]
+    return weight
+
+
+@njit(cache=True)
+def _insert(members: Int64s, weights: Int64s, size: int, member: int, weight: int) -> None:
+    """Put an example into a pool of `size`, which is sorted: the heaviest first, of equal ones the oldest."""
+    place = size
+    while place and (weights[place - 1] < weight or (weights[place - 1] == weight and members[place - 1] > member)):
+        weights[place], members[place] = weights[place - 1], members[place - 1]
+        place -= 1
+    weights[place], members[place] = weight, member
+
+
+@njit(cache=True)
+def _sort(members: Int64s, weights: Int64s, size: int, costs: Int64s, limits: Int64s, units: Int64s) -> None:
+    """Weigh a pool anew."""
+    for number in range(size):
+        _insert(members, weights, number, members[number], _weight(costs[members[number]], units, limits))
+
+
+@njit(cache=True)
+def _places(drawn: int, pool: int) -> int:
+    """A pool's places after so many draws of its stream."""
+    return min(pool, max(_FIRST_POOL, drawn // _DRAWS_A_PLACE))
+
+
+@njit(cache=True)
+def _fill(
+    members: Int64s,
+    weights: Int64s,
+    size: int,
+    head: int,
+    drawn: int,
+    costs: Int64s,
+    draws: Int64s,
+    limits: Int64s,
+    pool: int,
+    units: Int64s,
+    loads: Int64s,
+) -> tuple[int, int, int]:
+    """Draw until the pool is full or nothing is left; what size, head and drawn are then."""
+    while size < _places(drawn, pool) and head < len(draws):
+        drawn = draws[head] + 1
+        _learn(loads, costs[head], limits, min(drawn, _MEMORY))
+        _insert(members, weights, size, head, _weight(costs[head], units, limits))
+        size, head = size + 1, head + 1
+    return size, head, drawn
+
+
+@njit(cache=True)
+def _fits(cost: Int64s, left: Int64s) -> bool:
+    for budget in range(len(left)):
+        if cost[budget] > left[budget]:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _joins(members: Int64s, weights: Int64s, size: int, costs: Int64s, left: Int64s, look_ahead: bool) -> int:
+    """The place in the pool of the example that joins; -1: nothing fits."""
+    found, most, tried = -1, -1, 0
+    room = np.empty_like(left)
+    for place in range(size):
+        cost = costs[members[place]]
+        if not _fits(cost, left):
+            continue
+        if not look_ahead:
+            return place
+        room[:] = left - cost
+        both = weights[place]
+        for other in range(size):
+            if other != place and _fits(costs[members[other]], room):
+                both += weights[other]
+                break
+        if both > most:
+            found, most = place, both
+        tried += 1
+        if tried == _TRIED:
+            break
+    return found
+
+
+@njit(
+    "int64(int64[:, ::1], int64[::1], int64, int64, int64[::1], int64, int64, boolean, int64[:, ::1], int64[::1],"
+    " int64[::1], int64[::1], int64[:, :, ::1])",
+    cache=True,
+    nogil=True,
+)
+def pack_stream(
+    costs: Int64s,
+    draws: Int64s,
+    pending: int,
+    drawn: int,
+    limits: Int64s,
+    pool: int,
+    patience: int,
+    to_the_last: bool,
+    loads: Int64s,
+    order: Int64s,
+    ends: Int64s,
+    heads: Int64s,
+    learnt: Int64s,
+) -> int:
+    """Pack one stream; how many sequences are whole. Writes the last four arguments and changes `loads`.
+
+    Args:
+        costs: int64 [C, budgets]. The others are those of `omnimill.training.packing.pack`, of one stream.
+        to_the_last: the candidates are all there are: the pool has place for all, and is packed until it is empty.
+    """
+    members, weights = np.arange(pool), np.zeros(pool, np.int64)
+    units, left = np.zeros_like(loads), np.empty_like(limits)
+    size, head, placed, sequence = pending, pending, 0, 0
+    while sequence < len(ends):
+        # A sequence begins with the pool as the last one left it, and at first or where selections emptied places with
+        # what fills it.
+        size, head, drawn = _fill(members, weights, size, head, drawn, costs, draws, limits, pool, units, loads)
+        if not size or (size < _places(drawn, pool) and not to_the_last):
+            return sequence
+        look_ahead = _set_units(units, loads, limits)
+        _sort(members, weights, size, costs, limits, units)
+        oldest = members[:size].argmin()
+        place = oldest if drawn - 1 - draws[members[oldest]] > patience else 0
+        left[:] = limits
+        while place >= 0:
+            left -= costs[members[place]]
+            order[placed] = members[place]
+            placed, size = placed + 1, size - 1
+            members[place:size], weights[place:size] = members[place + 1 : size + 1], weights[place + 1 : size + 1]
+            size, head, drawn = _fill(members, weights, size, head, drawn, costs, draws, limits, pool, units, loads)
+            if size < _places(drawn, pool) and not to_the_last:
+                return sequence
+            place = _joins(members, weights, size, costs, left, look_ahead)
+        ends[sequence], heads[sequence], learnt[sequence] = placed, head, loads
+        sequence += 1
+    return sequence
