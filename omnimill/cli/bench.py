@@ -46,7 +46,7 @@ def bench(
 ) -> None:
     """Measure our parts beside their peers or ceilings, on the same input in the same run.
 
-    Example: omnimill bench packing --json
+    Example: omnimill bench sampler --json
     """
     from omnimill.bench import ingest, loader, lookup, mix, packing, planner, sampler, scale, tokenize, train
     from omnimill.bench import page as pages
