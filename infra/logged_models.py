@@ -143,16 +143,21 @@ def new_model(
     return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY) if whole else model
 
 
-def any_model(client: MlflowClient, experiment: str, digest: str) -> LoggedModel | None:
-    """The logged model of a checkpoint in an experiment, by the checkpoint's digest; None for none."""
-    found = client.search_logged_models([experiment], f"tags.`{DIGEST_TAG}` = '{digest}'", max_results=1)
-    return found[0] if found else None
+def any_model(client: MlflowClient, experiment: str, digest: str, checkpoint: str) -> LoggedModel | None:
+    """The logged model of a checkpoint in an experiment; None for none.
+
+    Args:
+        digest: of the checkpoint. Runs that learnt the same from the same have models of the same digest.
+        checkpoint: its name, which decides between these.
+    """
+    found = client.search_logged_models([experiment], f"tags.`{DIGEST_TAG}` = '{digest}'")
+    return min(found, key=lambda model: model.name != model_name(checkpoint), default=None)
 
 
-def find_model(told: CommandRun, digest: str) -> str | None:
-    """Id of the logged model of a checkpoint in the experiment of a run; None for none, or when nobody answers."""
+def find_model(told: CommandRun, digest: str, checkpoint: str) -> str | None:
+    """Id of :func:`any_model` in the experiment of a run; None for none, or when nobody answers."""
     try:
-        found = any_model(told.client, told.client.get_run(told.id).info.experiment_id, digest)
+        found = any_model(told.client, told.client.get_run(told.id).info.experiment_id, digest, checkpoint)
     except MlflowException:
         return None
     return str(found.model_id) if found else None

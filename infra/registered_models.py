@@ -27,7 +27,7 @@ def register(
         run: the MLflow run that registers it; it has the logged model when no earlier run of its experiment does.
         digest: of the checkpoint.
         url: of its folder.
-        title: the logged model's name, should one be made.
+        title: the checkpoint's name, and the logged model's, should one be made.
 
     Returns:
         The version, counted from 1 by MLflow.
@@ -40,7 +40,9 @@ def register(
             raise
     version = _version(client, name, digest)
     if version is None:
-        model = any_model(client, experiment, digest) or new_model(client, run, title, digest, url, {}, whole=True)
+        model = any_model(client, experiment, digest, title) or new_model(
+            client, run, title, digest, url, {}, whole=True
+        )
         source = url
         if storage.is_local(url):
             # A server takes no path of its own disk for a model's place. The tag says where the weights lie.

@@ -61,7 +61,7 @@ class PlainPacker(Generic[T]):
             chosen.append(self._take(joins))
 
     def _has_room(self) -> bool:
-        return len(self.pool) < min(self._settings.pool, max(16, self.drawn // 8))
+        return len(self.pool) < min(self._settings.pool, max(16, self.drawn // 4))
 
     def _fill_one(self) -> None:
         self.pool.append(item := self._draw())
@@ -85,8 +85,11 @@ class PlainPacker(Generic[T]):
     def _weight(self, place: int, prices: list[int]) -> int:
         found = 0
         for cost, limit, price in zip(self.pool[place].costs, self._limits, prices, strict=True):
-            halves = 0 if one_is_scarce(prices) else min(3 * cost // max(limit, 1), 2)
-            found += cost * (price * 1024 // max(limit, 1)) + halves * price * 512
+            found += cost * (price * 1024 // max(limit, 1))
+            if one_is_scarce(prices):
+                found += min(4 * cost // max(limit, 1), 3) * (price * 1024 // 12)
+            else:
+                found += min(3 * cost // max(limit, 1), 2) * (price * 1024 // 2)
         return found
 
     def _with_another(self, place: int, fitting: list[int], left: list[int], prices: list[int]) -> int:
@@ -97,8 +100,8 @@ class PlainPacker(Generic[T]):
 
     def _prices(self) -> list[int]:
         loads = [max(both) for both in self.loads]
-        prices = [load * PRICE // max(*loads, 1) for load in loads]
-        for _ in range(3):
+        prices = [(load * PRICE // max(*loads, 1)) ** 3 // PRICE**2 for load in loads]
+        for _ in range(2):
             prices = [price * price // PRICE for price in prices]
         return prices
 

@@ -143,7 +143,7 @@ def evaluate(
         tables = (answers.read(shard) for unit in units for shard in by_unit[unit.id].shards)
         scores = score_answers((one for table in tables for one in from_table(table)), tokenizers, networks)
         result = EvaluateResult(name, record.digest, answers.url, digest, scores, time.monotonic() - began, run.id)
-        _record(run, record, result)
+        _record(run, name, record, result)
     return result
 
 
@@ -168,14 +168,14 @@ def _recipe(record: CheckpointRecord, decoding: Decoding, versions: str, seed: i
     return digest_json([record.digest, decoding.model_dump(mode="json"), versions, seed])
 
 
-def _record(run: CommandRun, record: CheckpointRecord, result: EvaluateResult) -> None:
-    """The scores as metrics of the run and of the checkpoint's logged model, if the tracking store knows it."""
+def _record(run: CommandRun, name: str, record: CheckpointRecord, result: EvaluateResult) -> None:
+    """The scores as metrics of the run and of the logged model of checkpoint `name`, if the tracking store knows it."""
     run.output(f"answers-{record.run}", result.manifest, result.answers)
     run.json(result.as_json(), "scores.json")
     run.metrics(
         metrics(result.tasks),
         record.step,
-        model=find_model(run, record.digest),
+        model=find_model(run, record.digest, name),
         data=Reference(f"answers-{record.run}", result.manifest, result.answers),
     )
 

@@ -21,6 +21,7 @@ Who joins depends on how many budgets are scarce:
 
 * One: room is what matters. Of the eight heaviest that fit, that joins which weighs most together with the heaviest
   that would fit beside it, since of two that nearly fill a sequence the heavier may leave room that nothing else uses.
+  A quarter of u^(3) is added to what examples weigh, so that three which exclude a fourth are taken together.
 * Several: who excludes whom matters more than room. Halves are added to what examples weigh, and the heaviest joins.
 
 On ties it is the heavier, then the older. All of it is whole numbers, which are the same on every machine.
@@ -35,7 +36,7 @@ import numpy as np
 from omnimill.errors import OmnimillError
 from omnimill.rng import Int64s
 from omnimill.training.lengths import Budgets
-from omnimill.training.packing_kernel import means, pack_stream
+from omnimill.training.packing_kernel import pack_stream
 from omnimill.training.packing_settings import PackingSettings
 
 # Of the order in which examples are packed: to be raised whenever that changes.
@@ -90,15 +91,17 @@ def pack(
         OmnimillError: an example does not fit an empty sequence.
     """
     budgets, streams, columns = costs.shape
-    limits, by_stream = np.array(settings.budgets.limits), _by_example(costs)
-    _check(costs, limits)
-    packed, draws = _nothing(streams, columns, min(most, columns), budgets), np.array(draws, order="C")
+    limits = np.array(settings.budgets.limits)
+    check_fit(costs, limits)
+    order, slots = np.full((streams, columns), -1, np.int64), min(most, columns)
+    ends, heads = np.zeros((2, streams, slots), np.int64)
+    learnt = np.zeros((streams, slots, 2, budgets), np.int64)
+    packed = Packed(order, ends, heads, np.zeros(streams, np.int64), learnt)
+    by_stream, draws = np.array(costs.transpose(1, 2, 0), order="C"), np.array(draws, order="C")
     for one in range(streams):
-        candidates = slice(available[one])
-        own, numbers = by_stream[one, candidates], draws[one, candidates]
         packed.sequences[one] = pack_stream(
-            own,
-            numbers,
+            by_stream[one, : available[one]],
+            draws[one, : available[one]],
             pending[one],
             drawn[one],
             limits,
@@ -106,43 +109,17 @@ def pack(
             settings.patience,
             False,
             loads[one].copy(),
-            packed.order[one],
-            packed.ends[one],
-            packed.heads[one],
-            packed.loads[one],
+            order[one],
+            ends[one],
+            heads[one],
+            learnt[one],
         )
     return packed
 
 
-def pack_window(costs: Int64s, budgets: Budgets) -> Packed:
-    """Fill sequences from all of some examples at once (costs: int64 [budgets, C]), until none is left.
-
-    Raises:
-        OmnimillError: an example does not fit an empty sequence.
-    """
-    count, limits = costs.shape[1], np.array(budgets.limits)
-    _check(costs[:, None], limits)
-    packed, examples = _nothing(1, count, count, len(limits)), _by_example(costs[:, None])[0]
-    outputs = (packed.order[0], packed.ends[0], packed.heads[0], packed.loads[0])
-    every = (np.arange(count), count, count, limits, count, count)
-    packed.sequences[0] = pack_stream(examples, *every, True, means(examples, limits), *outputs)
-    return packed
-
-
-def _by_example(costs: Int64s) -> Int64s:
-    """int64 [budgets, V, C] as int64 [V, C, budgets]."""
-    return np.array(costs.transpose(1, 2, 0), order="C")
-
-
-def _nothing(streams: int, columns: int, slots: int, budgets: int) -> Packed:
-    order = np.full((streams, columns), -1, np.int64)
-    ends, heads = np.zeros((2, streams, slots), np.int64)
-    return Packed(order, ends, heads, np.zeros(streams, np.int64), np.zeros((streams, slots, 2, budgets), np.int64))
-
-
-def _check(costs: Int64s, limits: Int64s) -> None:
-    """Raise OmnimillError when a candidate does not fit an empty sequence."""
-    too_large = (costs > limits[:, None, None]).any(axis=0)
+def check_fit(costs: Int64s, limits: Int64s) -> None:
+    """Raise OmnimillError when an example (costs: int64 [budgets, …]) does not fit an empty sequence."""
+    too_large = (costs > limits.reshape(-1, *[1] * (costs.ndim - 1))).any(axis=0)
     if too_large.any():
         found, budgets = tuple(costs[:, too_large][:, 0].tolist()), tuple(limits.tolist())
         raise OmnimillError(f"an example takes {found} of the budgets {budgets}: it cannot be packed even alone")

@@ -13,25 +13,30 @@ from numba import njit
 from omnimill.rng import Int64s
 
 # A pool's size at first, and the draws of a stream after which it may have one place more.
-_FIRST_POOL, _DRAWS_A_PLACE = 16, 8
+_FIRST_POOL, _DRAWS_A_PLACE = 16, 4
 # A whole budget in loads, in fixed point.
 _WHOLE_BITS = 24
 # Draws over which loads forget.
 _MEMORY = 1024
-# A budget whose load is a share x of the largest one's has the price x^(2^3), the highest being 1.
-_SQUARINGS, _PRICE_BITS = 3, 16
+# A budget whose load is a share x of the largest one's has the price x^12, the highest being 1.
+_PRICE_BITS = 16
 # Of a weight: tokens of a budget of a million still weigh something.
 _UNIT_BITS = 10
 # Candidates of which it is looked at what would fit beside them.
 _TRIED = 8
+# Functions by which shares are rounded down.
+_HALVES, _THIRDS = 2, 3
 # A budget is scarce beside the scarcest one from this share of its price on, as a power of two.
 _SCARCE_BITS = 4
 
 
 @njit(cache=True)
-def _halves(cost: int, limit: int) -> int:
-    """More than a third counts as one, more than two thirds as two."""
-    return (3 * cost >= limit) + (3 * cost >= 2 * limit)
+def _rounded(cost: int, limit: int, parts: int) -> int:
+    """u^(parts) of a share: how many of its `parts` steps, which are at 1, 2, … of `parts` + 1, it has reached."""
+    steps = 0
+    while steps < parts and (parts + 1) * cost >= (steps + 1) * limit:
+        steps += 1
+    return steps
 
 
 @njit(cache=True)
@@ -40,7 +45,7 @@ def _learn(loads: Int64s, cost: Int64s, limits: Int64s, known: int) -> None:
     for budget in range(len(limits)):
         limit = max(limits[budget], 1)
         loads[0, budget] += ((cost[budget] << _WHOLE_BITS) // limit - loads[0, budget]) // known
-        loads[1, budget] += ((_halves(cost[budget], limit) << (_WHOLE_BITS - 1)) - loads[1, budget]) // known
+        loads[1, budget] += ((_rounded(cost[budget], limit, _HALVES) << (_WHOLE_BITS - 1)) - loads[1, budget]) // known
 
 
 @njit("int64[:, ::1](int64[:, ::1], int64[::1])", cache=True)
@@ -53,31 +58,32 @@ def means(costs: Int64s, limits: Int64s) -> Int64s:
 
 
 @njit(cache=True)
-def _set_units(units: Int64s, loads: Int64s, limits: Int64s) -> bool:
-    """What a token (or picture, or clip) of each budget and what a half of it weighs; whether one budget is scarce."""
+def _set_units(units: Int64s, loads: Int64s, limits: Int64s) -> int:
+    """Weigh a token (or picture, or clip) and a part of each budget; which parts: by whether several are scarce."""
     highest = 1
     for budget in range(len(limits)):
         highest = max(highest, loads[0, budget], loads[1, budget])
     scarce = 0
     for budget in range(len(limits)):
-        price = (max(loads[0, budget], loads[1, budget]) << _PRICE_BITS) // highest
-        for _ in range(_SQUARINGS):
+        share = (max(loads[0, budget], loads[1, budget]) << _PRICE_BITS) // highest
+        price = share * share * share >> 2 * _PRICE_BITS
+        for _ in range(2):
             price = price * price >> _PRICE_BITS
         scarce += price >= 1 << (_PRICE_BITS - _SCARCE_BITS)
         units[0, budget] = (price << _UNIT_BITS) // max(limits[budget], 1)
-        units[1, budget] = price << (_UNIT_BITS - 1)
-    if scarce < 2:
-        units[1] = 0
-    return scarce < 2
+        units[1, budget] = price << _UNIT_BITS
+    parts = _HALVES if scarce > 1 else _THIRDS
+    units[1] //= 2 if scarce > 1 else 4 * _THIRDS
+    return parts
 
 
 @njit(cache=True)
-def _weight(cost: Int64s, units: Int64s, limits: Int64s) -> int:
+def _weight(cost: Int64s, units: Int64s, limits: Int64s, parts: int) -> int:
     weight = 0
     for budget in range(len(limits)):
         weight += cost[budget] * units[0, budget]
         if units[1, budget]:
-            weight += _halves(cost[budget], limits[budget]) * units[1, budget]
+            weight += _rounded(cost[budget], limits[budget], parts) * units[1, budget]
     return weight
 
 
@@ -92,10 +98,12 @@ def _insert(members: Int64s, weights: Int64s, size: int, member: int, weight: in
 
 
 @njit(cache=True)
-def _sort(members: Int64s, weights: Int64s, size: int, costs: Int64s, limits: Int64s, units: Int64s) -> None:
+def _sort(
+    members: Int64s, weights: Int64s, size: int, costs: Int64s, limits: Int64s, units: Int64s, parts: int
+) -> None:
     """Weigh a pool anew."""
     for number in range(size):
-        _insert(members, weights, number, members[number], _weight(costs[members[number]], units, limits))
+        _insert(members, weights, number, members[number], _weight(costs[members[number]], units, limits, parts))
 
 
 @njit(cache=True)
@@ -116,13 +124,14 @@ def _fill(
     limits: Int64s,
     pool: int,
     units: Int64s,
+    parts: int,
     loads: Int64s,
 ) -> tuple[int, int, int]:
     """Draw until the pool is full or nothing is left; what size, head and drawn are then."""
     while size < _places(drawn, pool) and head < len(draws):
         drawn = draws[head] + 1
         _learn(loads, costs[head], limits, min(drawn, _MEMORY))
-        _insert(members, weights, size, head, _weight(costs[head], units, limits))
+        _insert(members, weights, size, head, _weight(costs[head], units, limits, parts))
         size, head = size + 1, head + 1
     return size, head, drawn
 
@@ -189,15 +198,15 @@ def pack_stream(
     """
     members, weights = np.arange(pool), np.zeros(pool, np.int64)
     units, left = np.zeros_like(loads), np.empty_like(limits)
-    size, head, placed, sequence = pending, pending, 0, 0
+    size, head, placed, sequence, parts = pending, pending, 0, 0, _HALVES
     while sequence < len(ends):
         # A sequence begins with the pool as the last one left it, and at first or where selections emptied places with
         # what fills it.
-        size, head, drawn = _fill(members, weights, size, head, drawn, costs, draws, limits, pool, units, loads)
+        size, head, drawn = _fill(members, weights, size, head, drawn, costs, draws, limits, pool, units, parts, loads)
         if not size or (size < _places(drawn, pool) and not to_the_last):
             return sequence
-        look_ahead = _set_units(units, loads, limits)
-        _sort(members, weights, size, costs, limits, units)
+        parts = _set_units(units, loads, limits)
+        _sort(members, weights, size, costs, limits, units, parts)
         oldest = members[:size].argmin()
         place = oldest if drawn - 1 - draws[members[oldest]] > patience else 0
         left[:] = limits
@@ -206,10 +215,12 @@ def pack_stream(
             order[placed] = members[place]
             placed, size = placed + 1, size - 1
             members[place:size], weights[place:size] = members[place + 1 : size + 1], weights[place + 1 : size + 1]
-            size, head, drawn = _fill(members, weights, size, head, drawn, costs, draws, limits, pool, units, loads)
+            size, head, drawn = _fill(
+                members, weights, size, head, drawn, costs, draws, limits, pool, units, parts, loads
+            )
             if size < _places(drawn, pool) and not to_the_last:
                 return sequence
-            place = _joins(members, weights, size, costs, left, look_ahead)
+            place = _joins(members, weights, size, costs, left, parts == _THIRDS)
         ends[sequence], heads[sequence], learnt[sequence] = placed, head, loads
         sequence += 1
     return sequence

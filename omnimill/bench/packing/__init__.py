@@ -31,8 +31,9 @@ from omnimill.errors import OmnimillError
 from omnimill.progress import progress
 from omnimill.rng import Int64s
 from omnimill.training.lengths import Budgets
-from omnimill.training.packing import Packed, no_loads, pack, pack_window
+from omnimill.training.packing import Packed, no_loads, pack
 from omnimill.training.packing_settings import PackingSettings
+from omnimill.training.window_packing import pack_window
 
 TOTALS = (2048, 4096, 8192)
 WINDOW = 10_000
@@ -122,37 +123,36 @@ def ours(case: Case) -> Result:
     started = time.process_time()
     packed = _together_packed(case)
     seconds = time.process_time() - started
-    return _result(case, case.streams, packed, seconds)
+    ends = [own[:count] for own, count in zip(packed.ends, packed.sequences, strict=True)]
+    every = [(case.streams[:, one], packed.order[one, : own[-1]], own) for one, own in enumerate(ends)]
+    return _result(case, every, seconds)
 
 
 def ours_in_a_window(case: Case) -> Result:
     """One window, all of it."""
-    count = case.window.shape[1]
     started = time.process_time()
     packed = pack_window(case.window, case.budgets)
     seconds = time.process_time() - started
-    if int(packed.ends[0, packed.sequences[0] - 1]) != count:
+    if len(packed.order) != case.window.shape[1]:
         raise OmnimillError(f"{case.name}: examples of the window were lost")
-    return _result(case, case.window[:, None], packed, seconds)
+    return _result(case, [(case.window, packed.order, packed.ends)], seconds)
 
 
-def _result(case: Case, costs: Int64s, packed: Packed, seconds: float) -> Result:
-    """Counts, once every sequence has been looked at.
+def _result(case: Case, packed: list[tuple[Int64s, Int64s, Int64s]], seconds: float) -> Result:
+    """Counts over costs (int64 [budgets, C]) with their order and ends, once every sequence has been looked at.
 
     Raises:
         OmnimillError: a budget is exceeded, or an example is placed twice.
     """
     limits, placed = np.array(case.budgets.limits)[:, None], []
-    for one in range(costs.shape[1]):
-        ends = packed.ends[one, : packed.sequences[one]]
-        order = packed.order[one, : ends[-1]]
-        used = np.add.reduceat(costs[:, one, order], np.append(0, ends[:-1]), axis=1)
+    for costs, order, ends in packed:
+        used = np.add.reduceat(costs[:, order], np.append(0, ends[:-1]), axis=1)
         if (used > limits).any() or len(np.unique(order)) != len(order):
             raise OmnimillError(f"{case.name}: a sequence is overfull or an example is placed twice")
-        placed.append(costs[: case.tokens, one, order])
+        placed.append(costs[: case.tokens, order])
     every = np.concatenate(placed, axis=1)
     bound = lower_bound(every, case.limits)
-    return Result(int(packed.sequences.sum()), bound, seconds / every.shape[1] * 1e6)
+    return Result(sum(len(ends) for _, _, ends in packed), bound, seconds / every.shape[1] * 1e6)
 
 
 def _together_packed(case: Case) -> Packed:
