@@ -100,7 +100,7 @@ class PlainPacker(Generic[T]):
 
     def _prices(self) -> list[int]:
         loads = [max(both) for both in self.loads]
-        prices = [(load * PRICE // max(*loads, 1)) ** 3 // PRICE**2 for load in loads]
+        prices = [(load * 64 // max(*loads, 1) * (PRICE // 64)) ** 3 // PRICE**2 for load in loads]
         for _ in range(2):
             prices = [price * price // PRICE for price in prices]
         return prices

@@ -19,7 +19,7 @@ _WHOLE_BITS = 24
 # Draws over which loads forget.
 _MEMORY = 1024
 # A budget whose load is a share x of the largest one's has the price x^12, the highest being 1.
-_PRICE_BITS = 16
+_SHARE_BITS, _PRICE_BITS = 6, 16
 # Of a weight: tokens of a budget of a million still weigh something.
 _UNIT_BITS = 10
 # Candidates of which it is looked at what would fit beside them.
@@ -58,22 +58,33 @@ def means(costs: Int64s, limits: Int64s) -> Int64s:
 
 
 @njit(cache=True)
-def _set_units(units: Int64s, loads: Int64s, limits: Int64s) -> int:
-    """Weigh a token (or picture, or clip) and a part of each budget; which parts: by whether several are scarce."""
+def _set_prices(prices: Int64s, loads: Int64s) -> bool:
+    """Prices of budgets, int64 [budgets]; whether they are others than before."""
     highest = 1
-    for budget in range(len(limits)):
+    for budget in range(len(prices)):
         highest = max(highest, loads[0, budget], loads[1, budget])
-    scarce = 0
-    for budget in range(len(limits)):
-        share = (max(loads[0, budget], loads[1, budget]) << _PRICE_BITS) // highest
+    changed = False
+    for budget in range(len(prices)):
+        # Coarse, so that a pool is seldom weighed anew.
+        share = (max(loads[0, budget], loads[1, budget]) << _SHARE_BITS) // highest << (_PRICE_BITS - _SHARE_BITS)
         price = share * share * share >> 2 * _PRICE_BITS
         for _ in range(2):
             price = price * price >> _PRICE_BITS
-        scarce += price >= 1 << (_PRICE_BITS - _SCARCE_BITS)
-        units[0, budget] = (price << _UNIT_BITS) // max(limits[budget], 1)
-        units[1, budget] = price << _UNIT_BITS
-    parts = _HALVES if scarce > 1 else _THIRDS
-    units[1] //= 2 if scarce > 1 else 4 * _THIRDS
+        changed |= price != prices[budget]
+        prices[budget] = price
+    return changed
+
+
+@njit(cache=True)
+def _set_units(units: Int64s, prices: Int64s, limits: Int64s) -> int:
+    """Weigh a token (or picture, or clip) and a part of each budget; which parts, by whether several are scarce."""
+    scarce = 0
+    for budget in range(len(limits)):
+        scarce += prices[budget] >= 1 << (_PRICE_BITS - _SCARCE_BITS)
+    parts, of_part = (_HALVES, 2) if scarce > 1 else (_THIRDS, 4 * _THIRDS)
+    for budget in range(len(limits)):
+        units[0, budget] = (prices[budget] << _UNIT_BITS) // max(limits[budget], 1)
+        units[1, budget] = (prices[budget] << _UNIT_BITS) // of_part
     return parts
 
 
@@ -81,8 +92,8 @@ def _set_units(units: Int64s, loads: Int64s, limits: Int64s) -> int:
 def _weight(cost: Int64s, units: Int64s, limits: Int64s, parts: int) -> int:
     weight = 0
     for budget in range(len(limits)):
-        weight += cost[budget] * units[0, budget]
         if units[1, budget]:
+            weight += cost[budget] * units[0, budget]
             weight += _rounded(cost[budget], limits[budget], parts) * units[1, budget]
     return weight
 
@@ -137,30 +148,43 @@ def _fill(
 
 
 @njit(cache=True)
-def _fits(cost: Int64s, left: Int64s) -> bool:
+def _fits(costs: Int64s, member: int, left: Int64s) -> bool:
     for budget in range(len(left)):
-        if cost[budget] > left[budget]:
+        if costs[member, budget] > left[budget]:
             return False
     return True
 
 
 @njit(cache=True)
-def _joins(members: Int64s, weights: Int64s, size: int, costs: Int64s, left: Int64s, look_ahead: bool) -> int:
-    """The place in the pool of the example that joins; -1: nothing fits."""
-    found, most, tried = -1, -1, 0
-    room = np.empty_like(left)
+def _heaviest(members: Int64s, size: int, costs: Int64s, left: Int64s, dearest: int) -> int:
+    """The place in the pool of the heaviest example that fits; -1: nothing does."""
     for place in range(size):
-        cost = costs[members[place]]
-        if not _fits(cost, left):
-            continue
-        if not look_ahead:
+        if costs[members[place], dearest] <= left[dearest] and _fits(costs, members[place], left):
             return place
-        room[:] = left - cost
+    return -1
+
+
+@njit(cache=True)
+def _look_ahead(
+    members: Int64s, weights: Int64s, size: int, costs: Int64s, left: Int64s, dearest: int, room: Int64s, dear: Int64s
+) -> int:
+    """As `_heaviest`, but together with the heaviest that would fit beside it. The last two arguments are scratch."""
+    lightest = left[dearest] + 1
+    for place in range(size):
+        dear[place] = costs[members[place], dearest]
+        lightest = min(lightest, dear[place])
+    found, most, tried = -1, -1, 0
+    for place in range(size):
+        if dear[place] > left[dearest] or not _fits(costs, members[place], left):
+            continue
         both = weights[place]
-        for other in range(size):
-            if other != place and _fits(costs[members[other]], room):
-                both += weights[other]
-                break
+        for budget in range(len(left)):
+            room[budget] = left[budget] - costs[members[place], budget]
+        if room[dearest] >= lightest:
+            for other in range(size):
+                if dear[other] <= room[dearest] and other != place and _fits(costs, members[other], room):
+                    both += weights[other]
+                    break
         if both > most:
             found, most = place, both
         tried += 1
@@ -197,16 +221,18 @@ def pack_stream(
         to_the_last: the candidates are all there are: the pool has place for all, and is packed until it is empty.
     """
     members, weights = np.arange(pool), np.zeros(pool, np.int64)
-    units, left = np.zeros_like(loads), np.empty_like(limits)
-    size, head, placed, sequence, parts = pending, pending, 0, 0, _HALVES
+    prices, units, left = np.zeros_like(limits), np.zeros_like(loads), np.empty_like(limits)
+    room, dear = np.empty_like(limits), np.empty_like(members)
+    size, head, placed, sequence, parts, dearest = pending, pending, 0, 0, _HALVES, 0
     while sequence < len(ends):
         # A sequence begins with the pool as the last one left it, and at first or where selections emptied places with
         # what fills it.
         size, head, drawn = _fill(members, weights, size, head, drawn, costs, draws, limits, pool, units, parts, loads)
         if not size or (size < _places(drawn, pool) and not to_the_last):
             return sequence
-        parts = _set_units(units, loads, limits)
-        _sort(members, weights, size, costs, limits, units, parts)
+        if _set_prices(prices, loads):
+            parts, dearest = _set_units(units, prices, limits), prices.argmax()
+            _sort(members, weights, size, costs, limits, units, parts)
         oldest = members[:size].argmin()
         place = oldest if drawn - 1 - draws[members[oldest]] > patience else 0
         left[:] = limits
@@ -214,13 +240,17 @@ def pack_stream(
             left -= costs[members[place]]
             order[placed] = members[place]
             placed, size = placed + 1, size - 1
-            members[place:size], weights[place:size] = members[place + 1 : size + 1], weights[place + 1 : size + 1]
+            for later in range(place, size):
+                members[later], weights[later] = members[later + 1], weights[later + 1]
             size, head, drawn = _fill(
                 members, weights, size, head, drawn, costs, draws, limits, pool, units, parts, loads
             )
             if size < _places(drawn, pool) and not to_the_last:
                 return sequence
-            place = _joins(members, weights, size, costs, left, parts == _THIRDS)
+            if parts == _THIRDS:
+                place = _look_ahead(members, weights, size, costs, left, dearest, room, dear)
+            else:
+                place = _heaviest(members, size, costs, left, dearest)
         ends[sequence], heads[sequence], learnt[sequence] = placed, head, loads
         sequence += 1
     return sequence
