@@ -231,7 +231,7 @@ def pack_stream(
         if not size or (size < _places(drawn, pool) and not to_the_last):
             return sequence
         if _set_prices(prices, loads):
-            parts, dearest = _set_units(units, prices, limits), prices.argmax()
+            parts, dearest = _set_units(units, prices, limits), int(prices.argmax())
             _sort(members, weights, size, costs, limits, units, parts)
         oldest = members[:size].argmin()
         place = oldest if drawn - 1 - draws[members[oldest]] > patience else 0
