@@ -2,7 +2,7 @@
 
 Runs say which manifest was made from which; manifests say which shard holds which example and which input file it was
 read from; indexes (``omnimill.infra.index``) say which rows a value names. What a training run consumed, and when, is
-computed by ``omnimill.training.sightings``.
+computed by ``omnimill.training.lineage.sightings``.
 """
 
 from __future__ import annotations

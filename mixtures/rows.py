@@ -203,22 +203,14 @@ class TaskRows:
         """URL of the shard that a row lies in."""
         return self._spans[self._find(index)].url
 
-    def places(self, indices: Int64s) -> Iterator[tuple[str, Int64s, Int64s]]:
-        """Where rows lie, shard by shard: (URL, which of `indices`, their rows in the shard)."""
-        spans = np.searchsorted(np.array(self._starts), indices, side="right") - 1
-        order = np.argsort(spans, kind="stable")
-        for own in np.split(order, np.flatnonzero(np.diff(spans[order])) + 1):
-            span = self._spans[int(spans[own[0]])]
-            rows = indices[own] - self._starts[int(spans[own[0]])]
-            yield span.url, own, rows if span.eligible is None else span.eligible[rows].astype(np.int64)
-
     def by_shard(self, indices: Int64s) -> Iterator[tuple[str, Int64s, Int64s]]:
         """Rows by the shard that they lie in: its URL, their places in `indices`, their numbers in the shard."""
         spans = np.searchsorted(self._starts, indices, side="right") - 1
-        for number in sorted(set(spans.tolist())):
-            places = np.flatnonzero(spans == number)
-            span = self._spans[number]
-            yield span.url, places, span.shard_rows()[indices[places] - self._starts[number]]
+        order = np.argsort(spans, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(spans[order])) + 1) if len(indices) else ():
+            number = int(spans[places[0]])
+            span, rows = self._spans[number], indices[places] - self._starts[number]
+            yield span.url, places, rows if span.eligible is None else span.eligible[rows].astype(np.int64)
 
     def describe_empty(self) -> str:
         """Why there are no eligible rows."""

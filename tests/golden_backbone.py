@@ -18,8 +18,8 @@ from omnimill.tokenizers.weights import fill
 from omnimill.tokens import AudioLayout, ImageLayout
 from omnimill.training.backbone.config import BackboneConfig, PatchEncoderConfig, ResamplerConfig
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.batch import DecoderModality, EncoderModality, Frames, PackedBatch
-from omnimill.training.published_weights import fill_from_published
+from omnimill.training.checkpoints.published_weights import fill_from_published
+from omnimill.training.loading.batch import DecoderModality, EncoderModality, Frames, PackedBatch
 
 WEIGHTS = "06_tiny_model.safetensors"
 LATENTS = {EncoderModality.IMAGE_HISTORY: 8, EncoderModality.AUDIO_HISTORY: 4}

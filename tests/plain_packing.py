@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from omnimill.training.packing_settings import PackingSettings
+from omnimill.training.packing.settings import PackingSettings
 
 
 class Pending(Protocol):

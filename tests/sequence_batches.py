@@ -10,10 +10,10 @@ import torch
 
 from omnimill.rng import generator
 from omnimill.training.backbone.decoder_config import DecoderConfig
-from omnimill.training.batch import DecoderModality, PackedBatch
-from omnimill.training.collate import collate
-from omnimill.training.lengths import Budgets
-from omnimill.training.rendering import Rendered, Target, line_positions, shift_right
+from omnimill.training.loading.batch import DecoderModality, PackedBatch
+from omnimill.training.loading.collate import collate
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.pairs import Rendered, Target, line_positions, shift_right
 
 # Ids from here on are picture codes.
 FIRST_CODE = 40

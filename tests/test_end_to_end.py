@@ -14,10 +14,10 @@ from browser_checks import look, open_browser
 
 from omnimill.cli.main import app, main
 from omnimill.infra.arrow_files import read_table
-from omnimill.training import audit
-from omnimill.training.checkpoint import list_checkpoints
-from omnimill.training.replay import consumed
-from omnimill.training.run import set_aside
+from omnimill.training.checkpoints.checkpoint import list_checkpoints
+from omnimill.training.lineage import audit
+from omnimill.training.lineage.replay import consumed
+from omnimill.training.runs.run import set_aside
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -49,7 +49,7 @@ def _questions(root: str, written: Written) -> dict[str, Callable[[], Callable[[
 
 
 def _impact(root: str, query: str, exact: bool) -> Callable[[], float]:
-    from omnimill.training import audit  # noqa: PLC0415
+    from omnimill.training.lineage import audit  # noqa: PLC0415
 
     def ask() -> float:
         began = time.process_time()
@@ -64,7 +64,7 @@ def _impact(root: str, query: str, exact: bool) -> Callable[[], float]:
 
 
 def _trace(root: str, artefact: str) -> Callable[[], float]:
-    from omnimill.training import provenance  # noqa: PLC0415
+    from omnimill.training.lineage import provenance  # noqa: PLC0415
 
     def ask() -> float:
         began = time.process_time()

@@ -32,8 +32,7 @@ from omnimill.schema import Example, Image, Meta, Provenance, example_id, to_tab
 from omnimill.tokenizers import store
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout
-from omnimill.training import waypoints
-from omnimill.training.checkpoint import (
+from omnimill.training.checkpoints.checkpoint import (
     RECORD,
     CheckpointRecord,
     checkpoints_folder,
@@ -41,8 +40,9 @@ from omnimill.training.checkpoint import (
     read_record,
     run_folder,
 )
-from omnimill.training.config import TrainConfig
-from omnimill.training.inputs import TrainInputs, open_streams, resolve
+from omnimill.training.lineage import waypoints
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.inputs import TrainInputs, open_streams, resolve
 
 SOURCE, EXAMPLES, TOKENS, RUN = "web", "web", "web-tokens", "long"
 _KEYS = 3  # of an example: its id, its picture's address and digest

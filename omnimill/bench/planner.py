@@ -28,21 +28,21 @@ from omnimill.mixtures.timeline import Timeline
 from omnimill.mixtures.versions import TokenData
 from omnimill.rng import Int64s
 from omnimill.tokens import TOKEN_SCHEMA, TokenLayout
-from omnimill.training.block_planner import BlockPlanner, Measure
-from omnimill.training.bulk_lengths import FIELDS, BulkLengths, costs_of
-from omnimill.training.draws import id_of
-from omnimill.training.lengths import Budgets
-from omnimill.training.packing import no_loads, pack
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.planner import Planner
-from omnimill.training.prompt_text import CountedText
-from omnimill.training.recipe import Recipes
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.row_batch import Lists, role_code
-from omnimill.training.row_measure import RowMeasure
-from omnimill.training.simulate import Setting, Simulation, simulate
-from omnimill.training.simulated_corpus import Corpus, RenderFor, open_corpus
-from omnimill.training.virtual_rows import VirtualRows
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.packing.streams import no_loads, pack
+from omnimill.training.planning.block_planner import BlockPlanner, Measure
+from omnimill.training.planning.bulk_lengths import FIELDS, BulkLengths, costs_of
+from omnimill.training.planning.draws import id_of
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.planning.planner import Planner
+from omnimill.training.planning.row_batch import Lists, role_code
+from omnimill.training.planning.row_measure import RowMeasure
+from omnimill.training.planning.simulate import Setting, Simulation, simulate
+from omnimill.training.planning.simulated_corpus import Corpus, RenderFor, open_corpus
+from omnimill.training.planning.virtual_rows import VirtualRows
+from omnimill.training.rendering.prompt_text import CountedText
+from omnimill.training.rendering.recipe import Recipes
+from omnimill.training.rendering.settings import RenderSettings
 
 _PRETRAIN = Path(__file__).parents[2] / "mixtures" / "pretrain.yaml"
 _STREAMS = (8, 64, 512)

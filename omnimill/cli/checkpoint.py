@@ -34,7 +34,7 @@ def export(
     """
     from dataclasses import asdict
 
-    from omnimill.training.export import export as write
+    from omnimill.training.checkpoints.export import export as write
 
     result = write(root, checkpoint, target, backbone_only=backbone_only)
     if json:
@@ -60,7 +60,7 @@ def register_checkpoint(
 
     from omnimill.errors import ConfigError
     from omnimill.infra.model_names import check_alias, check_name
-    from omnimill.training.register import register as register_it
+    from omnimill.training.checkpoints.register import register as register_it
 
     try:
         check_name(name)

@@ -62,9 +62,9 @@ def evaluate(
     """
     from omnimill.config import load_config
     from omnimill.mixtures.loading import load_mixture
-    from omnimill.training.answering import Actors
-    from omnimill.training.evaluate import evaluate as run
-    from omnimill.training.scoring import Decoding
+    from omnimill.training.evaluation.evaluate import evaluate as run
+    from omnimill.training.evaluation.scoring import Decoding
+    from omnimill.training.generation.answering import Actors
 
     result = run(
         root,
@@ -98,7 +98,7 @@ def evaluate(
 
 
 def _networks(given: list[str] | tuple[str, ...]) -> dict[NetworkName, Network]:
-    from omnimill.training.evaluate import load_network
+    from omnimill.training.evaluation.evaluate import load_network
 
     found: dict[Any, Network] = {}
     for one in given:

@@ -13,8 +13,8 @@ from omnimill.errors import ConfigError
 from omnimill.progress import console
 
 if TYPE_CHECKING:
-    from omnimill.training.decoding import Sampling
-    from omnimill.training.prompt import Request
+    from omnimill.training.generation.decoding import Sampling
+    from omnimill.training.rendering.prompt import Request
 
 
 def register(app: typer.Typer) -> None:
@@ -82,8 +82,8 @@ def generate(
     """
     from pydantic import ValidationError
 
-    from omnimill.training.decoding import Sampling
-    from omnimill.training.prompt import Request
+    from omnimill.training.generation.decoding import Sampling
+    from omnimill.training.rendering.prompt import Request
 
     chosen = {"temperature": temperature, "top_p": top_p, "seed": seed, "guidance": guidance}
     try:
@@ -99,7 +99,7 @@ def generate(
             raise ConfigError("--requests: needs --out, the folder for the answers")
         many = _many(root, checkpoint, requests, str(out), sampling, batch, actors, gpus, threads, cpus)
         if page is not None:
-            from omnimill.training.generate_many import answers_page
+            from omnimill.training.generation.generate_many import answers_page
 
             _write(page, answers_page(requests, str(out)).encode())
         if json:
@@ -126,9 +126,9 @@ def _many(
     threads: int,
     cpus: int | None,
 ) -> dict[str, Any]:
-    from omnimill.training.answering import Actors
-    from omnimill.training.generate_many import generate_many
-    from omnimill.training.scoring import Decoding
+    from omnimill.training.evaluation.scoring import Decoding
+    from omnimill.training.generation.answering import Actors
+    from omnimill.training.generation.generate_many import generate_many
 
     result = generate_many(
         root,
@@ -159,8 +159,8 @@ def _one(
     from omnimill.infra import lineage, storage
     from omnimill.tokenizers.audio import encode_waveform
     from omnimill.tokenizers.image import encode_png
-    from omnimill.training.checkpoint import folder_name
-    from omnimill.training.interleaved import SequenceGenerator, load_any_generator
+    from omnimill.training.checkpoints.checkpoint import folder_name
+    from omnimill.training.generation.interleaved import SequenceGenerator, load_any_generator
 
     generator, record = load_any_generator(root, checkpoint)
     if free and not isinstance(generator, SequenceGenerator):

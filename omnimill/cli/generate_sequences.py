@@ -10,9 +10,9 @@ from omnimill.errors import ConfigError
 
 if TYPE_CHECKING:
     from omnimill.tokenizers.text import TextTokenizer
-    from omnimill.training.decoding import Sampling
-    from omnimill.training.interleaved import Event, Interleaved, SequenceGenerator
-    from omnimill.training.prompt import Request
+    from omnimill.training.generation.decoding import Sampling
+    from omnimill.training.generation.interleaved import Event, Interleaved, SequenceGenerator
+    from omnimill.training.rendering.prompt import Request
 
 # Not yet a whole character.
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
@@ -28,7 +28,7 @@ class Streamed:
         self._pictures = 0
 
     def __call__(self, event: Event) -> None:
-        from omnimill.training.interleaved import Drawn, Ended, Words
+        from omnimill.training.generation.interleaved import Drawn, Ended, Words
 
         if isinstance(event, Words):
             self._run.append(event.token)
@@ -59,8 +59,8 @@ def answer(
     Raises:
         ConfigError: an option is not of decoder-only backbones, or `out` is no page.
     """
-    from omnimill.training.interleaved_page import Result, results_page
-    from omnimill.training.scoring import Decoding
+    from omnimill.training.evaluation.scoring import Decoding
+    from omnimill.training.generation.interleaved_page import Result, results_page
 
     if sampling.beams > 1 or request.numbers:
         raise ConfigError("--beams, --numbers: not of decoder-only checkpoints; leave them out")

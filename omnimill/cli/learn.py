@@ -53,7 +53,7 @@ def check(
 
     from omnimill.errors import OmnimillError
     from omnimill.learn.check import check as check_answers
-    from omnimill.training.checkpoint import run_folder
+    from omnimill.training.checkpoints.checkpoint import run_folder
 
     results = check_answers(root, checkpoint or run_folder(root, "learn"), count)
     if json:

@@ -49,7 +49,7 @@ def trace(
 
     Example: omnimill lineage trace runs/demo/runs/demo/checkpoints/step-00000120 --root runs/demo
     """
-    from omnimill.training.provenance import trace as walk
+    from omnimill.training.lineage.provenance import trace as walk
 
     answer = walk(root, artefact)
     if json:
@@ -103,7 +103,7 @@ def impact(
 
     Example: omnimill lineage impact runs/demo/input/photos/coffee.png --root runs/demo
     """
-    from omnimill.training import audit
+    from omnimill.training.lineage import audit
 
     answer = audit.impact(root, query, steps)
     if json:

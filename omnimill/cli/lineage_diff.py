@@ -31,7 +31,7 @@ def diff(
     """
     from omnimill.errors import ConfigError
     from omnimill.infra.version_diff import open_version, version_diff
-    from omnimill.training.run_diff import find_run, run_diff
+    from omnimill.training.lineage.run_diff import find_run, run_diff
 
     versions = [open_version(root, one) for one in (first, second)]
     if versions[0] is not None and versions[1] is not None:

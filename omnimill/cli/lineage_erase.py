@@ -39,7 +39,7 @@ def erase(
     from dataclasses import asdict
 
     from omnimill.infra.code_version import user
-    from omnimill.training import erasing
+    from omnimill.training.lineage import erasing
 
     rules = erasing.rules_of(root, queries)
     request, lost = erasing.erase(root, queries, rules, by or user(), reason) if yes else (None, [])

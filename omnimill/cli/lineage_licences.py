@@ -26,8 +26,8 @@ def licences(
 
     Example: omnimill lineage licences runs/demo/runs/demo --exact --root runs/demo
     """
-    from omnimill.training.checkpoint import find
-    from omnimill.training.licences import licences as shares
+    from omnimill.training.checkpoints.checkpoint import find
+    from omnimill.training.lineage.licences import licences as shares
 
     answer = shares(find(checkpoint), root, exact=exact)
     if json:

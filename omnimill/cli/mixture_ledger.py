@@ -24,8 +24,8 @@ def ledger(
     from dataclasses import asdict
     from pathlib import Path
 
-    from omnimill.training.checkpoint import run_folder
-    from omnimill.training.proof import describe, prove
+    from omnimill.training.checkpoints.checkpoint import run_folder
+    from omnimill.training.lineage.proof import describe, prove
 
     folder = Path(run) if Path(run).is_dir() else run_folder(root, run)
     held, proof = prove(folder, root)

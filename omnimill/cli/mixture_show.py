@@ -33,10 +33,10 @@ def show_examples(
 ) -> None:
     """Show examples of some tasks, or of all: in the terminal, as JSON or as a page."""
     from omnimill.mixtures.loading import load_mixture
-    from omnimill.training.show_page import write_page
-    from omnimill.training.show_rows import show_tasks
-    from omnimill.training.show_words import lines
-    from omnimill.training.stages import load_stage
+    from omnimill.training.runs.stages import load_stage
+    from omnimill.training.showing.page import write_page
+    from omnimill.training.showing.rows import show_tasks
+    from omnimill.training.showing.words import lines
 
     training = load_stage(stage) if stage else None
     number = count or (5 if names else 1)

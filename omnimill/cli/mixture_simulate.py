@@ -10,7 +10,7 @@ import typer
 from omnimill.cli.output import DEFAULT_ROOT, Json, Root, print_json, print_table
 
 if TYPE_CHECKING:
-    from omnimill.training.simulate import Simulation
+    from omnimill.training.planning.simulate import Simulation
 
 _DEFAULT_STREAMS = 8
 _GIGA = 1e9
@@ -45,10 +45,10 @@ def simulate(
     from omnimill.errors import ConfigError
     from omnimill.mixtures.loading import load_mixture
     from omnimill.mixtures.validate import open_mixture
-    from omnimill.training.simulate import Setting
-    from omnimill.training.simulate import simulate as run
-    from omnimill.training.simulated_corpus import dataset_exists
-    from omnimill.training.stages import load_stage
+    from omnimill.training.planning.simulate import Setting
+    from omnimill.training.planning.simulate import simulate as run
+    from omnimill.training.planning.simulated_corpus import dataset_exists
+    from omnimill.training.runs.stages import load_stage
 
     mixture = load_mixture(file)
     setting = Setting(mixture, root, sequences, streams or _DEFAULT_STREAMS, nodes=nodes)

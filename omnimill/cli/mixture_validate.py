@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from omnimill.mixtures.loading import MixtureSource
     from omnimill.mixtures.rows import TaskRows
     from omnimill.mixtures.validate import OpenMixture
-    from omnimill.training.config import TrainConfig
-    from omnimill.training.simulate import Simulation
+    from omnimill.training.planning.simulate import Simulation
+    from omnimill.training.runs.config import TrainConfig
 
 # Packed sequences of the simulation that counts examples in one.
 _MEASURED = 4096
@@ -52,7 +52,7 @@ def validate(
     """
     from omnimill.mixtures.loading import read_mixture
     from omnimill.mixtures.validate import open_mixture
-    from omnimill.training.stages import load_stage
+    from omnimill.training.runs.stages import load_stage
 
     source = read_mixture(file)
     config = None if stage is None else load_stage(stage).model_copy(update={"mixture": str(file)})
@@ -99,7 +99,7 @@ def _refused(rows: TaskRows) -> str:
 def _check_stage(source: MixtureSource, config: TrainConfig, opened: OpenMixture | None) -> None:
     from omnimill.errors import ConfigError
     from omnimill.tokens import TokenLayout
-    from omnimill.training.stage_room import stage_faults
+    from omnimill.training.rendering.stage_room import stage_faults
 
     # Without data, the reference's own canvases.
     layout = TokenLayout(tokenizers="reference", digests={}) if opened is None else opened.layout
@@ -139,7 +139,7 @@ def _check_caps(
 
 def _measure(mixture: Mixture, config: TrainConfig | None, streams: int, root: str) -> Simulation:
     """A short simulation, over the data or, before there are any, over what the catalog says of them."""
-    from omnimill.training.simulate import Setting, simulate
+    from omnimill.training.planning.simulate import Setting, simulate
 
     stage = {} if config is None else {name: getattr(config, name) for name in ("packing", "render", "backbone")}
     return simulate(Setting(mixture, root, _MEASURED, min(streams, _MEASURED), **stage), processes=1)

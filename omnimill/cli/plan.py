@@ -172,8 +172,8 @@ def _tokens_per_second(rate: TrainRate, root: str) -> float:
     """What a worker trains on in a second: stated, or the median of a run over all that it has done."""
     if rate.tokens_per_second is not None:
         return rate.tokens_per_second
-    from omnimill.training.checkpoint import newest, read_record, run_folder
-    from omnimill.training.history import TIMING, read_history
+    from omnimill.training.checkpoints.checkpoint import newest, read_record, run_folder
+    from omnimill.training.runs.history import TIMING, read_history
 
     run = run_folder(root, rate.run or "")
     folder, history = newest(run), read_history(run)

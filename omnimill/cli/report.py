@@ -33,7 +33,7 @@ def report(
     from omnimill.infra import storage
     from omnimill.infra.lineage import command_run
     from omnimill.infra.report.page import write_report
-    from omnimill.training.report_mixtures import mixture_card
+    from omnimill.training.lineage.report_mixtures import mixture_card
 
     target = out or storage.join(root, "report.html")
     with command_run(root, "report", {"names": names or [], "out": target}) as run:

@@ -14,7 +14,7 @@ from omnimill.errors import ConfigError, OmnimillError
 
 if TYPE_CHECKING:
     from omnimill.infra.slow import Part, Profile
-    from omnimill.training.speed import Speed
+    from omnimill.training.runs.speed import Speed
 
 _STEPS_SHOWN = 12
 
@@ -86,8 +86,8 @@ def _profiles(names: list[str] | None, root: str, since: float) -> Iterator[Prof
 
 def _speeds(names: list[str] | None, root: str) -> Iterator[Speed]:
     from omnimill.infra.runs_folder import runs_folder
-    from omnimill.training.history import HISTORY
-    from omnimill.training.speed import speed
+    from omnimill.training.runs.history import HISTORY
+    from omnimill.training.runs.speed import speed
 
     try:
         folder = runs_folder(root)

@@ -9,8 +9,8 @@ import typer
 from omnimill.cli.output import DEFAULT_ROOT, Cpus, Json, Root, print_json, print_table
 
 if TYPE_CHECKING:
-    from omnimill.training.config import TrainConfig
-    from omnimill.training.stages import Stage
+    from omnimill.training.runs.config import TrainConfig
+    from omnimill.training.runs.stages import Stage
 
 # Parts of a worker's memory, in the order in which they are told.
 _PARTS = ("weights", "gradients", "optimizer", "gathered", "activations", "logits", "total")
@@ -38,8 +38,8 @@ def train(
     """
     from dataclasses import asdict, replace
 
-    from omnimill.training.stage_runs import train_stages
-    from omnimill.training.stages import choose, read_stages
+    from omnimill.training.runs.stage_runs import train_stages
+    from omnimill.training.runs.stages import choose, read_stages
 
     stages = read_stages(config)
     if workers is not None:
@@ -79,7 +79,7 @@ def _with_workers(config: TrainConfig, workers: int) -> TrainConfig:
 
 
 def _show_plan(stages: list[Stage], root: str, json: bool) -> None:
-    from omnimill.training.stage_plan import plan_stages
+    from omnimill.training.runs.stage_plan import plan_stages
 
     plans = plan_stages(stages, root)
     if json:

@@ -18,11 +18,11 @@ from omnimill.learn.jam_inputs import Scale, asked_scenes, make_jam_inputs, prom
 from omnimill.learn.recognise import scene_of
 from omnimill.progress import console, progress
 from omnimill.tokenizers.image import decode_rgb
-from omnimill.training import checkpoint
 from omnimill.training.backbone.build import with_weights
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.sizes import token_work
-from omnimill.training.checkpoint import CheckpointRecord, load_weights, read_record
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord, load_weights, read_record
 from omnimill.training.merging.report import Perplexities, StepZero
 from omnimill.training.merging.settings import ReportSettings
 

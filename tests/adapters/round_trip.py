@@ -32,10 +32,10 @@ from omnimill.tokenizers.store import Tokenizers, VectorRanges
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokenizers.vocabulary import CODE_OFFSET
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
-from omnimill.training.batch import DecoderModality
-from omnimill.training.lengths import Budgets
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.rendering import Rendered, Renderer
+from omnimill.training.loading.batch import DecoderModality
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.pairs import Rendered, Renderer
+from omnimill.training.rendering.settings import RenderSettings
 
 IMAGE = ImageLayout(input_size=64, history_size=32, target_size=128, patch=8, code_stride=4, codes=1 << 14)
 AUDIO = AudioLayout(segment_seconds=0.5, frames=32, mels=16, patch=8, code_patch=(8, 8), codes=256)

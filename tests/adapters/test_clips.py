@@ -17,7 +17,7 @@ from omnimill.schema import PICTURE_MARK, Example
 from omnimill.tokenizers.embodied import decode_table_steps
 from omnimill.tokenizers.places import decode_boxes
 from omnimill.tokenizers.vocabulary import CODE_OFFSET
-from omnimill.training.batch import EncoderModality
+from omnimill.training.loading.batch import EncoderModality
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from omnimill.mixtures.task_families import families
 from omnimill.pipelines.dag import Dag
 from omnimill.pipelines.process import process_unit
 from omnimill.schema import Example
-from omnimill.training.show_page import write_page
+from omnimill.training.showing.page import write_page
 
 FORMATS = {**fixtures_picture.FORMATS, **fixtures_map.FORMATS, **fixtures_clip.FORMATS}
 # The published format that a family is shown from.

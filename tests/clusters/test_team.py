@@ -33,9 +33,9 @@ from clusters.team import (
     write_corpus,
     write_documents,
 )
-from omnimill.training.checkpoint import list_checkpoints
-from omnimill.training.history import read_history
-from omnimill.training.replay import Consumed, combine_digests, consumed, replay, sequence_digest
+from omnimill.training.checkpoints.checkpoint import list_checkpoints
+from omnimill.training.lineage.replay import Consumed, combine_digests, consumed, replay, sequence_digest
+from omnimill.training.runs.history import read_history
 
 pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(1800)]
 

@@ -25,11 +25,11 @@ from ray.cluster_utils import Cluster
 
 from omnimill.config import load_config
 from omnimill.errors import Stopped
-from omnimill.training import checkpoint
-from omnimill.training.config import TrainConfig
-from omnimill.training.history import read_history
-from omnimill.training.notices import STOP
-from omnimill.training.run import train
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import read_history
+from omnimill.training.runs.notices import STOP
+from omnimill.training.runs.run import train
 
 
 def workers() -> int:

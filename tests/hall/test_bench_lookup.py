@@ -9,10 +9,10 @@ import pytest
 
 from omnimill.bench import lookup, lookup_catalog
 from omnimill.bench.lookup_catalog import Size, write
-from omnimill.training import audit, waypoints
-from omnimill.training.checkpoint import read_record
-from omnimill.training.inputs import open_streams
-from omnimill.training.replay import ledger_entries
+from omnimill.training.checkpoints.checkpoint import read_record
+from omnimill.training.lineage import audit, waypoints
+from omnimill.training.lineage.replay import ledger_entries
+from omnimill.training.runs.inputs import open_streams
 
 
 def test_questions_over_a_small_catalog_find_the_very_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

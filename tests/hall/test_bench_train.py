@@ -11,8 +11,8 @@ from omnimill.bench import train
 from omnimill.bench.metric import OURS
 from omnimill.bench.train import ways
 from omnimill.bench.train.corpus import Scale, prepare
-from omnimill.training.engine_settings import ParallelSettings, PrecisionSettings
-from omnimill.training.inputs import TrainInputs, open_streams
+from omnimill.training.engine.settings import ParallelSettings, PrecisionSettings
+from omnimill.training.runs.inputs import TrainInputs, open_streams
 
 SCALE = Scale(
     "tiny", {"encoder_layers": 1, "decoder_layers": 1}, 0.25, 16, 2, PrecisionSettings(), ParallelSettings(), 1

@@ -30,8 +30,8 @@ def test_the_room_tokenizers_does_not_shadow_the_library() -> None:
 
 
 def test_training_parts_need_neither_ray_nor_mlflow() -> None:
-    modules = ["backbone.model", "batch", "loss", "step", "loader", "planner", "rendering", "packing"]
-    modules += ["objectives.budgets", "objectives.text"]
+    modules = ["backbone.model", "loading.batch", "loading.loader", "engine.loss", "engine.step", "planning.planner"]
+    modules += ["rendering.pairs", "packing.streams", "objectives.budgets", "objectives.text"]
     imports = "; ".join(f"import omnimill.training.{name}" for name in modules)
     found = run_python(f"import sys; {imports}; print([m for m in ('ray', 'mlflow') if m in sys.modules])")
     assert found.strip() == "[]"

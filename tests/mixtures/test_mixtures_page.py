@@ -15,7 +15,7 @@ from omnimill.mixtures.loading import load_mixture
 from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.mixtures.task_families import Family
 from omnimill.pipelines.dag import Dag
-from omnimill.training.config import TrainConfig
+from omnimill.training.runs.config import TrainConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "mixtures.md"
 KINDS: tuple[type[Config], ...] = (MixtureFile, Family, Entry, TrainConfig, Dag, OnlineConfig)

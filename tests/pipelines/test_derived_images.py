@@ -31,8 +31,8 @@ from omnimill.pipelines.sources.image_folder import ImageFolderSource
 from omnimill.pipelines.sources.interleaved_pairs import InterleavedPairsSource
 from omnimill.pipelines.sources.patches import COLOURS, SHAPES, Patch, PatchesSource, draw_patches, paste
 from omnimill.schema import Example, from_row
-from omnimill.training.audit import impact
-from omnimill.training.provenance import trace
+from omnimill.training.lineage.audit import impact
+from omnimill.training.lineage.provenance import trace
 
 
 def done(source: Source, folder: Path) -> tuple[list[Commit], list[Example]]:

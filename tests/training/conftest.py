@@ -24,22 +24,22 @@ from omnimill.tokenizers.networks import AudioPatchesConfig, ImagePatchesConfig,
 from omnimill.tokenizers.store import StoredSet, file_digests, publish, weights
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout, TokenLayout
-from omnimill.training.checkpoint import CheckpointRecord, checkpoints_folder, folder_name
-from omnimill.training.checkpoint_settings import CheckpointSettings, RegistrySettings
-from omnimill.training.checkpoint_writer import CheckpointWriter
-from omnimill.training.config import TrainConfig
-from omnimill.training.evaluation_settings import EvaluationSettings
-from omnimill.training.history import TIMING, read_history
-from omnimill.training.inputs import TrainInputs, resolve
-from omnimill.training.lengths import Budgets
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.optim import AdafactorConfig
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.render_settings import RenderSettings
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord, checkpoints_folder, folder_name
+from omnimill.training.checkpoints.settings import CheckpointSettings, RegistrySettings
+from omnimill.training.checkpoints.writer import CheckpointWriter
+from omnimill.training.engine.optim import AdafactorConfig
+from omnimill.training.evaluation.settings import EvaluationSettings
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.settings import RenderSettings
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import TIMING, read_history
+from omnimill.training.runs.inputs import TrainInputs, resolve
+from omnimill.training.runs.loop import Worker, train_worker
 
 # A forked copy of this process would wait for ever for threads that it does not have (those of Polars and Arrow). What
 # is forked instead is a server without threads that has loaded everything once.
-multiprocessing.set_forkserver_preload(["omnimill.training.loop", "torch._dynamo"])
+multiprocessing.set_forkserver_preload(["omnimill.training.runs.loop", "torch._dynamo"])
 
 _WORDS = (
     "the",
@@ -347,7 +347,7 @@ class RayRun:
 def ray_run(watched_config: TrainConfig, train_root: Path, ray_local: None) -> RayRun:
     """Twelve steps of two workers on Ray Train, begun anew over an existing run of another seed."""
     from omnimill.infra import lineage
-    from omnimill.training.run import train
+    from omnimill.training.runs.run import train
 
     checkpoints = CheckpointSettings(every=4, registry=RegistrySettings(model="calm", aliases=("newest",)))
     changed = {"name": "calm", "steps": 12, "workers": 2, "checkpoints": checkpoints}

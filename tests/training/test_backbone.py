@@ -19,8 +19,8 @@ from omnimill.tokens import AudioLayout, ImageLayout, TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, PatchEncoderConfig, Size
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.backbone.watch import watch_attention
-from omnimill.training.batch import DecoderModality, EncoderModality, Frames, PackedBatch
-from omnimill.training.loss import modality_sums
+from omnimill.training.engine.loss import modality_sums
+from omnimill.training.loading.batch import DecoderModality, EncoderModality, Frames, PackedBatch
 
 LAYOUT = TokenLayout(
     text_pieces=100,
@@ -463,7 +463,8 @@ def test_initial_weights_depend_on_seed_and_name_alone() -> None:
 
 def test_model_and_loss_need_neither_ray_nor_mlflow() -> None:
     program = (
-        "import sys, omnimill.training.backbone.model, omnimill.training.loss, omnimill.training.generate; "
+        "import sys, omnimill.training.backbone.model, omnimill.training.engine.loss; "
+        "import omnimill.training.generation.generate; "
         "print(sorted({m.split('.')[0] for m in sys.modules} & {'ray', 'mlflow'}))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ from omnimill.training.backbone.config import PatchEncoderConfig, ResamplerConfi
 from omnimill.training.backbone.patches import PatchEncoder
 from omnimill.training.backbone.resampler import Resampler
 from omnimill.training.backbone.rotary import Rotation, rotate, rotation
-from omnimill.training.published_weights import published_names
+from omnimill.training.checkpoints.published_weights import published_names
 
 
 def weights_of(arrays: Mapping[str, Tensor], block: str) -> dict[str, Tensor]:

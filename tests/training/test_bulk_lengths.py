@@ -21,15 +21,15 @@ from omnimill.schema import example_id
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vocabulary import Vocabulary
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, TokenLayout
-from omnimill.training.bulk_lengths import FIELDS, BulkLengths, costs_of
-from omnimill.training.draws import id_of, id_words
-from omnimill.training.lengths import Budgets, Lengths
 from omnimill.training.objectives.settings import ObjectiveSettings, TokenBudgets
-from omnimill.training.recipe import Recipes
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.row_batch import COLUMNS, RowBatch
-from omnimill.training.sequence_lengths import BulkSequenceLengths
-from omnimill.training.sequence_recipe import SequenceRecipes
+from omnimill.training.planning.bulk_lengths import FIELDS, BulkLengths, costs_of
+from omnimill.training.planning.draws import id_of, id_words
+from omnimill.training.planning.lengths import Budgets, Lengths
+from omnimill.training.planning.row_batch import COLUMNS, RowBatch
+from omnimill.training.planning.sequence_lengths import BulkSequenceLengths
+from omnimill.training.rendering.recipe import Recipes
+from omnimill.training.rendering.sequence_recipe import SequenceRecipes
+from omnimill.training.rendering.settings import RenderSettings
 from omnimill.vocabulary_layout import VocabularyLayout
 
 ROLES = ("caption", "question", "answer", "body")

@@ -22,11 +22,12 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from omnimill.errors import ConfigError, IntegrityError, OmnimillError
-from omnimill.training import checkpoint, checkpoint_writer, retention
-from omnimill.training.checkpoint import CheckpointRecord, load_state
-from omnimill.training.checkpoint_settings import BestSettings, CheckpointSettings
-from omnimill.training.checkpoint_writer import CheckpointWriter
-from omnimill.training.inputs import TrainInputs
+from omnimill.training.checkpoints import checkpoint, retention
+from omnimill.training.checkpoints import writer as checkpoint_writer
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord, load_state
+from omnimill.training.checkpoints.settings import BestSettings, CheckpointSettings
+from omnimill.training.checkpoints.writer import CheckpointWriter
+from omnimill.training.runs.inputs import TrainInputs
 
 
 def record(inputs: TrainInputs, step: int, **facts: Any) -> CheckpointRecord:

@@ -23,8 +23,8 @@ from omnimill.mixtures.objectives import OBJECTIVES
 from omnimill.mixtures.task_families import families
 from omnimill.tokenizers import store
 from omnimill.tokens import TOKEN_SCHEMA
-from omnimill.training.show_page import write_page
-from omnimill.training.show_words import lines
+from omnimill.training.showing.page import write_page
+from omnimill.training.showing.words import lines
 
 
 @pytest.fixture(scope="module")

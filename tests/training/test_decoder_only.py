@@ -13,9 +13,9 @@ from omnimill.training.backbone.kinds import SequenceConfig
 from omnimill.training.backbone.masks import causal_segments, in_blocks, in_full
 from omnimill.training.backbone.sizes import token_work
 from omnimill.training.backbone.towers_config import TowersConfig, VotingConfig
-from omnimill.training.flops import step_flops
-from omnimill.training.loss import modality_sums, modality_weights, total_loss
-from omnimill.training.step import StepSettings, train_step
+from omnimill.training.engine.flops import step_flops
+from omnimill.training.engine.loss import modality_sums, modality_weights, total_loss
+from omnimill.training.engine.step import StepSettings, train_step
 from omnimill.vocabulary_layout import VocabularyLayout
 from tests.sequence_batches import FIRST_CODE, ROWS, TINY, batch_of, example, ids_and_positions
 

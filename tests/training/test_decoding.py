@@ -17,15 +17,15 @@ from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.backbone.stepwise import StepwiseDecoder
-from omnimill.training.batch import DecoderModality
-from omnimill.training.beams import beam_search, length_penalty
-from omnimill.training.collate import collate
-from omnimill.training.decoding import Sampling, decode
-from omnimill.training.guidance import GuidedDecoder
-from omnimill.training.lengths import Budgets
-from omnimill.training.location_rule import LocationRule
-from omnimill.training.prompt import Asked, Request, render_request
-from omnimill.training.render_settings import RenderSettings
+from omnimill.training.generation.beams import beam_search, length_penalty
+from omnimill.training.generation.decoding import Sampling, decode
+from omnimill.training.generation.guidance import GuidedDecoder
+from omnimill.training.generation.location_rule import LocationRule
+from omnimill.training.loading.batch import DecoderModality
+from omnimill.training.loading.collate import collate
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.prompt import Asked, Request, render_request
+from omnimill.training.rendering.settings import RenderSettings
 
 SETTINGS = RenderSettings(max_text=32, max_target_text=12, history_frames=2, image_latents=8, audio_latents=4)
 EOS = TextVocabulary.EOS

@@ -14,13 +14,13 @@ import pytest
 import torch.distributed as dist
 
 from omnimill import rng
-from omnimill.training import checkpoint
-from omnimill.training.checkpoint_settings import CheckpointSettings
-from omnimill.training.config import TrainConfig
-from omnimill.training.history import TIMING, read_history
-from omnimill.training.inputs import TrainInputs
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.notices import STOP, Notice, Notices, stopped_by_signal
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.checkpoints.settings import CheckpointSettings
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import TIMING, read_history
+from omnimill.training.runs.inputs import TrainInputs
+from omnimill.training.runs.loop import Worker, train_worker
+from omnimill.training.runs.notices import STOP, Notice, Notices, stopped_by_signal
 
 STEPS = 7
 

@@ -23,15 +23,15 @@ from omnimill.mixtures.ledger import Ledger, changes
 from omnimill.mixtures.rows import scan
 from omnimill.mixtures.versions import less_erased, open_versions
 from omnimill.schema import Example, Provenance, example_id, to_table
-from omnimill.training import checkpoint
-from omnimill.training.config import TrainConfig
-from omnimill.training.erasing import rules_of
-from omnimill.training.history import read_history
-from omnimill.training.inputs import resolve
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.proof import prove
-from omnimill.training.replay import combine_digests, consumed, replay, sequence_digest
-from omnimill.training.run import train
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.lineage.erasing import rules_of
+from omnimill.training.lineage.proof import prove
+from omnimill.training.lineage.replay import combine_digests, consumed, replay, sequence_digest
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import read_history
+from omnimill.training.runs.inputs import resolve
+from omnimill.training.runs.loop import Worker, train_worker
+from omnimill.training.runs.run import train
 
 Maker = Callable[..., Any]
 

@@ -22,13 +22,13 @@ from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.versions import current_versions
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout
-from omnimill.training import checkpoint
-from omnimill.training.answering import Actors
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.checkpoint import CheckpointRecord
-from omnimill.training.evaluate import evaluate
-from omnimill.training.inputs import TrainInputs
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord
+from omnimill.training.evaluation.evaluate import evaluate
+from omnimill.training.generation.answering import Actors
+from omnimill.training.runs.inputs import TrainInputs
 
 TASKS = (
     Task(

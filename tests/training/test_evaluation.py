@@ -14,21 +14,21 @@ from omnimill.mixtures.config import Task
 from omnimill.mixtures.rows import TaskRows
 from omnimill.mixtures.versions import open_versions
 from omnimill.tokenizers.store import load_text, load_tokenizers
-from omnimill.training.checkpoint import list_checkpoints
-from omnimill.training.checkpoint_settings import CheckpointSettings
-from omnimill.training.collate import collate
-from omnimill.training.config import TrainConfig
-from omnimill.training.evaluation import Evaluator
-from omnimill.training.evaluation_settings import EvaluationSettings
-from omnimill.training.generate import Generator
-from omnimill.training.held_out import open_held_out, row_order
-from omnimill.training.history import TIMING, read_history
-from omnimill.training.inputs import TrainInputs, resolve
-from omnimill.training.learner import Learner
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.loss import task_sums
-from omnimill.training.rendering import Renderer
-from omnimill.training.scoring import generate_and_score
+from omnimill.training.checkpoints.checkpoint import list_checkpoints
+from omnimill.training.checkpoints.settings import CheckpointSettings
+from omnimill.training.engine.learner import Learner
+from omnimill.training.engine.loss import task_sums
+from omnimill.training.evaluation.held_out import open_held_out, row_order
+from omnimill.training.evaluation.losses import Evaluator
+from omnimill.training.evaluation.scoring import generate_and_score
+from omnimill.training.evaluation.settings import EvaluationSettings
+from omnimill.training.generation.generate import Generator
+from omnimill.training.loading.collate import collate
+from omnimill.training.rendering.pairs import Renderer
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import TIMING, read_history
+from omnimill.training.runs.inputs import TrainInputs, resolve
+from omnimill.training.runs.loop import Worker, train_worker
 
 CPU = torch.device("cpu")
 

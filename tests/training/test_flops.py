@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from omnimill.training.backbone.config import BackboneConfig, PatchEncoderConfig, ResamplerConfig
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.batch import DecoderModality, Frames, PackedBatch
-from omnimill.training.flops import measured_flops, peak_flops, step_flops
+from omnimill.training.engine.flops import measured_flops, peak_flops, step_flops
+from omnimill.training.loading.batch import DecoderModality, Frames, PackedBatch
 
 TEXT, PATCHES, PIXELS, MELS = 10, (16, 8), 12, 6
 ENCODER = {"width": 32, "heads": 2, "layers": 3, "mlp": 48, "positions": (4, 4)}

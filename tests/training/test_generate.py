@@ -19,22 +19,22 @@ from omnimill.infra.dataset import Dataset
 from omnimill.tokenizers import audio, image
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout
-from omnimill.training import checkpoint
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.backbone.stepwise import StepwiseDecoder
-from omnimill.training.batch import DecoderModality, EncoderModality, PackedBatch
-from omnimill.training.checkpoint import CheckpointRecord
-from omnimill.training.collate import collate
-from omnimill.training.decoding import Sampling, choose, decode
-from omnimill.training.generate import load_generator
-from omnimill.training.inputs import TrainInputs
-from omnimill.training.lengths import Budgets
-from omnimill.training.loss import modality_sums, total_loss
-from omnimill.training.prompt import Request, render_request
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.rendering import Rendered
-from omnimill.training.request_rows import read_requests
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord
+from omnimill.training.engine.loss import modality_sums, total_loss
+from omnimill.training.generation.decoding import Sampling, choose, decode
+from omnimill.training.generation.generate import load_generator
+from omnimill.training.generation.request_rows import read_requests
+from omnimill.training.loading.batch import DecoderModality, EncoderModality, PackedBatch
+from omnimill.training.loading.collate import collate
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.pairs import Rendered
+from omnimill.training.rendering.prompt import Request, render_request
+from omnimill.training.rendering.settings import RenderSettings
+from omnimill.training.runs.inputs import TrainInputs
 
 SETTINGS = RenderSettings(max_text=32, max_target_text=12, history_frames=2, image_latents=8, audio_latents=4)
 BUDGETS = Budgets(encoder=160, decoder=80)

@@ -14,13 +14,13 @@ from omnimill.tokenizers.store import Tokenizers
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.generate import Generator
-from omnimill.training.held_out import open_held_out
-from omnimill.training.inputs import TrainInputs
-from omnimill.training.lengths import Budgets
+from omnimill.training.evaluation.held_out import open_held_out
+from omnimill.training.evaluation.scoring import Answer, case_losses, generate_and_score, grouped_numbers, score_answers
+from omnimill.training.generation.generate import Generator
 from omnimill.training.metrics.evaluate import Case
-from omnimill.training.rendering import Renderer
-from omnimill.training.scoring import Answer, case_losses, generate_and_score, grouped_numbers, score_answers
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.pairs import Renderer
+from omnimill.training.runs.inputs import TrainInputs
 
 CAPTION = Task(
     name="held-caption",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from omnimill.errors import OmnimillError
-from omnimill.training import history
+from omnimill.training.runs import history
 
 
 def line(step: int, loss: float = 1.0) -> dict[str, Any]:

@@ -24,17 +24,17 @@ from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import AudioLayout, ImageLayout, TokenLayout
 from omnimill.training.backbone.build import build_sequence_model
 from omnimill.training.backbone.decoder_config import DecoderConfig
-from omnimill.training.checkpoint import CheckpointRecord
-from omnimill.training.config import BackboneSettings
-from omnimill.training.decoding import Sampling
-from omnimill.training.growing import GrowingSequences
-from omnimill.training.inputs import TrainInputs
-from omnimill.training.interleaved import Drawn, Ended, SequenceGenerator, Words, load_sequence_generator
-from omnimill.training.interleaving import Order, Progress
-from omnimill.training.lengths import Budgets
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.prompt import Request
-from omnimill.training.scoring import Decoding
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord
+from omnimill.training.evaluation.scoring import Decoding
+from omnimill.training.generation.decoding import Sampling
+from omnimill.training.generation.growing import GrowingSequences
+from omnimill.training.generation.interleaved import Drawn, Ended, SequenceGenerator, Words, load_sequence_generator
+from omnimill.training.generation.interleaving import Order, Progress
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.prompt import Request
+from omnimill.training.runs.config import BackboneSettings
+from omnimill.training.runs.inputs import TrainInputs
 from omnimill.vocabulary_layout import VocabularyLayout
 
 IMAGES = ImageLayout(input_size=32, history_size=32, target_size=32, patch=16, code_stride=8, codes=32)

@@ -23,12 +23,12 @@ from omnimill.tokenizers.config import TokenizerConfig
 from omnimill.tokenizers.corpus import Corpus
 from omnimill.tokenizers.shards import ShardJob, ShardTokenizer, units_of
 from omnimill.tokenizers.train import make_set
-from omnimill.training.checkpoint import run_folder
-from omnimill.training.config import TrainConfig
-from omnimill.training.history import read_history
-from omnimill.training.inputs import resolve
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.schedules import Cosine
+from omnimill.training.checkpoints.checkpoint import run_folder
+from omnimill.training.engine.schedules import Cosine
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import read_history
+from omnimill.training.runs.inputs import resolve
+from omnimill.training.runs.loop import Worker, train_worker
 
 PROJECT = Path(__file__).parents[2]
 PICTURES, TUNES = 4, 2

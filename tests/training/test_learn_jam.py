@@ -22,7 +22,7 @@ from omnimill.pipelines.process import process_unit
 from omnimill.tokenizers.config import TokenizerConfig
 from omnimill.tokenizers.image import decode_rgb
 from omnimill.training.merging.settings import MergeConfig
-from omnimill.training.stages import load_stage
+from omnimill.training.runs.stages import load_stage
 
 PROJECT = Path(__file__).parents[2]
 

@@ -22,15 +22,15 @@ from omnimill.training.backbone.build import build
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.backbone.towers_config import TowersConfig
 from omnimill.training.backbone.watch import watch_attention
-from omnimill.training.batch import PackedBatch
-from omnimill.training.config import TrainConfig
-from omnimill.training.engine_settings import ParallelSettings, PrecisionSettings
-from omnimill.training.inputs import TrainInputs
-from omnimill.training.learner import Learner
-from omnimill.training.loader import Loader
-from omnimill.training.optim import AdafactorConfig, AdamWConfig, build_optimizer
-from omnimill.training.parallel import distribute, prepare_layers
-from omnimill.training.step import StepSettings, train_step
+from omnimill.training.engine.learner import Learner
+from omnimill.training.engine.optim import AdafactorConfig, AdamWConfig, build_optimizer
+from omnimill.training.engine.parallel import distribute, prepare_layers
+from omnimill.training.engine.settings import ParallelSettings, PrecisionSettings
+from omnimill.training.engine.step import StepSettings, train_step
+from omnimill.training.loading.batch import PackedBatch
+from omnimill.training.loading.loader import Loader
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.inputs import TrainInputs
 from tests.sequence_batches import TINY, batch_of, example
 
 WORKERS, STREAMS, STEPS = 2, 4, 2

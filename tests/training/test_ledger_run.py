@@ -24,14 +24,15 @@ from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.ledger import Ledger, changes, updates
 from omnimill.mixtures.online_config import OnlineConfig
 from omnimill.tokens import TOKEN_SCHEMA
-from omnimill.training import checkpoint, waypoints
-from omnimill.training.config import TrainConfig
-from omnimill.training.history import TIMING, read_history
-from omnimill.training.inputs import resolve
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.proof import prove
-from omnimill.training.replay import combine_digests, consumed, held_by, replay, sequence_digest
-from omnimill.training.sightings import Sightings
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.lineage import waypoints
+from omnimill.training.lineage.proof import prove
+from omnimill.training.lineage.replay import combine_digests, consumed, held_by, replay, sequence_digest
+from omnimill.training.lineage.sightings import Sightings
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import TIMING, read_history
+from omnimill.training.runs.inputs import resolve
+from omnimill.training.runs.loop import Worker, train_worker
 
 Maker = Callable[..., Any]
 
@@ -131,7 +132,7 @@ def add(root: Path, source: str, rows: list[dict[str, Any]]) -> None:
 def test_mixture_data_and_selections_change_in_mid_run(
     small: Any, mixture: Mixture, token_data: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from omnimill.training.run import train
+    from omnimill.training.runs.run import train
 
     root, config, _ = small
     write_mixture(root, mixture, {"caption": 2, "read": 1})
@@ -228,7 +229,7 @@ def test_changes_are_the_same_whenever_the_run_is_interrupted(small: Any, mixtur
 
 
 def test_what_a_run_cannot_go_through_is_refused(small: Any, mixture: Mixture) -> None:
-    from omnimill.training.run import train
+    from omnimill.training.runs.run import train
 
     root, config, _ = small
     write_mixture(root, mixture, {"caption": 2, "read": 1})

@@ -17,12 +17,12 @@ from omnimill.infra.dataset import Commit, Counts, Dataset, InputRef
 from omnimill.mixtures.config import Mixture
 from omnimill.schema import Example, Meta, Provenance, to_table
 from omnimill.tokens import TOKEN_SCHEMA
-from omnimill.training import checkpoint
-from omnimill.training.config import TrainConfig
-from omnimill.training.inputs import resolve
-from omnimill.training.licences import licences
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.replay import replay
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.lineage.licences import licences
+from omnimill.training.lineage.replay import replay
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.inputs import resolve
+from omnimill.training.runs.loop import Worker, train_worker
 
 LICENCES = ("CC0-1.0", "CC-BY-4.0", None)
 

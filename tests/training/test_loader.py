@@ -22,14 +22,14 @@ from omnimill.infra.ranges import RangeReader
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.course import new_course
 from omnimill.mixtures.shard_files import open_shard
-from omnimill.training.batch import EncoderModality, Frames, PackedBatch
-from omnimill.training.collate import collate
-from omnimill.training.lengths import Budgets
-from omnimill.training.loader import Loader, merge_states
-from omnimill.training.loader_settings import LoaderSettings
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.planner import PackedSequence, VirtualStreams
-from omnimill.training.render_settings import RenderSettings
+from omnimill.training.loading.batch import EncoderModality, Frames, PackedBatch
+from omnimill.training.loading.collate import collate
+from omnimill.training.loading.loader import Loader, merge_states
+from omnimill.training.loading.settings import LoaderSettings
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.planning.planner import PackedSequence, VirtualStreams
+from omnimill.training.rendering.settings import RenderSettings
 
 RENDER = RenderSettings(max_text=96, max_target_text=64, image_latents=4, audio_latents=2)
 BUDGETS = Budgets(encoder=200, decoder=160, images=3, image_history=6, audio=6)
@@ -314,7 +314,7 @@ def test_planning_from_a_bucket_reads_lengths_alone(
 
 def test_the_room_loads_without_ray_and_mlflow() -> None:
     program = (
-        "import sys, omnimill.training.loader, omnimill.training.collate\n"
+        "import sys, omnimill.training.loading.loader, omnimill.training.loading.collate\n"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & {'ray', 'mlflow'}))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from omnimill.training.backbone.model import TokenLosses
 from omnimill.training.backbone.token_loss import token_loss
-from omnimill.training.batch import DecoderModality, PackedBatch
-from omnimill.training.loss import modality_sums, task_sums, total_loss
+from omnimill.training.engine.loss import modality_sums, task_sums, total_loss
+from omnimill.training.loading.batch import DecoderModality, PackedBatch
 
 TEXT, IMAGE = DecoderModality.TEXT, DecoderModality.IMAGE
 

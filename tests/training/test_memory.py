@@ -10,12 +10,12 @@ from torch import Tensor
 
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
-from omnimill.training.engine_settings import ParallelSettings
-from omnimill.training.inputs import TrainInputs
-from omnimill.training.learner import Learner
-from omnimill.training.lengths import Budgets
-from omnimill.training.memory import Memory, memory
-from omnimill.training.optim import AdafactorConfig, AdamWConfig
+from omnimill.training.engine.learner import Learner
+from omnimill.training.engine.memory import Memory, memory
+from omnimill.training.engine.optim import AdafactorConfig, AdamWConfig
+from omnimill.training.engine.settings import ParallelSettings
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.runs.inputs import TrainInputs
 
 PROJECT = Path(__file__).parents[2]
 REFERENCE = TokenLayout(tokenizers="reference", digests={})

@@ -24,27 +24,27 @@ from omnimill.tokenizers.store import StoredSet, file_digests, publish
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.checkpoint import CheckpointRecord, load_weights, newest, read_record
-from omnimill.training.checkpoint_settings import CheckpointSettings
-from omnimill.training.config import BackboneSettings, TrainConfig
-from omnimill.training.evaluation_settings import EvaluationSettings
-from omnimill.training.follow import checkpoint_name
-from omnimill.training.forgetting import TAG, check_remembered, measure_parents
-from omnimill.training.forgetting_settings import ForgettingSettings
-from omnimill.training.generate import load_generator
-from omnimill.training.history import read_history
-from omnimill.training.inputs import TrainInputs, resolve
-from omnimill.training.lengths import Budgets
-from omnimill.training.loop import Worker, train_worker
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord, load_weights, newest, read_record
+from omnimill.training.checkpoints.settings import CheckpointSettings
+from omnimill.training.engine.optim import AdafactorConfig
+from omnimill.training.evaluation.forgetting import TAG, check_remembered, measure_parents
+from omnimill.training.evaluation.forgetting_settings import ForgettingSettings
+from omnimill.training.evaluation.settings import EvaluationSettings
+from omnimill.training.generation.generate import load_generator
+from omnimill.training.lineage.provenance import trace
+from omnimill.training.lineage.replay import ledger_entries
 from omnimill.training.merging.plan import Mismatch
 from omnimill.training.merging.run import merge
 from omnimill.training.merging.settings import MergeConfig
-from omnimill.training.optim import AdafactorConfig
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.provenance import trace
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.replay import ledger_entries
-from omnimill.training.run import record_inputs, train
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.settings import RenderSettings
+from omnimill.training.runs.config import BackboneSettings, TrainConfig
+from omnimill.training.runs.follow import checkpoint_name
+from omnimill.training.runs.history import read_history
+from omnimill.training.runs.inputs import TrainInputs, resolve
+from omnimill.training.runs.loop import Worker, train_worker
+from omnimill.training.runs.run import record_inputs, train
 from omnimill.vocabulary_layout import VocabularyLayout
 from tests.made_rows import make_row
 

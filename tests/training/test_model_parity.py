@@ -21,8 +21,8 @@ from omnimill.training.backbone.masks import (
     target_index,
 )
 from omnimill.training.backbone.stepwise import StepwiseDecoder
-from omnimill.training.batch import DecoderModality, EncoderModality, PackedBatch
-from omnimill.training.loss import modality_sums
+from omnimill.training.engine.loss import modality_sums
+from omnimill.training.loading.batch import DecoderModality, EncoderModality, PackedBatch
 
 TOLERANCE = 1e-4
 PAPER = {"sparse_decoder": True, "dynamic_decoder": True}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from omnimill.training.optim import AdafactorConfig, AdamWConfig, build_optimizer
-from omnimill.training.schedules import Constant, Cosine, WarmupStableDecay, learning_rate
+from omnimill.training.engine.optim import AdafactorConfig, AdamWConfig, build_optimizer
+from omnimill.training.engine.schedules import Constant, Cosine, WarmupStableDecay, learning_rate
 
 Array = NDArray[np.float64]
 

@@ -12,10 +12,10 @@ from plain_packing import PlainPacker
 
 from omnimill.errors import OmnimillError
 from omnimill.rng import generator
-from omnimill.training.lengths import Budgets, Lengths
-from omnimill.training.packing import no_loads, pack
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.window_packing import pack_window
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.packing.streams import no_loads, pack
+from omnimill.training.packing.window import pack_window
+from omnimill.training.planning.lengths import Budgets, Lengths
 
 BUDGETS = Budgets(encoder=100, decoder=80, images=3, image_history=4, audio=2)
 

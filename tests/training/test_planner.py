@@ -19,12 +19,12 @@ from omnimill.mixtures.config import Mixture, Phase, Task
 from omnimill.mixtures.course import new_course
 from omnimill.mixtures.sampler import Draw, Sampler
 from omnimill.mixtures.timeline import Era, Timeline
-from omnimill.training.block_planner import BlockPlanner
-from omnimill.training.bulk_lengths import FIELDS
-from omnimill.training.lengths import Budgets, Lengths
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.planner import PackedSequence, Planner, VirtualStreams, plan_digest
-from omnimill.training.render_settings import RenderSettings
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.planning.block_planner import BlockPlanner
+from omnimill.training.planning.bulk_lengths import FIELDS
+from omnimill.training.planning.lengths import Budgets, Lengths
+from omnimill.training.planning.planner import PackedSequence, Planner, VirtualStreams, plan_digest
+from omnimill.training.rendering.settings import RenderSettings
 
 RENDER = RenderSettings(max_text=96, max_target_text=64, image_latents=4, audio_latents=2)
 PACKING = PackingSettings(budgets=Budgets(encoder=200, decoder=160, images=3, image_history=6, audio=6), pool=8)

@@ -20,7 +20,7 @@ from omnimill.tokenizers.weights import published_tensors as code_tensors
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.published_weights import (
+from omnimill.training.checkpoints.published_weights import (
     fill_from_published,
     published_digest,
     published_names,

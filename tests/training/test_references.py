@@ -16,12 +16,12 @@ from omnimill.mixtures.versions import TokenData
 from omnimill.schema import to_table
 from omnimill.tokenizers.vocabulary import CODE_OFFSET
 from omnimill.tokens import TOKEN_SCHEMA
-from omnimill.training.batch import DecoderModality
-from omnimill.training.example_shards import ExampleShards
+from omnimill.training.evaluation.example_shards import ExampleShards
+from omnimill.training.evaluation.references import needs_example, right_texts, shown
+from omnimill.training.loading.batch import DecoderModality
 from omnimill.training.metrics.evaluate import Case, evaluate
 from omnimill.training.metrics.families import measures
-from omnimill.training.prompt import whole_renderer
-from omnimill.training.references import needs_example, right_texts, shown
+from omnimill.training.rendering.prompt import whole_renderer
 
 # What a metric says of an answer that is right; the others are shares, 1 when right.
 BEST = {

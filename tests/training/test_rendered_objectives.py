@@ -23,15 +23,15 @@ from omnimill.tokens import LENGTH_COLUMNS, TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.masks import decoder_self_mask
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.batch import DecoderModality, EncoderModality
-from omnimill.training.collate import collate
-from omnimill.training.lengths import Budgets
+from omnimill.training.loading.batch import DecoderModality, EncoderModality
+from omnimill.training.loading.collate import collate
 from omnimill.training.objectives.settings import ObjectiveSettings, TokenBudgets
-from omnimill.training.prompt import whole_renderer
-from omnimill.training.recipe import Recipe
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.rendering import Rendered, Renderer
-from omnimill.training.show_words import divided
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.pairs import Rendered, Renderer
+from omnimill.training.rendering.prompt import whole_renderer
+from omnimill.training.rendering.recipe import Recipe
+from omnimill.training.rendering.settings import RenderSettings
+from omnimill.training.showing.words import divided
 from omnimill.vocabulary_layout import VocabularyLayout
 
 BUDGETS = Budgets(encoder=220, decoder=160, images=3, image_history=6, audio=6)

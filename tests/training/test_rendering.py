@@ -19,11 +19,11 @@ from omnimill.tokenizers import image
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vocabulary import CODE_OFFSET, TextVocabulary
 from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, TokenLayout
-from omnimill.training.batch import DecoderModality, EncoderModality
-from omnimill.training.lengths import Budgets
+from omnimill.training.loading.batch import DecoderModality, EncoderModality
 from omnimill.training.objectives.settings import ObjectiveSettings
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.rendering import Rendered, Renderer
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.pairs import Rendered, Renderer
+from omnimill.training.rendering.settings import RenderSettings
 from omnimill.vocabulary_layout import VocabularyLayout
 
 SETTINGS = RenderSettings(max_text=96, max_target_text=64, image_latents=4, audio_latents=2)

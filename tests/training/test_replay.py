@@ -6,17 +6,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from omnimill.errors import ConfigError
-from omnimill.training import checkpoint
-from omnimill.training.checkpoint_settings import CheckpointSettings
-from omnimill.training.config import TrainConfig
-from omnimill.training.history import TIMING, read_history
-from omnimill.training.inputs import resolve
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.planner import PackedSequence
-from omnimill.training.replay import combine_digests, consumed, replay, sequence_digest
+from omnimill.errors import ConfigError, IntegrityError
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.checkpoints.settings import CheckpointSettings
+from omnimill.training.lineage.replay import combine_digests, consumed, replay, sequence_digest
+from omnimill.training.lineage.sightings import Sightings
+from omnimill.training.planning import planner
+from omnimill.training.planning.planner import PackedSequence
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import TIMING, read_history
+from omnimill.training.runs.inputs import resolve
+from omnimill.training.runs.loop import Worker, train_worker
 
 STEPS = 6
 
@@ -86,8 +89,29 @@ def test_replay_is_what_training_consumed(undisturbed: Path, train_root: Path, t
     assert list(consumed(folder, {"no such example"})) == []
 
 
+def test_what_another_packer_put_in_order_is_not_told_wrongly(
+    undisturbed: Path, train_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint.newest(undisturbed)
+    assert folder is not None
+    record = checkpoint.read_record(folder)
+    seen = list(consumed(folder))
+    known = Sightings(folder, record, str(train_root))
+    rows = known.streams.rows[0]
+    ((shard, _, at),) = rows.by_shard(np.array([0]))
+    monkeypatch.setattr(planner, "VERSION", planner.VERSION - 1)
+    with pytest.raises(IntegrityError, match="another version of omnimill"):
+        next(replay(folder))
+    found = Sightings(folder, record, str(train_root))
+    passes = found.passes({Path(shard).stem: at})
+    # Steps cannot be told; how often is known all the same.
+    with pytest.raises(IntegrityError, match="another version"):
+        found.of(passes)
+    assert found.times(passes, record)[0] == len(known.of(passes)) == sum(one.example_id == rows.id(0) for one in seen)
+
+
 def test_a_changed_configuration_does_not_go_on(undisturbed: Path, train_config: TrainConfig, train_root: Path) -> None:
-    from omnimill.training.run import train
+    from omnimill.training.runs.run import train
 
     changed = train_config.model_copy(update={"name": "undisturbed", "seed": 99, "gradient_clip": 0.25})
     message = r"step 6 under .*\n  config.gradient_clip: was 1.0, is 0.25\n  config.seed: was 0, is 99\n.*--restart"
@@ -98,7 +122,7 @@ def test_a_changed_configuration_does_not_go_on(undisturbed: Path, train_config:
 def test_a_finished_run_has_nothing_to_do(
     undisturbed: Path, train_config: TrainConfig, train_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from omnimill.training.run import train
+    from omnimill.training.runs.run import train
 
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
     result = train(train_config.model_copy(update={"name": "undisturbed", "steps": STEPS}), str(train_root))

@@ -8,11 +8,11 @@ import pytest
 from mlflow.entities import Run, RunData, RunInfo, RunTag
 
 from omnimill.mixtures.config import Mixture
-from omnimill.training import checkpoint
-from omnimill.training.config import TrainConfig
-from omnimill.training.inputs import resolve
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.report_mixtures import mixture_card
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.lineage.report_mixtures import mixture_card
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.inputs import resolve
+from omnimill.training.runs.loop import Worker, train_worker
 
 
 def told(folder: Path, mixture: Mixture) -> Run:

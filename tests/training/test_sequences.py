@@ -13,12 +13,12 @@ from omnimill.mixtures.row_columns import RowContent
 from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vocabulary import Vocabulary
 from omnimill.tokens import TOKEN_SCHEMA, TokenLayout
-from omnimill.training.batch import DecoderModality
-from omnimill.training.collate import collate
-from omnimill.training.lengths import Budgets
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.rendering import Rendered, Renderer
-from omnimill.training.sequence_rendering import SequenceRenderer
+from omnimill.training.loading.batch import DecoderModality
+from omnimill.training.loading.collate import collate
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.pairs import Rendered, Renderer
+from omnimill.training.rendering.sequences import SequenceRenderer
+from omnimill.training.rendering.settings import RenderSettings
 from omnimill.vocabulary_layout import VocabularyLayout
 
 JOINT = VocabularyLayout(joint=("image",), specials=("<break>", "<mask>"))

@@ -17,16 +17,16 @@ from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.course import new_course
 from omnimill.mixtures.loading import load_mixture
 from omnimill.tokens import TokenLayout
-from omnimill.training.block_planner import BlockPlanner
-from omnimill.training.config import TrainConfig
-from omnimill.training.corpus_reads import SourceSize, count_reads
-from omnimill.training.inputs import TrainInputs, resolve
-from omnimill.training.lengths import Budgets
-from omnimill.training.planner import VirtualStreams
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.simulate import Setting, simulate
-from omnimill.training.simulated_corpus import RenderFor, open_corpus
-from omnimill.training.virtual_rows import VirtualRows, entries_by_source
+from omnimill.training.planning.block_planner import BlockPlanner
+from omnimill.training.planning.corpus_reads import SourceSize, count_reads
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.planning.planner import VirtualStreams
+from omnimill.training.planning.simulate import Setting, simulate
+from omnimill.training.planning.simulated_corpus import RenderFor, open_corpus
+from omnimill.training.planning.virtual_rows import VirtualRows, entries_by_source
+from omnimill.training.rendering.settings import RenderSettings
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.inputs import TrainInputs, resolve
 
 PRETRAIN = Path(__file__).parents[2] / "mixtures" / "pretrain.yaml"
 

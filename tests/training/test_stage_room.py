@@ -8,8 +8,8 @@ import pytest
 
 from omnimill.mixtures.loading import load_mixture
 from omnimill.tokens import TokenLayout
-from omnimill.training.config import TrainConfig
-from omnimill.training.stage_room import stage_faults
+from omnimill.training.rendering.stage_room import stage_faults
+from omnimill.training.runs.config import TrainConfig
 
 MIXTURES = Path(__file__).parents[2] / "mixtures"
 # Fact sheet of the reference: budgets of a packed sequence (paper, section B.3) and kept patches (section B.4).

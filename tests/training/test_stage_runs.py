@@ -11,15 +11,15 @@ import pytest
 from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.infra.logged_models import DIGEST_TAG
-from omnimill.training.checkpoint import GROUPS, newest, read_record
-from omnimill.training.config import TrainConfig
-from omnimill.training.history import TIMING, read_history
-from omnimill.training.inputs import resolve
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.optim import AdamWConfig
-from omnimill.training.schedules import learning_rate
-from omnimill.training.stage_runs import train_stages
-from omnimill.training.stages import Stage
+from omnimill.training.checkpoints.checkpoint import GROUPS, newest, read_record
+from omnimill.training.engine.optim import AdamWConfig
+from omnimill.training.engine.schedules import learning_rate
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import TIMING, read_history
+from omnimill.training.runs.inputs import resolve
+from omnimill.training.runs.loop import Worker, train_worker
+from omnimill.training.runs.stage_runs import train_stages
+from omnimill.training.runs.stages import Stage
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from omnimill.errors import ConfigError
-from omnimill.training.config import TrainConfig
-from omnimill.training.stages import load_stage, read_stages
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.stages import load_stage, read_stages
 
 FILE = """\
 name: big

@@ -21,14 +21,14 @@ from omnimill.tokenizers.text import TextTokenizer
 from omnimill.tokenizers.vqgan import VqganConfig
 from omnimill.tokenizers.weights import fill as fill_codes
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.checkpoint import CheckpointRecord, load_weights, newest, read_record
-from omnimill.training.config import TrainConfig
-from omnimill.training.export import export
-from omnimill.training.history import read_history
-from omnimill.training.inputs import TrainInputs, resolve
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.run import record_inputs
-from omnimill.training.starting_weights import fill, source_digest
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord, load_weights, newest, read_record
+from omnimill.training.checkpoints.export import export
+from omnimill.training.checkpoints.starting_weights import fill, source_digest
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import read_history
+from omnimill.training.runs.inputs import TrainInputs, resolve
+from omnimill.training.runs.loop import Worker, train_worker
+from omnimill.training.runs.run import record_inputs
 
 
 def trained(config: TrainConfig, root: Path) -> Path:

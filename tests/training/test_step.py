@@ -13,13 +13,13 @@ import torch
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.course import new_course
 from omnimill.training.backbone.model import Backbone
-from omnimill.training.batch import DecoderModality, PackedBatch
-from omnimill.training.engine_settings import ParallelSettings
-from omnimill.training.inputs import TrainInputs
-from omnimill.training.loader import Loader
-from omnimill.training.optim import AdafactorConfig, build_optimizer
-from omnimill.training.parallel import prepare_layers
-from omnimill.training.step import StepSettings, train_step
+from omnimill.training.engine.optim import AdafactorConfig, build_optimizer
+from omnimill.training.engine.parallel import prepare_layers
+from omnimill.training.engine.settings import ParallelSettings
+from omnimill.training.engine.step import StepSettings, train_step
+from omnimill.training.loading.batch import DecoderModality, PackedBatch
+from omnimill.training.loading.loader import Loader
+from omnimill.training.runs.inputs import TrainInputs
 
 STREAMS, RATE = 4, 0.05
 
@@ -164,7 +164,7 @@ def test_an_unused_part_keeps_its_momentum(inputs: TrainInputs, token_data: Any,
 
 def test_step_loader_and_loop_need_neither_ray_nor_mlflow() -> None:
     check = (
-        "import sys, omnimill.training.step, omnimill.training.loader, omnimill.training.loop;"
+        "import sys, omnimill.training.engine.step, omnimill.training.loading.loader, omnimill.training.runs.loop;"
         "print(*({'ray', 'mlflow'} & {name.partition('.')[0] for name in sys.modules}))"
     )
     found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

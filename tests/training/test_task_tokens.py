@@ -9,12 +9,12 @@ import pytest
 
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.course import new_course
-from omnimill.training.lengths import Budgets
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.planner import VirtualStreams
-from omnimill.training.recipe import Recipes
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.task_tokens import shares_of_draws
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.planning.planner import VirtualStreams
+from omnimill.training.planning.task_tokens import shares_of_draws
+from omnimill.training.rendering.recipe import Recipes
+from omnimill.training.rendering.settings import RenderSettings
 
 RENDER = RenderSettings(max_text=96, max_target_text=64, image_latents=4, audio_latents=2)
 PACKING = PackingSettings(budgets=Budgets(encoder=200, decoder=160, images=3, image_history=6, audio=6), pool=8)

@@ -10,12 +10,12 @@ import pytest
 import yaml
 from faults.commands import answer_of
 
-from omnimill.training import checkpoint
-from omnimill.training.checkpoint_settings import CheckpointSettings
-from omnimill.training.config import ElasticSettings, TrainConfig
-from omnimill.training.history import read_history
-from omnimill.training.inputs import resolve
-from omnimill.training.replay import combine_digests, replay, sequence_digest
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.checkpoints.settings import CheckpointSettings
+from omnimill.training.lineage.replay import combine_digests, replay, sequence_digest
+from omnimill.training.runs.config import ElasticSettings, TrainConfig
+from omnimill.training.runs.history import read_history
+from omnimill.training.runs.inputs import resolve
 
 
 def on_cluster(config: Path, root: Path, way: str) -> dict[str, Any]:

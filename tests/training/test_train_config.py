@@ -14,14 +14,14 @@ from omnimill.errors import ConfigError
 from omnimill.mixtures.versions import Versions
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
-from omnimill.training.config import BackboneSettings, TrainConfig, differences
-from omnimill.training.engine_settings import ParallelSettings
-from omnimill.training.inputs import TrainInputs, resolve
-from omnimill.training.optim import AdafactorConfig
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.schedules import learning_rate
-from omnimill.training.stage_plan import plan_stages
-from omnimill.training.stages import read_stages
+from omnimill.training.engine.optim import AdafactorConfig
+from omnimill.training.engine.schedules import learning_rate
+from omnimill.training.engine.settings import ParallelSettings
+from omnimill.training.rendering.settings import RenderSettings
+from omnimill.training.runs.config import BackboneSettings, TrainConfig, differences
+from omnimill.training.runs.inputs import TrainInputs, resolve
+from omnimill.training.runs.stage_plan import plan_stages
+from omnimill.training.runs.stages import read_stages
 
 PROJECT = Path(__file__).parents[2]
 

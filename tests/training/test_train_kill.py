@@ -22,11 +22,11 @@ import yaml
 from omnimill import rng
 from omnimill.config import load_config
 from omnimill.infra import lineage
-from omnimill.training import checkpoint
-from omnimill.training.config import TrainConfig
-from omnimill.training.history import HistoryReader, read_history
-from omnimill.training.inputs import resolve
-from omnimill.training.run import train
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import HistoryReader, read_history
+from omnimill.training.runs.inputs import resolve
+from omnimill.training.runs.run import train
 
 pytestmark = pytest.mark.ray
 

@@ -13,12 +13,12 @@ from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage, logged_models
 from omnimill.infra.registered_models import MODEL_TAG, registered_url
 from omnimill.mixtures.loading import load_mixture
-from omnimill.training import checkpoint
-from omnimill.training.config import TrainConfig
-from omnimill.training.history import TIMING, read_history
-from omnimill.training.inputs import resolve
-from omnimill.training.loop import Worker, train_worker
-from omnimill.training.run import train
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.runs.config import TrainConfig
+from omnimill.training.runs.history import TIMING, read_history
+from omnimill.training.runs.inputs import resolve
+from omnimill.training.runs.loop import Worker, train_worker
+from omnimill.training.runs.run import train
 
 pytestmark = pytest.mark.ray
 

@@ -22,7 +22,7 @@ from omnimill.training.backbone.model import TokenLosses
 from omnimill.training.backbone.rotary import Rotation, rotation
 from omnimill.training.backbone.token_loss import token_loss
 from omnimill.training.backbone.transformer import LayerCache
-from omnimill.training.batch import PackedBatch
+from omnimill.training.loading.batch import PackedBatch
 
 
 class DecoderOnlyLayer(Block):

@@ -14,7 +14,7 @@ from omnimill.training.backbone.blocks import Block, Linear, Table
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.patches import PatchEncoder
 from omnimill.training.backbone.resampler import Resampler
-from omnimill.training.batch import EncoderModality, Frames, PackedBatch
+from omnimill.training.loading.batch import EncoderModality, Frames, PackedBatch
 
 
 class Inputs(Block):

@@ -29,7 +29,7 @@ from omnimill.training.backbone.patches import PatchEncoder
 from omnimill.training.backbone.rotary import Rotation, rotation
 from omnimill.training.backbone.token_loss import token_loss
 from omnimill.training.backbone.transformer import DecoderLayer, EncoderLayer
-from omnimill.training.batch import DecoderModality, EncoderModality, PackedBatch
+from omnimill.training.loading.batch import DecoderModality, EncoderModality, PackedBatch
 
 
 class Encoded(NamedTuple):

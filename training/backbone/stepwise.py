@@ -8,7 +8,7 @@ from torch import Tensor
 from omnimill.training.backbone.masks import Pattern, pattern_mask
 from omnimill.training.backbone.model import Backbone, Encoded
 from omnimill.training.backbone.transformer import LayerCache
-from omnimill.training.batch import DecoderModality
+from omnimill.training.loading.batch import DecoderModality
 
 
 class StepwiseDecoder:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from omnimill.mixtures.config import Mixture, Task
 from omnimill.mixtures.versions import Versions
-from omnimill.training.checkpoint import CheckpointRecord
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord
 
 
 def joined_mixture(records: Sequence[CheckpointRecord], letters: Sequence[str]) -> Mixture:

@@ -13,11 +13,11 @@ from omnimill.mixtures.loading import load_mixture
 from omnimill.mixtures.versions import current_versions
 from omnimill.training.backbone.build import AnyBackbone
 from omnimill.training.backbone.model import TokenLosses
-from omnimill.training.batch import DecoderModality, PackedBatch
-from omnimill.training.evaluation import Evaluator
-from omnimill.training.evaluation_settings import EvaluationSettings
-from omnimill.training.inputs import TrainInputs
+from omnimill.training.evaluation.losses import Evaluator
+from omnimill.training.evaluation.settings import EvaluationSettings
+from omnimill.training.loading.batch import DecoderModality, PackedBatch
 from omnimill.training.merging.settings import ReportSettings
+from omnimill.training.runs.inputs import TrainInputs
 
 
 @dataclass(frozen=True)

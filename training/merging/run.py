@@ -16,18 +16,18 @@ from omnimill.infra.lineage import CommandRun
 from omnimill.infra.logged_models import LoggedModels
 from omnimill.infra.tracking import Reference
 from omnimill.tokenizers.store import SET
-from omnimill.training import checkpoint
 from omnimill.training.backbone.build import build, with_weights
-from omnimill.training.checkpoint import CheckpointRecord, MergedParent, MergeOrigin
-from omnimill.training.checkpoint_settings import CheckpointSettings
-from omnimill.training.checkpoint_writer import CheckpointWriter
-from omnimill.training.config import BackboneSettings
-from omnimill.training.lengths import Budgets
+from omnimill.training.checkpoints import checkpoint
+from omnimill.training.checkpoints.checkpoint import CheckpointRecord, MergedParent, MergeOrigin
+from omnimill.training.checkpoints.settings import CheckpointSettings
+from omnimill.training.checkpoints.writer import CheckpointWriter
 from omnimill.training.merging import means, towers, width  # noqa: F401 - they register themselves
 from omnimill.training.merging.data import joined_mixture, joined_versions
 from omnimill.training.merging.plan import MERGES, MergePlan, Mismatch, Parent, letters
 from omnimill.training.merging.report import Perplexities, StepZero
 from omnimill.training.merging.settings import MergeConfig
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.runs.config import BackboneSettings
 
 
 @dataclass(frozen=True)

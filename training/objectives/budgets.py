@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 
 from omnimill.rng import Floats, Int64s, UInt64s, choose_many, subkey_many, unit_many
-from omnimill.training.draws import Purpose
 from omnimill.training.objectives.settings import TokenBudgets
 from omnimill.training.objectives.spans import Mask
 from omnimill.training.objectives.text import PARADIGMS, Rule, TextSplits
+from omnimill.training.planning.draws import Purpose
 
 Modality = Literal["text", "image", "audio"]
 MODALITIES: tuple[Modality, ...] = ("text", "image", "audio")

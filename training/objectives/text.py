@@ -15,8 +15,8 @@ import numpy as np
 from omnimill.mixtures.objectives import MOST_MOVED, Denoiser
 from omnimill.rng import Floats, Int64s, UInt64s, choose_many, generator, subkey, subkey_many, unit_many
 from omnimill.tokenizers.vocabulary import SENTINELS, TextVocabulary
-from omnimill.training.draws import Purpose
 from omnimill.training.objectives.spans import Ids, Mask, corrupt, move_spans, noise_mask
+from omnimill.training.planning.draws import Purpose
 from omnimill.vocabulary_layout import Paradigm
 
 PARADIGMS: tuple[Paradigm, ...] = ("S", "R", "X")

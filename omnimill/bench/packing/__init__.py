@@ -30,10 +30,10 @@ from omnimill.bench.packing.recorded import NAMES, budgets_of, load, stream
 from omnimill.errors import OmnimillError
 from omnimill.progress import progress
 from omnimill.rng import Int64s
-from omnimill.training.lengths import Budgets
-from omnimill.training.packing import Packed, no_loads, pack
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.window_packing import pack_window
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.packing.streams import Packed, no_loads, pack
+from omnimill.training.packing.window import pack_window
+from omnimill.training.planning.lengths import Budgets
 
 TOTALS = (2048, 4096, 8192)
 WINDOW = 10_000

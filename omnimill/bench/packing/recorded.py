@@ -16,12 +16,12 @@ import numpy as np
 from omnimill import rng
 from omnimill.mixtures.loading import load_mixture
 from omnimill.rng import Int64s
-from omnimill.training.block_planner import LENGTHS, TASK, BlockPlanner
-from omnimill.training.bulk_lengths import costs_of
-from omnimill.training.lengths import Budgets
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.render_settings import RenderSettings
-from omnimill.training.simulated_corpus import RenderFor, open_corpus
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.planning.block_planner import LENGTHS, TASK, BlockPlanner
+from omnimill.training.planning.bulk_lengths import costs_of
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.planning.simulated_corpus import RenderFor, open_corpus
+from omnimill.training.rendering.settings import RenderSettings
 
 NAMES = ("text_heavy", "pretrain", "instruct")
 EXAMPLES = 10_000

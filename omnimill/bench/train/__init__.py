@@ -25,12 +25,12 @@ from omnimill.bench.metric import OURS, Metric
 from omnimill.bench.train import ways
 from omnimill.bench.train.corpus import Scale, prepare
 from omnimill.progress import console
-from omnimill.training.batch import PackedBatch
-from omnimill.training.engine_settings import ParallelSettings, PrecisionSettings
-from omnimill.training.flops import measured_flops, peak_flops
-from omnimill.training.inputs import TrainInputs, open_loader, open_streams
-from omnimill.training.learner import Learner
-from omnimill.training.step import StepMetrics
+from omnimill.training.engine.flops import measured_flops, peak_flops
+from omnimill.training.engine.learner import Learner
+from omnimill.training.engine.settings import ParallelSettings, PrecisionSettings
+from omnimill.training.engine.step import StepMetrics
+from omnimill.training.loading.batch import PackedBatch
+from omnimill.training.runs.inputs import TrainInputs, open_loader, open_streams
 
 # What the reference's tables have; the made text tokenizer knows a few hundred pieces.
 _TABLES = {"text_rows": 33_280}

@@ -25,12 +25,12 @@ from omnimill.tokenizers import audio, image, store
 from omnimill.tokenizers.text import BpeConfig, TextTokenizer, train_bpe
 from omnimill.tokens import TOKEN_SCHEMA, AudioLayout, ImageLayout
 from omnimill.training.backbone.config import Size
-from omnimill.training.config import BackboneSettings, TrainConfig
-from omnimill.training.engine_settings import ParallelSettings, PrecisionSettings
-from omnimill.training.inputs import TrainInputs, resolve
-from omnimill.training.lengths import Budgets
-from omnimill.training.packing_settings import PackingSettings
-from omnimill.training.render_settings import RenderSettings
+from omnimill.training.engine.settings import ParallelSettings, PrecisionSettings
+from omnimill.training.packing.settings import PackingSettings
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.settings import RenderSettings
+from omnimill.training.runs.config import BackboneSettings, TrainConfig
+from omnimill.training.runs.inputs import TrainInputs, resolve
 
 NAME = "bench"
 _SHARD_ROWS = 128

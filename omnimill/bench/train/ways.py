@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from omnimill.bench.metric import OURS
-from omnimill.training.batch import PackedBatch
-from omnimill.training.collate import collate
-from omnimill.training.lengths import Budgets
-from omnimill.training.planner import VirtualStreams
-from omnimill.training.rendering import Rendered
+from omnimill.training.loading.batch import PackedBatch
+from omnimill.training.loading.collate import collate
+from omnimill.training.planning.lengths import Budgets
+from omnimill.training.planning.planner import VirtualStreams
+from omnimill.training.rendering.pairs import Rendered
 
 # The reference's pool of examples that wait for a partner.
 _POOL = 10
