@@ -99,7 +99,7 @@ def jam(
     else:
         tasks = list(result.models[0].perplexities)
         rows = [(one.model, one) for one in result.models]
-        rows += [(f"{one.model}, cost of {merge}", one) for merge, one in result.scratch.items()]
+        rows += [(one.model, one) for one in result.scratch.values()]
         print_table(
             "Perplexity on what is held out",
             ["model", "updates", "cost", *tasks],

@@ -104,11 +104,13 @@ def _steps(root: str, scale: Scale) -> list[Step]:
         if checkpoint.newest(checkpoint.run_folder(root, f"jam-{merge}-merged")) is None:
             done.append(run_step("merge", f"{CONFIGS}/merge-{merge}.yaml", root=root))
         done.append(run_step("train", f"{CONFIGS}/{merge}.yaml", root=root))
-    dearest = max(_cost(_record(root, f"jam-{merge}")) for merge in MERGES)
     each = _cost(_record(root, PARENTS[0])) / scale.parent_steps
-    before = set_environment(root, scale, OMNIMILL_JAM_SCRATCH_STEPS=str(math.ceil(dearest / each)))
-    done.append(run_step("train", f"{CONFIGS}/scratch.yaml", root=root))
-    restore_environment(before)
+    for merge in MERGES:
+        steps = math.ceil(_cost(_record(root, f"jam-{merge}")) / each)
+        more = {"OMNIMILL_JAM_SCRATCH_FOR": merge, "OMNIMILL_JAM_SCRATCH_STEPS": str(steps)}
+        before = set_environment(root, scale, **more)
+        done.append(run_step("train", f"{CONFIGS}/scratch.yaml", root=root))
+        restore_environment(before)
     done += [run_step("train", f"{CONFIGS}/{name}.yaml", root=root) for name in ("tuned", "tuned-alone")]
     requests = Path(root) / "jam-asked.jsonl"
     lines = [
@@ -126,7 +128,7 @@ def _steps(root: str, scale: Scale) -> list[Step]:
 def _result(root: str, scale: Scale, steps: Sequence[Step]) -> Replication:
     names = [*PARENTS, *(f"jam-{merge}{end}" for merge in MERGES for end in ("-merged", "")), TUNED, ALONE]
     folders = {name: _folder(root, name) for name in names}
-    scratch = {merge: _equal(root, _cost(_record(root, f"jam-{merge}"))) for merge in MERGES}
+    scratch = {merge: _folder(root, f"{SCRATCH}-{merge}") for merge in MERGES}
     inputs = read_record(folders[PARENTS[0]])
     # Every one of the held-out examples of every task.
     settings = ReportSettings(mixture="mixtures/jam-both.yaml", examples=scale.held_out)
@@ -144,7 +146,7 @@ def _result(root: str, scale: Scale, steps: Sequence[Step]) -> Replication:
 
     return Replication(
         models=[measured(name, folder) for name, folder in folders.items()],
-        scratch={merge: measured(SCRATCH, folder) for merge, folder in scratch.items()},
+        scratch={merge: measured(f"{SCRATCH}-{merge}", folder) for merge, folder in scratch.items()},
         asked=judge(root, scale),
         seconds={step.command: round(step.seconds, 1) for step in steps},
     )
@@ -188,9 +190,3 @@ def _cost(record: CheckpointRecord) -> float:
     """Products with weights a token, times updates: all have batches of the same size."""
     assert not isinstance(record.backbone, BackboneConfig)
     return float(token_work(record.backbone).weights) * record.step
-
-
-def _equal(root: str, cost: float) -> Path:
-    """The first checkpoint of the from-scratch model that cost as much, or its last one."""
-    folders = checkpoint.list_checkpoints(checkpoint.run_folder(root, SCRATCH))
-    return next((folder for folder in folders if _cost(read_record(folder)) >= cost), folders[-1])
