@@ -131,6 +131,16 @@ def adopt(dataset: Dataset, digests: Iterable[str], segments: Iterable[Content])
     _write_head(url, _Head(tuple(digests), names))
 
 
+def leftovers(dataset: Dataset) -> list[str]:
+    """URLs of the index's files that nothing needs: segments that no head names, and pieces that are in one."""
+    url = storage.join(dataset.url, _FOLDER)
+    index, head = _read(url)
+    files = [name for name in storage.list_folder(url) if name != _HEAD]
+    left = [storage.join(url, name) for name in files if name.partition(".")[0] not in head.segments]
+    covered = {file.name for file in index.files if file.folder == "shards"}
+    return [*left, *index_pieces.leftovers(dataset, covered)]
+
+
 def input_file(commit: Commit) -> IndexedFile:
     """What a unit's inputs are called in the index."""
     return IndexedFile("inputs", commit.file_name)

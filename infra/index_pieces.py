@@ -7,7 +7,7 @@ into a segment without reading the shard. Where there is none the shard is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import suppress
 
 import numpy as np
@@ -55,6 +55,13 @@ def delete(dataset: Dataset, shards: Iterable[str]) -> None:
         filesystem, path = storage.filesystem(_url(dataset, shard))
         with suppress(OSError):
             filesystem.rm_file(path)
+
+
+def leftovers(dataset: Dataset, covered: Set[str]) -> list[str]:
+    """URLs of pieces that nobody will read: of shards that segments cover, or that are gone."""
+    there = {name.removesuffix(".arrow") for name in storage.list_folder(storage.join(dataset.url, "shards"))}
+    pieces = {name.removesuffix(".keys") for name in storage.list_folder(storage.join(dataset.url, _FOLDER))}
+    return [_url(dataset, shard) for shard in sorted(pieces - (there - covered))]
 
 
 def _url(dataset: Dataset, shard: str) -> str:

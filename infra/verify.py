@@ -15,7 +15,7 @@ from typing import Any, Literal
 from blake3 import blake3
 
 from omnimill.errors import OmnimillError
-from omnimill.infra import storage
+from omnimill.infra import index, storage
 from omnimill.infra.dataset import Commit, Dataset, FileRef, Manifest
 from omnimill.infra.erasures import SETTLED, read_settlement
 from omnimill.infra.selections import LeftOut, load_selection, selected_url
@@ -108,7 +108,7 @@ def verify(root: str, names: Sequence[str] = ()) -> Report:
 
 
 def garbage(root: str, names: Sequence[str] = (), grace: float = GRACE_SECONDS) -> list[Garbage]:
-    """Files of datasets that no manifest, commit or selection names, and that are older than `grace` seconds.
+    """Files of datasets that no manifest, commit, selection or index names, and that are older than `grace` seconds.
 
     Raises:
         OmnimillError: there is no such dataset; or one of its records cannot be read, so that nothing is known to be
@@ -124,9 +124,8 @@ def garbage(root: str, names: Sequence[str] = (), grace: float = GRACE_SECONDS) 
                 f"{damaged.faults[0].url}: {damaged.faults[0].detail}; what it names is not known, so nothing of "
                 f"{dataset.name!r} can be given up: see `omnimill lineage verify`"
             )
-        for url in _content_files(dataset):
-            if url in named:
-                continue
+        unnamed = [url for url in _content_files(dataset) if url not in named]
+        for url in [*unnamed, *index.leftovers(dataset)]:
             filesystem, path = storage.filesystem(url)
             age = now - filesystem.modified(path).timestamp()
             if age >= grace:

@@ -202,7 +202,7 @@ def gc(
     ] = 24.0,
     json: Json = False,
 ) -> None:
-    """List the files of datasets that no manifest, commit or selection names; delete them with --delete.
+    """List the files of datasets that no manifest, commit, selection or index names; delete them with --delete.
 
     Example: omnimill lineage gc --root runs/demo
     """

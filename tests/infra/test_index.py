@@ -17,6 +17,7 @@ from omnimill.infra.dataset import DROPS_SCHEMA, Commit, Counts, Dataset, InputR
 from omnimill.infra.index import IndexedFile, open_index, refresh
 from omnimill.infra.index_keys import FileKeys, hash_many, key_of, keys_of_table
 from omnimill.infra.index_pieces import publish_shard
+from omnimill.infra.verify import delete, garbage
 from omnimill.schema import Example, Image, Meta, Provenance, example_id, to_table
 
 
@@ -116,6 +117,29 @@ def test_versions_add_what_is_new_and_segments_stay_few(tmp_path: Path) -> None:
     stored = {path.name.split(".")[0] for path in (tmp_path / "web" / "index").iterdir() if path.is_file()}
     # What was merged away is deleted by the update after.
     assert len(stored) <= 1 + len(found.segments) + index._SMALL_SEGMENTS + 1
+
+
+def test_what_nothing_needs_of_an_index_is_given_up(tmp_path: Path) -> None:
+    dataset = Dataset(str(tmp_path), "web")
+    folder = tmp_path / "web" / "index"
+    waiting = publish_shard(dataset, to_table([example(1)]))
+    shard = publish_shard(dataset, to_table([example(0)]))
+    digest = publish(dataset, Commit(unit="u", source="web", recipe="r", inputs=(), shards=(shard,)))
+    refreshed(dataset, digest)
+    assert [one for one in garbage(dataset.root, grace=0) if "/index/" in one.url] == []
+    index.rebuild(dataset, [])
+    gone = folder / "pieces" / f"{'ab' * 32}.keys"
+    gone.write_bytes(b"of a shard that is no more")
+    left = {one.url for one in garbage(dataset.root, grace=0) if "/index/" in one.url}
+    assert left == {
+        str(gone),
+        *(str(path) for ending in ("rows", "domains", "files") for path in folder.glob(f"*.{ending}")),
+    }
+    assert len(left) == 4
+    delete([one for one in garbage(dataset.root, grace=0) if "/index/" in one.url])
+    # A piece is kept until its shard comes into a version.
+    assert [path.stem for path in (folder / "pieces").glob("*.keys")] == [waiting.digest]
+    assert open_index(dataset, [digest]).find([example(0).id])
 
 
 def test_keys_that_came_with_a_shard_are_those_of_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
