@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from omnimill.training.evaluation.answers import AnswerEvaluator
 from omnimill.training.evaluation.held_out import row_order
 from omnimill.training.loading.batch import DecoderModality, PackedBatch
 from omnimill.training.loading.collate import collate
-from omnimill.training.planning.lengths import Budgets
+from omnimill.training.packing.window import pack_window
 from omnimill.training.rendering.forms import make_renderer
 from omnimill.training.runs.inputs import TrainInputs
 
@@ -78,7 +79,7 @@ class Evaluator:
         render = inputs.render.model_copy(update={"prompt_drop": 0.0})
         self._budgets = inputs.config.packing.budgets
         self._renderer = make_renderer(held_out, inputs.layout, load_text(root, inputs.layout), render, self._budgets)
-        sequences = list(self._sequences(settings.examples))
+        sequences = self._sequences(settings.examples)
         self._batches = [
             sequences[first : first + settings.sequences] for first in range(0, len(sequences), settings.sequences)
         ]
@@ -139,27 +140,20 @@ class Evaluator:
 
         return collate([list(pool.map(rendered, items)) for items in self._batches[number]], self._budgets)
 
-    def _sequences(self, count: int) -> Iterator[list[_Item]]:
-        """The examples, task by task, each joining the sequence before it where it fits."""
-        held: list[_Item] = []
-        used = [0] * len(self._budgets.limits)
-        for item in self._items(count):
-            rows = self._rows[item.task]
-            costs = self._renderer.plan(item.task, rows.lengths(item.row), rows.id(item.row), 0).costs
-            if not _fits(used, costs, self._budgets):
-                yield held
-                held, used = [], [0] * len(used)
-            held.append(item)
-            used = [a + b for a, b in zip(used, costs, strict=True)]
-        yield held
+    def _sequences(self, count: int) -> list[list[_Item]]:
+        """The examples, in as few sequences as can be."""
+        items = list(self._items(count))
+        costs = np.array([self._costs(item) for item in items]).T
+        packed = pack_window(costs, self._budgets)
+        return [[items[one] for one in own.tolist()] for own in np.split(packed.order, packed.ends[:-1])]
+
+    def _costs(self, item: _Item) -> tuple[int, ...]:
+        rows = self._rows[item.task]
+        return self._renderer.plan(item.task, rows.lengths(item.row), rows.id(item.row), 0).costs
 
     def _items(self, count: int) -> Iterator[_Item]:
         for number, rows in enumerate(self._rows):
             yield from (_Item(number, row) for row in islice(row_order(rows), count))
-
-
-def _fits(used: Sequence[int], costs: Sequence[int], budgets: Budgets) -> bool:
-    return all(a + b <= room for a, b, room in zip(used, costs, budgets.limits, strict=True))
 
 
 def _finite(value: float) -> float | None:
