@@ -68,6 +68,9 @@ def test_a_command_is_submitted_watched_stopped_and_told_of(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
+    # What the Prometheus of infra/deploy/team asks.
+    (ray_nodes,) = requests.get(f"{address}/api/prometheus/sd", timeout=30).json()
+    assert ray_nodes["targets"]
     (tmp_path / "settings.yaml").write_text("said: hello")
     # It works in the folder that came along, with the environment that it was given, on the cluster.
     script = (

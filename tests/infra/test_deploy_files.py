@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from omnimill.infra.runs_folder import RUNS
 DEPLOY = Path(__file__).parents[2] / "infra" / "deploy"
 FIELDS = json.loads((Path(__file__).parent / "kuberay_fields.json").read_text())
 KUBERNETES = "1.33"
+# Where a Ray head lists what Prometheus is to ask; see tests/infra/test_cluster.py.
+RAY_TARGETS = "/api/prometheus/sd"
 
 
 @pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml", "on-premises.yaml"])
@@ -69,9 +72,27 @@ def test_a_wrong_field_is_found() -> None:
 
 def test_compose_file() -> None:
     _check("check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "team" / "compose.yaml"))
-    services = yaml.safe_load((DEPLOY / "team" / "compose.yaml").read_text())["services"]
+    written = (DEPLOY / "team" / "compose.yaml").read_text()
+    compose = yaml.safe_load(written)
+    services = compose["services"]
     for service in services.values():
         assert set(service.get("depends_on", ())) <= services.keys()
+        assert {one["source"] for one in service.get("configs", ())} <= compose["configs"].keys()
+    # Every variable that has to be set is in the example.
+    stated = {line.partition("=")[0] for line in (DEPLOY / "team" / "example.env").read_text().splitlines()}
+    assert set(re.findall(r"\$\{(\w+)", written)) <= stated
+
+
+def test_prometheus_and_grafana_find_what_there_is() -> None:
+    compose = yaml.safe_load((DEPLOY / "team" / "compose.yaml").read_text())
+    inner = {name: yaml.safe_load(one["content"]) for name, one in compose["configs"].items()}
+    (job,) = inner["prometheus"]["scrape_configs"]
+    assert job["http_sd_configs"][0]["url"] == f"http://${{RAY_DASHBOARD}}{RAY_TARGETS}"
+    (mounted,) = compose["services"]["grafana"]["volumes"]
+    folder, inside, _ = mounted.split(":")
+    assert (DEPLOY / "team" / folder / "omnimill.json").exists()
+    assert inner["grafana-dashboards"]["providers"][0]["options"]["path"] == inside
+    assert inner["grafana-sources"]["datasources"][0]["url"].startswith("http://prometheus:")
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.cuda"])
