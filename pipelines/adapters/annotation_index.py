@@ -6,11 +6,9 @@ sorted by key, so that a unit reads its own slice and nothing else.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import mmap
 import os
-import shutil
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +23,7 @@ import numpy.typing as npt
 from omnimill.config import digest_json
 from omnimill.errors import BadRecord
 from omnimill.infra import storage
-from omnimill.infra.machine_folder import machine_folder
+from omnimill.infra.machine_folder import made_once
 
 FAULT = "fault"
 Said = dict[str, list[Any]]
@@ -131,21 +129,15 @@ def _digest(uri: str, mark: str) -> str:  # noqa: ARG001 - a changed file has an
 @lru_cache(maxsize=8)
 def _opened(own: str, state: str, builder: _Builder) -> AnnotationIndex:
     """The index of some files (`own`) as they are now (`state`); that of what they were before is removed."""
-    home = machine_folder("annotations")
-    folder, made = home / f"{own}-{state}", home / f"{own}.partial"
-    with (home / f"{own}.lock").open("w") as lock:
-        # Other processes wait for the one that builds; the lock is free again when that one dies.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
-            for old in (made, *home.glob(f"{own}-*")):
-                shutil.rmtree(old, ignore_errors=True)
-            made.mkdir()
-            try:
-                _build(made, builder)
-            except BadRecord as fault:  # every unit would parse the files again to find this
-                (made / "unsorted").unlink()
-                (made / _FAULT).write_text(json.dumps([fault.reason, fault.message]))
-            made.rename(folder)
+
+    def make(folder: Path) -> None:
+        try:
+            _build(folder, builder)
+        except BadRecord as fault:  # every unit would parse the files again to find this
+            (folder / "unsorted").unlink()
+            (folder / _FAULT).write_text(json.dumps([fault.reason, fault.message]))
+
+    with made_once("annotations", own, state, make) as folder:
         if (folder / _FAULT).exists():
             raise BadRecord(*json.loads((folder / _FAULT).read_text()))
         return AnnotationIndex(folder)

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from array import array
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +24,7 @@ from omnimill.config import digest_json
 from omnimill.errors import ConfigError
 from omnimill.infra import storage
 from omnimill.infra.dataset import InputRef
-from omnimill.infra.machine_folder import machine_folder
+from omnimill.infra.machine_folder import made_once
 from omnimill.pipelines import files
 from omnimill.pipelines.sources.table_notes import Note, TableSettings, key_of, note_from, note_of
 from omnimill.pipelines.sources.table_rows import label_names, rows_of
@@ -124,19 +121,9 @@ def _below(root: str, name: str) -> str:
 def _opened(settings: str, uris: tuple[str, ...], names: str | None, marks: str) -> Table:
     table = TableSettings.model_validate_json(settings)
     own = digest_json([settings, uris])[:16]
-    home = machine_folder("tables")
-    folder = home / f"{own}-{marks}"
-    if not folder.is_dir():
-        for old in home.glob(f"{own}-*"):
-            shutil.rmtree(old, ignore_errors=True)
-        made = Path(tempfile.mkdtemp(dir=home))
-        try:
-            _build(made, table, uris, label_names(table.label_names, names))
-            with suppress(OSError):  # another process was as fast
-                made.rename(folder)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-    return Table(folder, uris, names)
+    labels = label_names(table.label_names, names)
+    with made_once("tables", own, marks, lambda made: _build(made, table, uris, labels)) as folder:
+        return Table(folder, uris, names)
 
 
 def _build(folder: Path, settings: TableSettings, uris: Sequence[str], names: dict[str, str]) -> None:

@@ -63,7 +63,7 @@ def story(root: str) -> dict[str, Any]:
         for _ in range(2):  # a message may come twice
             train.put("register", name="made", aliases=["best"], digest=weights.digest, url=weights.url, title="t")
     with pytest.raises(ZeroDivisionError), lineage.command_run(root, "evaluate", {}) as failed:
-        failed.metrics({"score": 1.0}, model=find_model(failed, weights.digest))
+        failed.metrics({"score": 1.0}, model=find_model(failed, weights.digest, weights.name))
         _ = 1 / 0
     return told(root, train.client)
 
