@@ -52,7 +52,7 @@ FULL = Scale(
     held_out=200,
     asked=100,
     parent_steps=1200,
-    continued_steps=200,
+    continued_steps=100,
     tuned_steps=300,
 )
 SMALL = Scale(stories=60, pictures=24, answers=8, held_out=8, asked=4, parent_steps=6, continued_steps=4, tuned_steps=4)
