@@ -115,8 +115,8 @@ def test_of_many_rows_it_is_told_what_is_expected(
     assert expected["examples_count"] == exact["examples_count"]
     assert {one["shard"] for one in expected["shards"]} == {one["shard"] for one in exact["shards"]}
     times = [found["runs"][0]["checkpoints"][-1]["times_seen"] for found in (exact, expected)]
-    # Some of what was drawn waits in pools.
-    assert times[1] == pytest.approx(times[0], abs=2)
+    # Of so few draws as many more or less are from one source as chance has it.
+    assert 0 < times[0] == pytest.approx(times[1], abs=4 * times[1] ** 0.5)
     assert expected["runs"][0]["steps"] is None
     # Every one and every step, when that is what is wanted.
     assert answer(capsys, "lineage", "impact", "source:photos", "--steps", "--root", str(root)) == exact
