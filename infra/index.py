@@ -173,7 +173,7 @@ def _update(dataset: Dataset, digest: str, manifest: Manifest, url: str) -> Inde
         with suppress(OSError):
             index_segments.delete(url, name)
     _write_head(url, _Head(versions, tuple(one.name for one in segments), merged))
-    index_pieces.delete(dataset, (file.name for file in missing if file.folder == "shards"))
+    index_pieces.delete(dataset, (file.name for file in covered if file.folder == "shards"))
     return Index(segments)
 
 

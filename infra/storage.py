@@ -97,7 +97,7 @@ def open_read(url: str, first: int = FIRST_BYTES) -> BinaryIO:
     Args:
         first: least bytes that are asked of a remote store after a jump.
     """
-    fs, path = filesystem(url)
+    fs, path = _fresh(url)
     if _is_local(fs):
         return open(path, "rb")  # noqa: PTH123 - a path object would cost more than the call
     size = _patient(f"looking up {url}", lambda: fs.info(path))["size"]

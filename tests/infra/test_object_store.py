@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import s3fs
 import simplejpeg
 from faults.s3 import s3_server
 
@@ -71,3 +72,14 @@ def test_storage_on_a_bucket(bucket: str, tmp_path: Path) -> None:
     before = storage.stat(url)
     storage.publish_bytes(url, b"124")
     assert storage.stat(url)["mark"] != before["mark"]
+
+
+def test_what_another_process_writes_after_a_listing_is_found(bucket: str) -> None:
+    storage.publish_bytes(f"{bucket}/late/first", b"1")
+    files = storage.filesystem(bucket)[0]
+    for look in (lambda: storage.list_folder(f"{bucket}/late"), lambda: files.ls(f"{bucket}/late")):
+        look()
+        elsewhere = s3fs.S3FileSystem(skip_instance_cache=True)
+        elsewhere.pipe_file(f"{bucket}/late/second", b"2")
+        assert storage.read_bytes(f"{bucket}/late/second") == b"2"
+        elsewhere.rm_file(f"{bucket}/late/second")
