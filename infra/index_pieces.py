@@ -50,8 +50,7 @@ def read(dataset: Dataset, shard: str) -> FileKeys | None:
 
 def delete(dataset: Dataset, shards: Iterable[str]) -> None:
     """Remove pieces that are in a segment by now."""
-    left = {name.removesuffix(".keys") for name in storage.list_folder(storage.join(dataset.url, _FOLDER))}
-    for shard in left.intersection(shards):
+    for shard in _shards(dataset).intersection(shards):
         filesystem, path = storage.filesystem(_url(dataset, shard))
         with suppress(OSError):
             filesystem.rm_file(path)
@@ -60,8 +59,12 @@ def delete(dataset: Dataset, shards: Iterable[str]) -> None:
 def leftovers(dataset: Dataset, covered: Set[str]) -> list[str]:
     """URLs of pieces that nobody will read: of shards that segments cover, or that are gone."""
     there = {name.removesuffix(".arrow") for name in storage.list_folder(storage.join(dataset.url, "shards"))}
-    pieces = {name.removesuffix(".keys") for name in storage.list_folder(storage.join(dataset.url, _FOLDER))}
-    return [_url(dataset, shard) for shard in sorted(pieces - (there - covered))]
+    return [_url(dataset, shard) for shard in sorted(_shards(dataset) - (there - covered))]
+
+
+def _shards(dataset: Dataset) -> set[str]:
+    """Shards that there are pieces of."""
+    return {name.removesuffix(".keys") for name in storage.list_folder(storage.join(dataset.url, _FOLDER))}
 
 
 def _url(dataset: Dataset, shard: str) -> str:

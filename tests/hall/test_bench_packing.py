@@ -94,6 +94,6 @@ def test_ours_comes_nearer_to_the_bound_than_the_peers(monkeypatch: pytest.Monke
     by_name = {case.name: case for case in cases(of_stream=600, window=1000)}
     for name in ("instruct, 1024/1280", "text_heavy, 4096"):
         found = ours(by_name[name]).share
-        assert found > 0.96
+        assert found > 0.97
         assert ours_in_a_window(by_name[name]).share > 0.99
         assert found > max(peer.share for peer in peers(by_name[name]).values())

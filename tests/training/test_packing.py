@@ -108,7 +108,7 @@ def test_every_budget_can_be_the_one_that_stops() -> None:
 
 
 def test_sequences_are_well_filled() -> None:
-    """On a mix of text, captions and images like the reference's, more than three quarters of both sides are used."""
+    """On a mix of text, captions and images like the reference's, more than 78 % of both sides is used."""
     budgets = Budgets(images=8)
     rng = generator("mix")
     kinds = [
@@ -120,8 +120,8 @@ def test_sequences_are_well_filled() -> None:
     sequences, _ = run(costs, 16, 200, budgets)
     encoder = sum(item.costs[0] for sequence in sequences for item in sequence) / (200 * budgets.encoder)
     decoder = sum(item.costs[1] for sequence in sequences for item in sequence) / (200 * budgets.decoder)
-    assert encoder > 0.75
-    assert decoder > 0.75
+    assert encoder > 0.78
+    assert decoder > 0.78
 
 
 def test_an_example_that_can_never_fit_is_an_error() -> None:
