@@ -27,7 +27,8 @@ from omnimill.tokens import LENGTH_COLUMNS, TOKEN_SCHEMA, AudioLayout, ImageLayo
 from omnimill.training.planning.lengths import Budgets
 from omnimill.training.rendering.pairs import Renderer
 from omnimill.training.rendering.settings import RenderSettings
-from omnimill.training.showing.show import ShownExample, Viewer
+from omnimill.training.showing.example import ShownExample
+from omnimill.training.showing.show import Viewer
 
 IMAGE = ImageLayout(input_size=192, history_size=96, target_size=96, patch=16, code_stride=4, codes=1 << 14)
 AUDIO = AudioLayout(segment_seconds=1.0, frames=64, mels=32, patch=8, code_patch=(4, 4), codes=256)

@@ -63,8 +63,8 @@ def evaluate(
     from omnimill.config import load_config
     from omnimill.mixtures.loading import load_mixture
     from omnimill.training.evaluation.evaluate import evaluate as run
-    from omnimill.training.evaluation.scoring import Decoding
     from omnimill.training.generation.answering import Actors
+    from omnimill.training.generation.decoding import Decoding
 
     result = run(
         root,

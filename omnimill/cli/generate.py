@@ -126,8 +126,8 @@ def _many(
     threads: int,
     cpus: int | None,
 ) -> dict[str, Any]:
-    from omnimill.training.evaluation.scoring import Decoding
     from omnimill.training.generation.answering import Actors
+    from omnimill.training.generation.decoding import Decoding
     from omnimill.training.generation.generate_many import generate_many
 
     result = generate_many(
@@ -160,9 +160,10 @@ def _one(
     from omnimill.tokenizers.audio import encode_waveform
     from omnimill.tokenizers.image import encode_png
     from omnimill.training.checkpoints.checkpoint import folder_name
-    from omnimill.training.generation.interleaved import SequenceGenerator, load_any_generator
+    from omnimill.training.generation.generators import load_generator
+    from omnimill.training.generation.interleaved import SequenceGenerator
 
-    generator, record = load_any_generator(root, checkpoint)
+    generator, record = load_generator(root, checkpoint)
     if free and not isinstance(generator, SequenceGenerator):
         raise ConfigError("--target: not given; allowed: text, image, audio, or --requests with a file")
     facts = {

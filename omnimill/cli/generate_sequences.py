@@ -59,11 +59,9 @@ def answer(
     Raises:
         ConfigError: an option is not of decoder-only backbones, or `out` is no page.
     """
-    from omnimill.training.evaluation.scoring import Decoding
+    from omnimill.training.generation.decoding import Decoding
     from omnimill.training.generation.interleaved_page import Result, results_page
 
-    if sampling.beams > 1 or request.numbers:
-        raise ConfigError("--beams, --numbers: not of decoder-only checkpoints; leave them out")
     paged = request.target == "interleaved"
     if paged and out is not None and out.suffix not in (".html", ".htm"):
         raise ConfigError(f"--out: found {out}; text and pictures in turn are written as a page, allowed: *.html")

@@ -12,9 +12,9 @@ from omnimill.progress import progress
 from omnimill.tokenizers import image
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.training.evaluation.held_out import open_held_out
-from omnimill.training.evaluation.scoring import Answer, Decoding, answer_cases
-from omnimill.training.generation.decoding import Sampling
-from omnimill.training.generation.generate import load_generator
+from omnimill.training.evaluation.scoring import Answer, answer_cases
+from omnimill.training.generation.decoding import Decoding, Sampling
+from omnimill.training.generation.generators import load_generator
 
 # Share of the answers that have to be right: text and boxes to the last token, pictures and sound as recognised.
 NEEDED = {"text": 0.95, "image": 0.90, "audio": 0.90}

@@ -36,6 +36,7 @@ from omnimill.training.runs.config import TrainConfig
 from omnimill.training.runs.history import TIMING, read_history
 from omnimill.training.runs.inputs import TrainInputs, resolve
 from omnimill.training.runs.loop import Worker, train_worker
+from omnimill.vocabulary_layout import VocabularyLayout
 
 # A forked copy of this process would wait for ever for threads that it does not have (those of Polars and Arrow). What
 # is forked instead is a server without threads that has loaded everything once.
@@ -210,6 +211,28 @@ def stored_layout(
     root = tmp_path_factory.mktemp("networks")
     publish(str(root), "mini", stored, files)
     return root, stored.layout("mini")
+
+
+@pytest.fixture(scope="session")
+def joint_layout(text: TextTokenizer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TokenLayout]:
+    """The same with codes of pictures among the ids of text, as decoder-only backbones read them."""
+    torch.manual_seed(0)
+    images = ImageLayout(input_size=32, history_size=32, target_size=32, patch=16, code_stride=8, codes=32)
+    shape = ImagePatchesConfig(stem=4, channels=8, multipliers=(1, 1), blocks=1)
+    network = image_network(shape, images)
+    network.quantiser.codebook.normal_()
+    files = {"text": text.model, "image": weights(network)}
+    stored = StoredSet(
+        text_pieces=text.vocabulary.pieces,
+        vocabulary=VocabularyLayout(joint=("image",), specials=("<break>", "<mask>"), locations=0, history=1),
+        image=images,
+        audio=AudioLayout(segment_seconds=0.5, frames=64, mels=32),
+        image_network=shape,
+        digests=file_digests(files),
+    )
+    root = tmp_path_factory.mktemp("joint")
+    publish(str(root), "joint", stored, files)
+    return root, stored.layout("joint")
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from omnimill.training.checkpoints import checkpoint
 from omnimill.training.checkpoints.checkpoint import CheckpointRecord
 from omnimill.training.engine.loss import modality_sums, total_loss
 from omnimill.training.generation.decoding import Sampling, choose, decode
-from omnimill.training.generation.generate import load_generator
+from omnimill.training.generation.generators import load_generator
 from omnimill.training.generation.request_rows import read_requests
 from omnimill.training.loading.batch import DecoderModality, EncoderModality, PackedBatch
 from omnimill.training.loading.collate import collate

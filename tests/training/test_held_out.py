@@ -20,6 +20,7 @@ from omnimill.training.generation.generate import Generator
 from omnimill.training.metrics.evaluate import Case
 from omnimill.training.planning.lengths import Budgets
 from omnimill.training.rendering.pairs import Renderer
+from omnimill.training.rendering.prompt import Asked
 from omnimill.training.runs.inputs import TrainInputs
 
 CAPTION = Task(
@@ -63,11 +64,11 @@ def test_a_case_is_a_whole_example_with_what_is_right(
 ) -> None:
     captions = open_held_out(str(train_root), held, tokenizers, names=["held-caption"]).cases(8)
     for case in captions:
-        example = case.asked.example
+        example = case.example
         assert text.decode(list(case.wanted)) in case.texts
         assert (case.shown.height, case.shown.width) != (1, 1)
         assert len(example.target.targets) == min(len(case.wanted) + 1, held.render.max_target_text)
-        assert case.asked.negative is None
+        assert isinstance(case.asked, Asked) and case.asked.negative is None
     assert max(len(case.texts) for case in captions) > 1
 
     # The negative prompt is what training puts in place of others; training halves the patches, these are whole.
@@ -78,10 +79,10 @@ def test_a_case_is_a_whole_example_with_what_is_right(
     mixture = Mixture(datasets=("tokens",), seed=held.mixture.seed, tasks=(PAINT.model_copy(update={"rate": 1}),))
     renderer = Renderer(mixture, held.layout, text, dropping, Budgets())
     dropped = renderer.render(0, paint.content(place), epoch=0)
-    assert case.asked.negative is not None
-    assert case.asked.negative.text.tolist() == dropped.text.tolist() != case.asked.example.text.tolist()
-    np.testing.assert_array_equal(case.asked.negative.target.targets, case.asked.example.target.targets)
-    assert case.wanted == tuple((case.asked.example.target.targets - 2).tolist())
+    assert isinstance(case.asked, Asked) and case.asked.negative is not None
+    assert case.asked.negative.text.tolist() == dropped.text.tolist() != case.example.text.tolist()
+    np.testing.assert_array_equal(case.asked.negative.target.targets, case.example.target.targets)
+    assert case.wanted == tuple((case.example.target.targets - 2).tolist())
 
 
 def test_tasks_that_are_not_generated_have_a_loss_alone(
@@ -92,7 +93,7 @@ def test_tasks_that_are_not_generated_have_a_loss_alone(
     read = Task(name="said", rate=1, sources=("films",), target="text:transcript", objective="text_denoising")
     mixture = Mixture(datasets=("tokens",), seed=1, tasks=(sown, read))
     cases = open_held_out(str(train_root), held, tokenizers, mixture).cases(3)
-    assert all(case.wanted == () and case.texts == () and case.asked.negative is None for case in cases)
+    assert all(case.wanted == () and case.texts == () and case.asked is None for case in cases)
     generator = Generator(Backbone(held.backbone, seed=1), held, tokenizers)
     for scores in generate_and_score(generator, cases).values():
         assert (scores.count, scores.scores) == (3, ())

@@ -18,55 +18,29 @@ from omnimill.cli.main import main
 from omnimill.errors import ConfigError
 from omnimill.infra.dataset import Dataset
 from omnimill.tokenizers import image
-from omnimill.tokenizers.networks import ImagePatchesConfig, image_network
-from omnimill.tokenizers.store import StoredSet, file_digests, publish, weights
-from omnimill.tokenizers.text import TextTokenizer
-from omnimill.tokens import AudioLayout, ImageLayout, TokenLayout
+from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.build import build_sequence_model
 from omnimill.training.backbone.decoder_config import DecoderConfig
 from omnimill.training.checkpoints.checkpoint import CheckpointRecord
-from omnimill.training.evaluation.scoring import Decoding
-from omnimill.training.generation.decoding import Sampling
+from omnimill.training.generation.decoding import Decoding, Sampling
+from omnimill.training.generation.generators import load_generator
 from omnimill.training.generation.growing import GrowingSequences
-from omnimill.training.generation.interleaved import Drawn, Ended, SequenceGenerator, Words, load_sequence_generator
+from omnimill.training.generation.interleaved import Drawn, Ended, SequenceGenerator, Words
 from omnimill.training.generation.interleaving import Order, Progress
 from omnimill.training.packing.settings import PackingSettings
 from omnimill.training.planning.lengths import Budgets
 from omnimill.training.rendering.prompt import Request
 from omnimill.training.runs.config import BackboneSettings
 from omnimill.training.runs.inputs import TrainInputs
-from omnimill.vocabulary_layout import VocabularyLayout
 
-IMAGES = ImageLayout(input_size=32, history_size=32, target_size=32, patch=16, code_stride=8, codes=32)
-VOCABULARY = VocabularyLayout(joint=("image",), specials=("<break>", "<mask>"), locations=0, history=1)
 LENGTH = 60
 DRAWN = Decoding(text=Sampling(seed=3), image=Sampling(seed=3, guidance=2.0))
 
 
 @pytest.fixture(scope="module")
-def painter(
-    tmp_path_factory: pytest.TempPathFactory,
-    text: TextTokenizer,
-    inputs: TrainInputs,
-    store_checkpoint: Callable[..., Path],
-) -> Path:
+def painter(joint_layout: tuple[Path, TokenLayout], inputs: TrainInputs, store_checkpoint: Callable[..., Path]) -> Path:
     """The root of a checkpoint that nobody trained, of a decoder-only backbone."""
-    root = tmp_path_factory.mktemp("painter")
-    torch.manual_seed(0)
-    shape = ImagePatchesConfig(stem=4, channels=8, multipliers=(1, 1), blocks=1)
-    network = image_network(shape, IMAGES)
-    network.quantiser.codebook.normal_()
-    files = {"text": text.model, "image": weights(network)}
-    stored = StoredSet(
-        text_pieces=text.vocabulary.pieces,
-        vocabulary=VOCABULARY,
-        image=IMAGES,
-        audio=AudioLayout(segment_seconds=0.5, frames=64, mels=32),
-        image_network=shape,
-        digests=file_digests(files),
-    )
-    publish(str(root), "joint", stored, files)
-    layout = stored.layout("joint")
+    root, layout = joint_layout
     config = inputs.config.model_copy(
         update={
             "name": "painter",
@@ -88,7 +62,9 @@ def painter(
 
 @pytest.fixture(scope="module")
 def generator(painter: Path) -> SequenceGenerator:
-    return load_sequence_generator(str(painter), painter / "runs" / "painter")[0]
+    found, _ = load_generator(str(painter), painter / "runs" / "painter")
+    assert isinstance(found, SequenceGenerator)
+    return found
 
 
 def png(seed: int) -> bytes:
@@ -104,8 +80,8 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize("wanted", ["text", "image", "interleaved"])
-def test_whatever_is_drawn_the_order_holds(wanted: str) -> None:
-    order = Order(_layout())
+def test_whatever_is_drawn_the_order_holds(wanted: str, joint_layout: tuple[Path, TokenLayout]) -> None:
+    order = Order(joint_layout[1])
     ids = {
         kind: order.allowed(frozenset({kind})).nonzero()[:3, 0].tolist() for kind in ("words", "codes", "turn", "end")
     }
@@ -125,11 +101,6 @@ def test_whatever_is_drawn_the_order_holds(wanted: str) -> None:
             told += {"words": "w", "codes": "c", "turn": "|", "end": "."}[kind]
         assert len(told) <= room
         assert re.fullmatch(pattern, told), told
-
-
-def _layout() -> TokenLayout:
-    stored = StoredSet(text_pieces=300, vocabulary=VOCABULARY, image=IMAGES, audio=AudioLayout(), digests={})
-    return stored.layout("joint")
 
 
 def test_sequences_of_different_lengths_grow_as_they_do_alone(generator: SequenceGenerator) -> None:

@@ -30,7 +30,6 @@ from omnimill.training.engine.optim import AdafactorConfig
 from omnimill.training.evaluation.forgetting import TAG, check_remembered, measure_parents
 from omnimill.training.evaluation.forgetting_settings import ForgettingSettings
 from omnimill.training.evaluation.settings import EvaluationSettings
-from omnimill.training.generation.generate import load_generator
 from omnimill.training.lineage.provenance import trace
 from omnimill.training.lineage.replay import ledger_entries
 from omnimill.training.merging.plan import Mismatch
@@ -346,9 +345,7 @@ def test_what_parents_knew_must_not_be_forgotten(parents: Parents) -> None:
         resolve(parents.config("y", "stories", forgetting=ForgettingSettings(parents=known, margin=1.0)), parents.root)
 
 
-def test_other_commands_say_what_a_decoder_cannot_do(parents: Parents) -> None:
+def test_a_merged_model_has_seen_no_data_itself(parents: Parents) -> None:
     merged = merge(settings(parents, "asked", {"name": "uniform"}, report={"examples": 0}), parents.root).checkpoint
-    with pytest.raises(OmnimillError, match="a decoder-only backbone, which answers no requests"):
-        load_generator(parents.root, merged)
     with pytest.raises(OmnimillError, match=r"has seen no data itself; ask about its parents: .*writer.*painter"):
         ledger_entries(merged, parents.root)

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from omnimill.errors import ConfigError
 from omnimill.tokenizers.store import SET, load_tokenizers
-from omnimill.training.backbone.config import BackboneConfig
-from omnimill.training.backbone.model import Backbone
+from omnimill.training.backbone.build import AnyBackbone
 from omnimill.training.engine.learner import Learner
 from omnimill.training.evaluation.held_out import Place, open_held_out
-from omnimill.training.evaluation.scoring import BATCH, Answer, Decoding, answer_cases, score_answers
-from omnimill.training.generation.generate import Generator
+from omnimill.training.evaluation.scoring import BATCH, Answer, answer_cases, score_answers
+from omnimill.training.generation.decoding import Decoding
+from omnimill.training.generation.generators import make_generator
 from omnimill.training.metrics.score import Score
 from omnimill.training.runs.inputs import TrainInputs
 
@@ -35,13 +34,10 @@ class AnswerEvaluator:
         rank, world: this worker, and how many there are.
 
     Raises:
-        ConfigError: the backbone is decoder-only.
         OmnimillError: a task asks for codes that the tokenizers have no network for.
     """
 
     def __init__(self, inputs: TrainInputs, root: str, device: torch.device, *, rank: int = 0, world: int = 1) -> None:
-        if not isinstance(inputs.backbone, BackboneConfig):
-            raise ConfigError("evaluation.generate: cases are asked of encoder-decoders alone; set it to 0")
         layout = inputs.layout
         self._inputs, self._rank, self._world = inputs, rank, world
         self._tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), str(device), batch=1)
@@ -57,7 +53,6 @@ class AnswerEvaluator:
         """
         mine = range(self._rank, len(self._batches), self._world)
         with learner.whole() as model:
-            assert isinstance(model, Backbone)
             own = {number: self._answers(model, self._batches[number]) for number in mine}
         answers = _gathered(own, self._world)
         found = [self._judged(answers) if self._rank == 0 else {}]
@@ -65,8 +60,8 @@ class AnswerEvaluator:
             dist.broadcast_object_list(found)
         return found[0]
 
-    def _answers(self, model: Backbone, places: list[Place]) -> list[Answer]:
-        generator = Generator(model, self._inputs, self._tokenizers)
+    def _answers(self, model: AnyBackbone, places: list[Place]) -> list[Answer]:
+        generator = make_generator(model, self._inputs, self._tokenizers)
         cases = [self._held_out.case(place) for place in places]
         return list(answer_cases(generator, cases, Decoding(), batch=BATCH))
 

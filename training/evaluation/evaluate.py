@@ -23,10 +23,11 @@ from omnimill.tokenizers.store import SET, load_tokenizers
 from omnimill.training.checkpoints import checkpoint
 from omnimill.training.checkpoints.checkpoint import CheckpointRecord
 from omnimill.training.evaluation.held_out import open_held_out
-from omnimill.training.evaluation.scoring import BATCH, Decoding, TaskScores, finite, score_answers
+from omnimill.training.evaluation.scoring import BATCH, TaskScores, finite, score_answers
 from omnimill.training.generation.answer_rows import from_table
 from omnimill.training.generation.answer_units import CaseAnswerer, HeldOutJob, case_units
 from omnimill.training.generation.answering import Actors, answer_units
+from omnimill.training.generation.decoding import Decoding
 from omnimill.training.metrics.families import Network, NetworkName
 from omnimill.training.runs.follow import checkpoint_name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,12 +17,13 @@ from omnimill.mixtures.versions import Versions, current_versions, less_erased, 
 from omnimill.rng import digest64
 from omnimill.schema import Example
 from omnimill.tokenizers.store import Tokenizers
-from omnimill.tokenizers.vocabulary import CODE_OFFSET
 from omnimill.training.evaluation.example_shards import ExampleShards
 from omnimill.training.evaluation.references import needs_example, right_texts, shown
 from omnimill.training.metrics.reading import Shown
-from omnimill.training.rendering.pairs import Renderer
-from omnimill.training.rendering.prompt import Asked, uninformative, whole_renderer
+from omnimill.training.rendering.forms import AnyRecipe
+from omnimill.training.rendering.pairs import Rendered, Renderer
+from omnimill.training.rendering.prompt import Asked, Opening, uninformative, whole_renderer, whole_sequence_renderer
+from omnimill.training.rendering.sequences import SequenceRenderer
 from omnimill.training.rendering.settings import RenderSettings
 from omnimill.training.runs.inputs import TrainInputs
 
@@ -41,19 +42,20 @@ class HeldOutCase:
 
     key: ``<task>/<example id>``, also of the answer's draws. seen: whether the training draws the
     example's row, for this or another task.
-    asked: rendered as training renders it, but with every patch and no prompt dropped; its target is the right one, so
-    that it gives a loss too.
-    wanted: text ids without EOS, or codes from 0, of the task's own target; empty where nothing is to be generated, in
-    denoising tasks. texts, shown: see `metrics.evaluate.Case`.
+    example: as training renders it, but with every patch and no prompt dropped; its target is the right one.
+    asked: what is to be answered, in the form that the backbone reads; None where a loss is all there is: in denoising
+    tasks, and of documents. wanted: text ids without EOS, or codes from 0, of the right answer.
+    texts, shown: see `metrics.evaluate.Case`.
     """
 
     task: Task
     key: str
     seen: bool
-    asked: Asked
-    wanted: tuple[int, ...]
-    texts: tuple[str, ...]
-    shown: Shown
+    example: Rendered
+    asked: Asked | Opening | None = None
+    wanted: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+    shown: Shown = field(default_factory=Shown)
 
 
 class HeldOut:
@@ -88,8 +90,7 @@ class HeldOut:
         self.versions = versions
         self._examples = examples
         self.seed = seed
-        self._renderer = self._whole(self.tasks)
-        self._uninformed = self._whole([_uninformed(task, trained.render) for task in self.tasks])
+        self._renderer, self._uninformed = self._renderers()
 
     @property
     def tasks(self) -> list[Task]:
@@ -112,22 +113,19 @@ class HeldOut:
             IntegrityError, BadRecord: its row cannot be rendered.
         """
         rows, content = self._rows[place.task], self.content(place)
-        task, key = rows.task, f"{rows.task.name}/{content.id}"
+        key = f"{rows.task.name}/{content.id}"
         example = self._renderer.render(place.task, content, epoch=0)
+        seen = self._seen(place.task, place.row)
+        if rows.task.objective != "generate" or rows.task.reads_document:
+            return HeldOutCase(rows.task, key, seen, example)
         recipe = self._renderer.recipes.make(place.task, content, content.id, epoch=0)
-        wanted: list[int] = []
-        negative = None
-        if task.objective == "generate" and task.target_role:
-            wanted = [int(token) for i in recipe.target_segments for token in content.text_ids[i]]
-        elif task.objective == "generate":
-            wanted = (example.target.targets - CODE_OFFSET).tolist()
-            negative = self._uninformed.render(place.task, content, epoch=0)
         return HeldOutCase(
-            task=task,
+            task=rows.task,
             key=key,
-            seen=self._seen(place.task, place.row),
-            asked=Asked(key, example, negative),
-            wanted=tuple(wanted),
+            seen=seen,
+            example=example,
+            asked=self._asked(place.task, key, content, example),
+            wanted=_right(recipe, content),
             texts=right_texts(recipe, content, self._tokenizers),
             shown=shown(recipe, content, self._tokenizers, self._example(rows, place.row, content.id)),
         )
@@ -163,8 +161,39 @@ class HeldOut:
         ((url, _, shard_rows),) = self._rows[task].by_shard(np.array([row]))
         return any(rows.holds(url, int(shard_rows[0])) for rows in self._drawn)
 
-    def _whole(self, tasks: Sequence[Task]) -> Renderer:
-        return whole_renderer(tasks, self._trained.layout, self._tokenizers.text, self._trained.render, self.seed)
+    def _asked(self, task: int, key: str, content: RowContent, example: Rendered) -> Asked | Opening:
+        if isinstance(self._renderer, SequenceRenderer):
+            before = self._renderer.opening(task, content, epoch=0)
+            start = self._renderer.vocabulary.BOS
+            return Opening(key, self.tasks[task].target_modality, [start, *before.tolist()])
+        negative = None
+        if self._uninformed is not None and self.tasks[task].target_role is None:
+            negative = self._uninformed.render(task, content, epoch=0)
+        return Asked(key, example, negative)
+
+    def _renderers(self) -> tuple[Renderer | SequenceRenderer, Renderer | None]:
+        """Of the tasks, and for guidance of the same without what their prompts say; a decoder-only backbone's
+        generator sees to that itself."""
+        trained, text = self._trained, self._tokenizers.text
+        if trained.render.form == "sequence":
+            room = trained.config.packing.budgets
+            renderer = whole_sequence_renderer(self.tasks, trained.layout, text, trained.render, room, self.seed)
+            return renderer, None
+        both = (self.tasks, [_uninformed(task, trained.render) for task in self.tasks])
+        informed, uninformed = (
+            whole_renderer(tasks, trained.layout, text, trained.render, self.seed) for tasks in both
+        )
+        return informed, uninformed
+
+
+def _right(recipe: AnyRecipe, content: RowContent) -> tuple[int, ...]:
+    """The answer that a task itself asks for: text ids without EOS, or codes from 0."""
+    if recipe.task.target_role:
+        return tuple(int(token) for i in recipe.target_segments for token in content.text_ids[i])
+    if recipe.target_picture is not None:
+        return tuple(map(int, content.target_codes[recipe.target_picture]))
+    codes = content.image_codes if recipe.task.target_modality == "image" else content.audio_codes
+    return tuple(map(int, codes[-1]))
 
 
 def row_order(rows: TaskRows) -> Iterator[int]:

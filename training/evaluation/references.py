@@ -21,7 +21,7 @@ from omnimill.tokenizers.store import Tokenizers
 from omnimill.training.metrics.families import judging, measures
 from omnimill.training.metrics.reading import Shown
 from omnimill.training.rendering.choices import Choices
-from omnimill.training.rendering.recipe import Recipe
+from omnimill.training.rendering.forms import AnyRecipe
 
 # What is read with facts that token rows do not have: a camera, ranges of numbers, the fastest motion.
 _OF_EXAMPLES = frozenset({"cuboids", "vector", "action", "flow"})
@@ -33,7 +33,7 @@ def needs_example(task: Task) -> bool:
     return any(measure.reading in _OF_EXAMPLES for measure in measures(family))
 
 
-def right_texts(recipe: Recipe, content: RowContent, tokenizers: Tokenizers) -> tuple[str, ...]:
+def right_texts(recipe: AnyRecipe, content: RowContent, tokenizers: Tokenizers) -> tuple[str, ...]:
     """Every text that stands for the target's role, the drawn one among them; none for other targets, numbers and
     texts that are denoised."""
     role = recipe.task.target_role
@@ -43,7 +43,7 @@ def right_texts(recipe: Recipe, content: RowContent, tokenizers: Tokenizers) -> 
     return tuple(dict.fromkeys(tokenizers.text.decode(content.text_ids[i].tolist()) for i in segments))
 
 
-def shown(recipe: Recipe, content: RowContent, tokenizers: Tokenizers, example: Example | None = None) -> Shown:
+def shown(recipe: AnyRecipe, content: RowContent, tokenizers: Tokenizers, example: Example | None = None) -> Shown:
     """What of an example its answer is read with.
 
     Args:
@@ -65,7 +65,7 @@ class _Target:
     item: int | None
 
     @classmethod
-    def of(cls, recipe: Recipe, content: RowContent) -> _Target:
+    def of(cls, recipe: AnyRecipe, content: RowContent) -> _Target:
         if (number := recipe.target_picture) is not None:
             return cls(content.target_roles[number], content.target_images[number], content.target_items[number])
         if not recipe.target_segments:
@@ -111,7 +111,7 @@ def _fastest(flow: Target) -> float:
         return 1.0
 
 
-def _size(recipe: Recipe, content: RowContent) -> tuple[int, int]:
+def _size(recipe: AnyRecipe, content: RowContent) -> tuple[int, int]:
     """Of the current or the target picture; of what has none, a pixel."""
     if recipe.target_picture is not None:
         return content.target_heights[recipe.target_picture], content.target_widths[recipe.target_picture]
@@ -121,14 +121,14 @@ def _size(recipe: Recipe, content: RowContent) -> tuple[int, int]:
         return picture.height, picture.width
 
 
-def _label(recipe: Recipe, content: RowContent, tokenizers: Tokenizers) -> str:
+def _label(recipe: AnyRecipe, content: RowContent, tokenizers: Tokenizers) -> str:
     """The words that the example's prompt is about, such as a class."""
     segments = [piece for piece in recipe.head if isinstance(piece, int)]
     words = [i for i in segments if content.text_roles[i] not in SPARSE_ROLES]
     return " ".join(tokenizers.text.decode(content.text_ids[i].tolist()) for i in words)
 
 
-def _ranges(recipe: Recipe, content: RowContent, tokenizers: Tokenizers) -> tuple[Range, ...] | None:
+def _ranges(recipe: AnyRecipe, content: RowContent, tokenizers: Tokenizers) -> tuple[Range, ...] | None:
     """Of a state or an action of the example's source, where the tokenizers learnt them."""
     known = tokenizers.ranges.get(content.source)
     found = {"state": known.state, "action": known.action} if known is not None else {}

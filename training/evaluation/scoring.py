@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 
-from omnimill.config import Config
 from omnimill.errors import OmnimillError
 from omnimill.tokenizers.store import Tokenizers
-from omnimill.training.backbone.model import Backbone
+from omnimill.training.backbone.build import AnyBackbone
 from omnimill.training.evaluation.held_out import HeldOutCase
-from omnimill.training.generation.decoding import Sampling
-from omnimill.training.generation.generate import Generator
+from omnimill.training.generation.decoding import Decoding
+from omnimill.training.generation.generators import AnyGenerator
+from omnimill.training.generation.interleaved import SequenceGenerator
 from omnimill.training.loading.collate import collate_apart
 from omnimill.training.metrics.evaluate import Case, evaluate
 from omnimill.training.metrics.families import Network, NetworkName, judging, measures
 from omnimill.training.metrics.reading import Reading
 from omnimill.training.metrics.score import Score
-from omnimill.vocabulary_layout import Modality
+from omnimill.training.rendering.prompt import Asked, Opening
 
 # Cases that are answered at once.
 BATCH = 16
@@ -31,33 +31,13 @@ BATCH = 16
 _GROUPS: dict[Reading, int] = {"box": 4, "boxes": 4, "cuboids": 16, "keypoints": 2}
 
 
-class Decoding(Config):
-    """How answers are decoded, by what is asked for. Of the reference (arXiv 2312.17172, section 5): the most likely
-    text, and draws of pictures and sound from a nucleus of 0.95, pictures with a guidance of 10 where the model was
-    trained for it.
-
-    force_numbers: boxes, cuboids and keypoints come in whole groups of numbers, see
-    `omnimill.training.generation.location_rule`.
-    """
-
-    text: Sampling = Sampling(temperature=0.0)
-    image: Sampling = Sampling()
-    audio: Sampling = Sampling()
-    force_numbers: bool = True
-
-    def of(self, target: Modality) -> Sampling:
-        """What holds for answers of a modality."""
-        found: Sampling = getattr(self, target)
-        return found
-
-
 @dataclass(frozen=True)
 class Answer:
     """What a model made of a case.
 
     task, family, target: name, family and target (``text:caption``) of its task. key, seen: of the case.
     case: output and what it is judged by; its loss is that of the right target.
-    generated: False where nothing was to be generated, in denoising tasks; then the output is empty.
+    generated: False where nothing was to be generated, see `HeldOutCase`; then the output is empty.
     """
 
     task: str
@@ -100,7 +80,7 @@ class TaskScores:
 
 
 def generate_and_score(
-    generator: Generator,
+    generator: AnyGenerator,
     cases: Sequence[HeldOutCase],
     decoding: Decoding | None = None,
     *,
@@ -127,7 +107,7 @@ def generate_and_score(
 
 
 def answer_cases(
-    generator: Generator,
+    generator: AnyGenerator,
     cases: Sequence[HeldOutCase],
     decoding: Decoding,
     *,
@@ -141,13 +121,9 @@ def answer_cases(
     try:
         for part in _batches(cases, batch):
             task = part[0].task
-            losses = case_losses(model, part)
-            outputs: list[list[int]] = [[] for _ in part]
-            generated = task.objective == "generate"
-            if generated:
-                numbers = grouped_numbers(task.family, task.target) if decoding.force_numbers else 0
-                outputs = generator.answer([case.asked for case in part], decoding.of(task.target_modality), numbers)
-            for case, output, loss in zip(part, outputs, losses, strict=True):
+            generated = part[0].asked is not None
+            outputs = _outputs(generator, part, decoding) if generated else [[] for _ in part]
+            for case, output, loss in zip(part, outputs, case_losses(model, part), strict=True):
                 judged = Case(output, case.wanted, case.shown, case.texts, loss)
                 yield Answer(task.name, task.family, task.target, case.key, case.seen, judged, generated)
             advance(len(part))
@@ -155,13 +131,24 @@ def answer_cases(
         model.train(trained)
 
 
+def _outputs(generator: AnyGenerator, cases: Sequence[HeldOutCase], decoding: Decoding) -> list[list[int]]:
+    """Answers to cases of one task."""
+    asked, task = [case.asked for case in cases], cases[0].task
+    if isinstance(generator, SequenceGenerator):
+        return generator.answer([one for one in asked if isinstance(one, Opening)], decoding)
+    numbers = grouped_numbers(task.family, task.target) if decoding.force_numbers else 0
+    return generator.answer(
+        [one for one in asked if isinstance(one, Asked)], decoding.of(task.target_modality), numbers
+    )
+
+
 @torch.inference_mode()
-def case_losses(model: Backbone, cases: Sequence[HeldOutCase]) -> list[tuple[float, float]]:
+def case_losses(model: AnyBackbone, cases: Sequence[HeldOutCase]) -> list[tuple[float, float]]:
     """Teacher-forced loss of each case: the sum over its target's tokens in nats, and the sum of their weights.
 
     All cases are in one batch, one to a sequence.
     """
-    batch = collate_apart([case.asked.example for case in cases]).to(model.decoder_modality.device)
+    batch = collate_apart([case.example for case in cases]).to(next(model.parameters()).device)
     weight = batch.decoder_loss.double()
     sums = (weight * model(batch).nll.double()).sum(-1)
     return list(zip(sums.tolist(), weight.sum(-1).tolist(), strict=True))

@@ -22,10 +22,11 @@ from omnimill.infra.execution import Execution
 from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.versions import Versions
 from omnimill.training.evaluation.held_out import HeldOut, Place, open_held_out
-from omnimill.training.evaluation.scoring import Decoding, answer_cases
+from omnimill.training.evaluation.scoring import answer_cases
 from omnimill.training.generation.answer_rows import to_table
-from omnimill.training.generation.generate import Generator, load_generator
-from omnimill.training.generation.interleaved import SequenceGenerator, load_any_generator
+from omnimill.training.generation.decoding import Decoding
+from omnimill.training.generation.generators import load_generator
+from omnimill.training.generation.interleaved import SequenceGenerator
 from omnimill.training.generation.request_rows import Ask, to_row, to_rows, to_sequence_row
 from omnimill.training.rendering.prompt import Request, Target, render_request
 
@@ -132,7 +133,7 @@ class CaseAnswerer(Answerer):
 
     def __init__(self, job: HeldOutJob) -> None:
         super().__init__(job)
-        self.generator: Generator = load_generator(job.root, job.checkpoint, job.device)[0]
+        self.generator, _ = load_generator(job.root, job.checkpoint, job.device)
         self._decoding = job.decoding
         self._held_out = open_held_out(
             job.root,
@@ -155,7 +156,7 @@ class RequestAnswerer(Answerer):
 
     def __init__(self, job: AnswerJob) -> None:
         super().__init__(job)
-        self._generator, _ = load_any_generator(job.root, job.checkpoint, job.device)
+        self._generator, _ = load_generator(job.root, job.checkpoint, job.device)
 
     def rows(self, unit: Unit) -> pa.Table:
         asks = [Ask.model_validate(ask) for ask in unit.options["asks"]]

@@ -13,6 +13,7 @@ from omnimill.config import Config
 from omnimill.rng import Key, uniform
 from omnimill.tokenizers.vocabulary import TextVocabulary
 from omnimill.training.loading.batch import DecoderModality
+from omnimill.vocabulary_layout import Modality
 
 
 class Sampling(Config):
@@ -33,6 +34,26 @@ class Sampling(Config):
     guidance: float = Field(default=1.0, ge=0)
     beams: int = Field(default=1, ge=1)
     length_penalty: float = Field(default=0.6, allow_inf_nan=False)
+
+
+class Decoding(Config):
+    """How answers are decoded, by what is asked for. Of the reference (arXiv 2312.17172, section 5): the most likely
+    text, and draws of pictures and sound from a nucleus of 0.95, pictures with a guidance of 10 where the model was
+    trained for it.
+
+    force_numbers: boxes, cuboids and keypoints come in whole groups of numbers, see
+    `omnimill.training.generation.location_rule`; a decoder-only backbone writes them as they come.
+    """
+
+    text: Sampling = Sampling(temperature=0.0)
+    image: Sampling = Sampling()
+    audio: Sampling = Sampling()
+    force_numbers: bool = True
+
+    def of(self, target: Modality) -> Sampling:
+        """What holds for answers of a modality."""
+        found: Sampling = getattr(self, target)
+        return found
 
 
 # Logits of answers (float32 [B, allowed ids]) and the ids of each so far, to logits with -inf where an id may not come.

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from omnimill.errors import OmnimillError
 from omnimill.progress import progress
 from omnimill.tokenizers import image
-from omnimill.tokenizers.store import SET, Tokenizers, load_tokenizers
+from omnimill.tokenizers.store import Tokenizers
 from omnimill.tokenizers.vocabulary import CODE_OFFSET, TextVocabulary
-from omnimill.training.backbone.build import with_weights
-from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.model import Backbone
 from omnimill.training.backbone.stepwise import StepwiseDecoder
-from omnimill.training.checkpoints import checkpoint
-from omnimill.training.checkpoints.checkpoint import CheckpointRecord
 from omnimill.training.generation.beams import beam_search
 from omnimill.training.generation.decoding import Decoder, Sampling, decode
 from omnimill.training.generation.guidance import GuidedDecoder
@@ -148,26 +142,3 @@ class Generator:
         layout = self.inputs.layout
         codes = layout.image.codes if modality == DecoderModality.IMAGE else layout.audio.codes
         return range(CODE_OFFSET, CODE_OFFSET + codes)
-
-
-def load_generator(root: str, path: str | Path, device: str = "cpu") -> tuple[Generator, CheckpointRecord]:
-    """The generator of a checkpoint, and the checkpoint's record.
-
-    Args:
-        root: holds the tokenizers.
-        path: a checkpoint's folder, or a run's: then its newest checkpoint.
-        device: that model and tokenizers compute on.
-
-    Raises:
-        OmnimillError: there is no checkpoint, or one of a decoder-only backbone, or the root does not have the
-            tokenizers that it was trained with.
-        IntegrityError: the checkpoint or the tokenizers are damaged.
-    """
-    folder = checkpoint.find(path)
-    record = checkpoint.read_record(folder)
-    if not isinstance(record.backbone, BackboneConfig):
-        raise OmnimillError(f"{folder}: a decoder-only backbone, which answers no requests of this kind")
-    layout = record.layout
-    tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device, batch=1)
-    model = with_weights(record.backbone, checkpoint.load_weights(folder))
-    return Generator(model.to(device), record, tokenizers), record

@@ -12,9 +12,10 @@ from omnimill.infra.dataset import Dataset
 from omnimill.infra.lineage import command_run
 from omnimill.infra.observing import Observer
 from omnimill.training.checkpoints import checkpoint
-from omnimill.training.evaluation.scoring import BATCH, Decoding
+from omnimill.training.evaluation.scoring import BATCH
 from omnimill.training.generation.answer_units import AnswerJob, RequestAnswerer, request_units
 from omnimill.training.generation.answering import Actors, answer_units
+from omnimill.training.generation.decoding import Decoding
 from omnimill.training.generation.interleaved_page import Result, results_page
 from omnimill.training.generation.request_rows import read_requests
 from omnimill.training.runs.follow import checkpoint_name

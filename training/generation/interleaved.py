@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from omnimill.errors import BadRecord, ConfigError, OmnimillError
+from omnimill.errors import BadRecord, ConfigError
 from omnimill.rng import Key, uniform
 from omnimill.tokenizers import image, media
-from omnimill.tokenizers.store import SET, Tokenizers, load_tokenizers
-from omnimill.training.backbone.build import with_weights
-from omnimill.training.backbone.config import BackboneConfig
+from omnimill.tokenizers.store import Tokenizers
 from omnimill.training.backbone.decoder_config import DecoderConfig
 from omnimill.training.backbone.decoder_only import SequenceModel
 from omnimill.training.backbone.towers_config import TowersConfig
-from omnimill.training.checkpoints import checkpoint
-from omnimill.training.checkpoints.checkpoint import CheckpointRecord
-from omnimill.training.evaluation.scoring import Decoding
-from omnimill.training.generation.decoding import choose
-from omnimill.training.generation.generate import Generator, load_generator
+from omnimill.training.generation.decoding import Decoding, choose
 from omnimill.training.generation.growing import GrowingSequences
 from omnimill.training.generation.interleaving import Order, Progress, State
-from omnimill.training.rendering.prompt import Request
+from omnimill.training.rendering.prompt import Opening, Request
 from omnimill.training.runs.inputs import TrainInputs
 
 
@@ -124,38 +117,53 @@ class SequenceGenerator:
             told: of every event as it comes.
 
         Raises:
-            ConfigError, BadRecord: as :meth:`stream`.
+            ConfigError: sound is given or asked for, groups of numbers or beams are, or the pictures given leave no
+                room.
+            BadRecord: a picture cannot be decoded.
         """
-        starts, cuts = self._starts(requests)
-        found: list[list[Words | Drawn]] = [[] for _ in requests]
-        whole = [True] * len(requests)
-        for event in self._stream(requests, starts, decoding):
+        openings = self._openings(requests)
+        found: list[list[Words | Drawn]] = [[] for _ in openings]
+        whole = [True] * len(openings)
+        for event in self._stream(openings, decoding):
             told(event)
             if isinstance(event, Ended):
                 whole[event.request] = event.whole
             elif not isinstance(event, Drawing):
                 found[event.request].append(event)
-        return [Interleaved(self._pieces(own), cut, end) for own, cut, end in zip(found, cuts, whole, strict=True)]
+        return [
+            Interleaved(self._pieces(own), opening.cut, end)
+            for own, opening, end in zip(found, openings, whole, strict=True)
+        ]
 
-    def stream(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Event]:
-        """What answers consist of, as it comes.
+    def answer(self, openings: Sequence[Opening], decoding: Decoding) -> list[list[int]]:
+        """Text ids without EOS and codes from 0, of each; all at once, as :meth:`generate`.
 
         Raises:
-            ConfigError: sound is given or asked for, or the pictures given leave no room.
-            BadRecord: a picture cannot be decoded.
+            ConfigError: beams are asked for.
         """
-        return self._stream(requests, self._starts(requests)[0], decoding)
+        found: list[list[int]] = [[] for _ in openings]
+        for event in self._stream(openings, decoding):
+            if isinstance(event, Words):
+                found[event.request].append(event.token)
+            elif isinstance(event, Drawn):
+                found[event.request] += event.codes
+        return found
 
     def picture(self, codes: Sequence[int]) -> npt.NDArray[np.uint8]:
         """uint8 [H, W, 3] of a picture's codes."""
         return image.to_bytes(self.tokenizers.image.decode([list(codes)])[0])
 
-    def _stream(self, requests: Sequence[Request], starts: list[list[int]], decoding: Decoding) -> Iterator[Event]:
+    def _stream(self, openings: Sequence[Opening], decoding: Decoding) -> Iterator[Event]:
+        """What answers consist of, as it comes."""
+        if decoding.text.beams > 1:
+            raise ConfigError(
+                f"beams: found {decoding.text.beams}; a decoder-only backbone follows one text, allowed: 1"
+            )
         device = next(self.model.parameters()).device
-        rows = GrowingSequences(self.model, starts)
-        standing = [self._progress(request, start) for request, start in zip(requests, starts, strict=True)]
-        guide = self._guide(requests, decoding.image.guidance)
-        open_rows = list(range(len(requests)))
+        rows = GrowingSequences(self.model, [opening.ids for opening in openings])
+        standing = [self._progress(opening) for opening in openings]
+        guide = self._guide(openings, decoding.image.guidance)
+        open_rows = list(range(len(openings)))
         pictures: dict[int, list[int]] = {}
         allowed: dict[frozenset[str], Tensor] = {}
         number = 0
@@ -170,7 +178,7 @@ class SequenceGenerator:
             for kind in kinds:
                 allowed.setdefault(kind, self.order.allowed(kind).to(device))
             logits = logits.masked_fill(~torch.stack([allowed[kind] for kind in kinds]), -torch.inf)
-            keys = [requests[one].key for one in open_rows]
+            keys = [openings[one].key for one in open_rows]
             chosen = _chosen(logits, draws, decoding, keys, number)
             for one, token in zip(open_rows, chosen.tolist(), strict=True):
                 yield from self._told(one, token, standing[one], pictures)
@@ -203,18 +211,18 @@ class SequenceGenerator:
         if standing.state == "over":
             yield Ended(request, whole=token == order.end or standing.wanted == "image")
 
-    def _progress(self, request: Request, start: Sequence[int]) -> Progress:
-        assert request.target != "audio"
-        empty, behind_picture = len(start) == 1, start[-1] in self.order.code_of
+    def _progress(self, opening: Opening) -> Progress:
+        assert opening.target != "audio"
+        empty, behind_picture = len(opening.ids) == 1, opening.ids[-1] in self.order.code_of
         state: State = "opening" if empty else "drawn" if behind_picture else "writing"
         # The first slot of a sequence is the start, which is no id of it.
-        return Progress(self.order, request.target, self.length - len(start) + 1, state)
+        return Progress(self.order, opening.target, self.length - len(opening.ids) + 1, state)
 
-    def _guide(self, requests: Sequence[Request], guidance: float) -> GrowingSequences | None:
+    def _guide(self, openings: Sequence[Opening], guidance: float) -> GrowingSequences | None:
         """Sequences of pictures alone, behind what replaces captions in training; None without guidance."""
-        if guidance == 1 or all(request.target == "text" for request in requests):
+        if guidance == 1 or all(opening.target == "text" for opening in openings):
             return None
-        guide = GrowingSequences(self.model, [self._negative(request.negative) for request in requests])
+        guide = GrowingSequences(self.model, [self._negative(opening.negative) for opening in openings])
         guide.hold_start()
         return guide
 
@@ -225,19 +233,21 @@ class SequenceGenerator:
         ids = [text.vocabulary.special(replaced)] if special else text.encode(replaced)
         return [text.vocabulary.BOS, *ids, *([self.order.turn] if ids else [])]
 
-    def _starts(self, requests: Sequence[Request]) -> tuple[list[list[int]], list[int]]:
-        """Ids before every answer, and how many tokens of each prompt were left out."""
-        starts, cuts = [], []
+    def _openings(self, requests: Sequence[Request]) -> list[Opening]:
+        """What comes before every answer."""
+        openings = []
         for request in requests:
             if request.target == "audio" or request.clips:
                 raise ConfigError("a decoder-only backbone has no sound; allowed: text, image, interleaved")
+            if request.numbers:
+                raise ConfigError("--numbers: a decoder-only backbone writes numbers as they come; leave it out")
             shown = self._codes(request.pictures)
-            start = [self.tokenizers.text.vocabulary.BOS]
+            ids = [self.tokenizers.text.vocabulary.BOS]
             for codes in shown:
-                start += [*([self.order.turn] if len(start) > 1 else []), *(self.order.code_ids[c] for c in codes)]
+                ids += [*([self.order.turn] if len(ids) > 1 else []), *(self.order.code_ids[c] for c in codes)]
             # A picture, the break before it and the end.
             least = 2 if request.target == "text" else self.order.codes + 2
-            room = self.length - len(start) - least
+            room = self.length - len(ids) - least
             if room < 0:
                 raise ConfigError(
                     f"--image: found {len(shown)} pictures, which leave no room for an answer in the model's "
@@ -245,12 +255,11 @@ class SequenceGenerator:
                 )
             prompt = self.tokenizers.text.encode(request.text)
             # As in training, half of what there is.
-            kept = prompt[: min(self.inputs.render.max_text, (self.length - len(start)) // 2, room)]
+            kept = prompt[: min(self.inputs.render.max_text, (self.length - len(ids)) // 2, room)]
             if kept:
-                start += [*([self.order.turn] if shown else []), *kept]
-            starts.append(start)
-            cuts.append(len(prompt) - len(kept))
-        return starts, cuts
+                ids += [*([self.order.turn] if shown else []), *kept]
+            openings.append(Opening(request.key, request.target, ids, request.negative, len(prompt) - len(kept)))
+        return openings
 
     def _codes(self, pictures: Sequence[bytes]) -> list[list[int]]:
         """Codes of pictures, as tokenization makes them."""
@@ -307,29 +316,3 @@ def _most_positions(model: SequenceModel) -> list[int]:
     else:
         parts = config.towers if isinstance(config, TowersConfig) else config.members
     return [part.max_positions for part in parts if part.positions == "learned"]
-
-
-def load_sequence_generator(
-    root: str, path: str | Path, device: str = "cpu"
-) -> tuple[SequenceGenerator, CheckpointRecord]:
-    """The generator of a decoder-only checkpoint, and the checkpoint's record; arguments and errors as of
-    :func:`omnimill.training.generation.generate.load_generator`.
-    """
-    folder = checkpoint.find(path)
-    record = checkpoint.read_record(folder)
-    if isinstance(record.backbone, BackboneConfig):
-        raise OmnimillError(f"{folder}: an encoder-decoder, which writes no sequences")
-    layout = record.layout
-    tokenizers = load_tokenizers(root, layout.tokenizers, layout.digests.get(SET), device, batch=1)
-    model = with_weights(record.backbone, checkpoint.load_weights(folder))
-    return SequenceGenerator(model.to(device), record, tokenizers), record
-
-
-def load_any_generator(
-    root: str, path: str | Path, device: str = "cpu"
-) -> tuple[Generator | SequenceGenerator, CheckpointRecord]:
-    """The generator of a checkpoint of either kind; arguments and errors as there."""
-    record = checkpoint.read_record(checkpoint.find(path))
-    if isinstance(record.backbone, BackboneConfig):
-        return load_generator(root, path, device)
-    return load_sequence_generator(root, path, device)

@@ -112,7 +112,8 @@ class _Side:
 def collate_apart(examples: Sequence[Rendered]) -> PackedBatch:
     """Each example in a sequence of its own, as long as the longest."""
     lengths = [one.lengths for one in examples]
-    room = Budgets(encoder=max(one.encoder for one in lengths), decoder=max(one.decoder for one in lengths))
+    encoder, decoder = (max(getattr(one, side) for one in lengths) for side in ("encoder", "decoder"))
+    room = Budgets(encoder=max(encoder, 1), decoder=decoder)
     return collate([[one] for one in examples], room)
 
 

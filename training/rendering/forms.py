@@ -10,12 +10,13 @@ from omnimill.training.planning.lengths import Budgets
 from omnimill.training.planning.sequence_lengths import BulkSequenceLengths
 from omnimill.training.rendering.pairs import Renderer
 from omnimill.training.rendering.prompt_text import PromptText
-from omnimill.training.rendering.recipe import Recipes
-from omnimill.training.rendering.sequence_recipe import SequenceRecipes
+from omnimill.training.rendering.recipe import Recipe, Recipes
+from omnimill.training.rendering.sequence_recipe import SequenceRecipe, SequenceRecipes
 from omnimill.training.rendering.sequences import SequenceRenderer
 from omnimill.training.rendering.settings import RenderSettings
 
 AnyRenderer = Renderer | SequenceRenderer
+AnyRecipe = Recipe | SequenceRecipe
 AnyRecipes = Recipes | SequenceRecipes
 AnyLengths = BulkLengths | BulkSequenceLengths
 

@@ -24,6 +24,7 @@ from omnimill.tokens import TokenLayout
 from omnimill.training.loading.media import Clip, Picture
 from omnimill.training.planning.lengths import Budgets
 from omnimill.training.rendering.pairs import Rendered, Renderer
+from omnimill.training.rendering.sequences import SequenceRenderer
 from omnimill.training.rendering.settings import RenderSettings
 
 # interleaved: text and pictures in turn, of decoder-only backbones alone.
@@ -66,6 +67,21 @@ class Asked:
     key: Key
     example: Rendered
     negative: Rendered | None = None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The same for a decoder-only backbone, which goes on with what it is given.
+
+    target: what is wanted. ids: what comes before it, BOS first. negative: the prompt that guidance moves away from, as
+    of `Request`. cut: tokens of the prompt that did not fit.
+    """
+
+    key: Key
+    target: Target
+    ids: Sequence[int]
+    negative: str | None = None
+    cut: int = 0
 
 
 def render_request(
@@ -126,12 +142,30 @@ def whole_renderer(
         tasks: whose rates mean nothing.
         seed: of the draws of prompts and items.
     """
-    whole = settings.model_copy(update={"image_keep": 1.0, "history_keep": 1.0, "audio_keep": 1.0, "prompt_drop": 0.0})
     room = Budgets(**dict.fromkeys(Budgets.model_fields, _UNLIMITED))
+    return Renderer(_read_whole(tasks, seed), layout, text, _all_kept(settings), room)
+
+
+def whole_sequence_renderer(
+    tasks: Sequence[Task],
+    layout: TokenLayout,
+    text: TextTokenizer,
+    settings: RenderSettings,
+    budgets: Budgets,
+    seed: int = 0,
+) -> SequenceRenderer:
+    """The same for a decoder-only backbone, whose sequences are as long as `budgets` say at most."""
+    return SequenceRenderer(_read_whole(tasks, seed), layout, text, _all_kept(settings), budgets)
+
+
+def _read_whole(tasks: Sequence[Task], seed: int) -> Mixture:
     # Held-out tasks have no rates, which a mixture that is drawn from must have.
     read = tuple(task.model_copy(update={"keep_optional": 1.0}) for task in tasks)
-    mixture = Mixture.model_construct(datasets=("request",), tasks=read, seed=seed)
-    return Renderer(mixture, layout, text, whole, room)
+    return Mixture.model_construct(datasets=("request",), tasks=read, seed=seed)
+
+
+def _all_kept(settings: RenderSettings) -> RenderSettings:
+    return settings.model_copy(update={"image_keep": 1.0, "history_keep": 1.0, "audio_keep": 1.0, "prompt_drop": 0.0})
 
 
 def _row(request: Request, layout: TokenLayout, text: TextTokenizer, settings: RenderSettings) -> RowContent:

@@ -52,7 +52,7 @@ class Drawn:
 class SequenceRecipe:
     """What planning counts and rendering fills in.
 
-    shown: pictures before the prompt. prompt: its pieces; prompt_tokens: how many of their tokens are kept.
+    shown: pictures before the prompt. head: the prompt's pieces; prompt_tokens: how many of their tokens are kept.
     dropped: the prompt is the uninformative one.
     answer: what is asked for, in order; of a text that is divided (`split`) its segments, whole.
     spans: how many are moved to the end.
@@ -61,13 +61,23 @@ class SequenceRecipe:
     task: Task
     key: int
     shown: tuple[Drawn, ...]
-    prompt: tuple[Piece, ...]
+    head: tuple[Piece, ...]
     prompt_tokens: int
     dropped: bool
     answer: tuple[Words | Drawn, ...]
     split: TextSplit | None
     spans: int
     lengths: Lengths
+
+    @property
+    def target_segments(self) -> tuple[int, ...]:
+        """The row's text segments that are asked for."""
+        return tuple(one.segment for one in self.answer if isinstance(one, Words))
+
+    @property
+    def target_picture(self) -> int | None:
+        """Which of the row's target pictures is asked for; None for other targets."""
+        return next((one.number for one in self.answer if isinstance(one, Drawn) and one.target), None)
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,7 @@ class SequenceRecipes(Prompting):
             task=task,
             key=key,
             shown=tuple(shown),
-            prompt=tuple(prompt),
+            head=tuple(prompt),
             prompt_tokens=int(counted.prompt[0]),
             dropped=self.drops_prompt(task, key),
             answer=tuple(answer),

@@ -57,6 +57,12 @@ class SequenceRenderer:
         check_lengths(rendered, recipe.lengths, content.id)
         return rendered
 
+    def opening(self, task_index: int, content: RowContent, epoch: int) -> Ids:
+        """What of an example's stream is read before anything is asked for, int64 [n] without BOS; nothing where all
+        of it is. Errors as of :meth:`render`."""
+        recipe = self.recipes.make(task_index, content, content.id, epoch)
+        return _Stream(self, recipe, content).opening()
+
 
 class _Stream:
     """One recipe being filled in: ids with, for each, whether it is a code and what its loss weighs."""
@@ -71,6 +77,16 @@ class _Stream:
 
     def targets(self) -> list[Target]:
         """The finished stream, a target for every run of text or of codes."""
+        self._ask(self._open())
+        return self._cut(*self._moved())
+
+    def opening(self) -> Ids:
+        """See :meth:`SequenceRenderer.opening`."""
+        self._open()
+        return np.concatenate([np.empty(0, np.int64), *([] if self._all else self._ids)])
+
+    def _open(self) -> list[Ids]:
+        """Fill in what comes before what is asked for; returns what that has of text, piece by piece."""
         recipe = self.recipe
         for drawn in recipe.shown:
             self._picture(drawn, asked=False)
@@ -78,21 +94,26 @@ class _Stream:
             # What replaces a prompt is not to be said.
             self._add(self._prompt(), self._all and not recipe.dropped)
         texts = [self._text(one.segment)[: one.tokens] for one in recipe.answer if isinstance(one, Words)]
-        if recipe.split is not None:
-            shown, wanted = recipe.split.apply(np.concatenate(texts), self.vocabulary)
-            self._add(shown, asked=self._all)
-            self._add(wanted, asked=True)
-        else:
-            words = iter(texts)
-            for one in recipe.answer:
-                if isinstance(one, Drawn):
-                    self._picture(one, asked=True)
-                else:
-                    self._add(next(words), asked=True)
-        return self._cut(*self._moved())
+        if recipe.split is None:
+            return texts
+        shown, wanted = recipe.split.apply(np.concatenate(texts), self.vocabulary)
+        self._add(shown, asked=self._all)
+        return [wanted]
+
+    def _ask(self, texts: list[Ids]) -> None:
+        """Fill in what is asked for; of a text that is divided, in one piece."""
+        if self.recipe.split is not None:
+            self._add(texts[0], asked=True)
+            return
+        words = iter(texts)
+        for one in self.recipe.answer:
+            if isinstance(one, Drawn):
+                self._picture(one, asked=True)
+            else:
+                self._add(next(words), asked=True)
 
     def _prompt(self) -> Ids:
-        pieces = [self._text(piece) if isinstance(piece, int) else np.array(piece) for piece in self.recipe.prompt]
+        pieces = [self._text(piece) if isinstance(piece, int) else np.array(piece) for piece in self.recipe.head]
         return np.concatenate(pieces)[: self.recipe.prompt_tokens].astype(np.int64)
 
     def _text(self, segment: int) -> Ids:

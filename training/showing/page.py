@@ -15,7 +15,7 @@ from PIL import Image
 from omnimill.infra.report.media import Box, box, data_url
 from omnimill.infra.report.template import page_template
 from omnimill.tokenizers import audio, image
-from omnimill.training.showing.show import ShownClip, ShownExample, ShownPicture
+from omnimill.training.showing.example import ShownClip, ShownExample, ShownPicture
 
 # Pictures up to this side are stored as they are, larger ones as JPEG.
 _SMALL_SIDE = 128

@@ -15,11 +15,14 @@ from omnimill.mixtures.versions import current_versions, open_versions
 from omnimill.rng import generator
 from omnimill.tokenizers.store import SET, load_tokenizers
 from omnimill.training.planning.lengths import Budgets
+from omnimill.training.rendering.forms import make_renderer
 from omnimill.training.rendering.pairs import Renderer
 from omnimill.training.rendering.settings import RenderSettings
 from omnimill.training.runs.backbones import render_for, resolve_backbone
 from omnimill.training.runs.config import TrainConfig
-from omnimill.training.showing.show import ShownExample, Viewer
+from omnimill.training.showing.example import ShownExample
+from omnimill.training.showing.sequences import SequenceViewer
+from omnimill.training.showing.show import Viewer
 
 # Datasets that a message names.
 _MOST_NAMED = 5
@@ -53,7 +56,7 @@ def show_tasks(
         training: whose render settings and budgets hold; the defaults when None.
 
     Raises:
-        ConfigError: there is no such task, or one that no sequence could hold; or the backbone is decoder-only.
+        ConfigError: there is no such task, or one that no sequence could hold.
         OmnimillError: none of the datasets is there.
     """
     tasks = _chosen(mixture, names)
@@ -71,10 +74,8 @@ def show_tasks(
     if training is not None:
         settings = render_for(training.render, resolve_backbone(training, data.layout))
         budgets = training.packing.budgets
-        if settings.form == "sequence":
-            raise ConfigError("examples are shown as an encoder-decoder reads them; found a decoder-only backbone")
-    renderer = Renderer(shown, data.layout, tokenizers.text, settings, budgets)
-    viewer = Viewer(renderer, tokenizers)
+    renderer = make_renderer(shown, data.layout, tokenizers.text, settings, budgets)
+    viewer = Viewer(renderer, tokenizers) if isinstance(renderer, Renderer) else SequenceViewer(renderer, tokenizers)
     found = scan(data, tasks)
     examples = [
         viewer.show(number, rows.fetch(row), epoch) for number, rows in enumerate(found) for row in _drawn(rows, count)

@@ -7,106 +7,23 @@ visible special tokens, pictures with the dropped patches dimmed, sound, and wha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import groupby
-from typing import Any, Literal
 
 import numpy as np
 
 from omnimill.mixtures.row_columns import RowContent
 from omnimill.tokenizers import audio, image
-from omnimill.tokenizers.audio import FloatArray
-from omnimill.tokenizers.image import BoolArray, ByteArray
+from omnimill.tokenizers.image import BoolArray
 from omnimill.tokenizers.store import Tokenizers
 from omnimill.training.loading.batch import DecoderModality, EncoderModality
 from omnimill.training.objectives.spans import Ids
 from omnimill.training.rendering.pairs import Patches, Rendered, Renderer, Target
 from omnimill.training.rendering.recipe import Recipe
+from omnimill.training.showing.example import ShownClip, ShownExample, ShownPicture, described
 from omnimill.training.showing.marks import Mark, Side, segment_marks
-from omnimill.training.showing.words import divided
+from omnimill.training.showing.runs import text_runs
 
 # What is left of the brightness of patches that the encoder does not get.
 _DIMMED = 0.25
-
-RunKind = Literal["text", "special", "location"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A piece of text: ordinary text, one added token by its readable form, or the bins of location tokens in a row."""
-
-    kind: RunKind
-    text: str
-
-
-@dataclass(frozen=True)
-class ShownPicture:
-    """pixels: uint8 [H, W, 3]. patches: how many of those that show the picture the encoder gets; None: it is none of
-    the encoder's. marks: boxes and points on it."""
-
-    title: str
-    pixels: ByteArray
-    patches: tuple[int, int] | None = None
-    marks: tuple[Mark, ...] = ()
-
-
-@dataclass(frozen=True)
-class ShownClip:
-    """data: FLAC or, of what codes stand for, WAV. mel: float32 [frames, mels]. visible: bool, as `mel`, what the
-    encoder gets of it; all of it where it is none of the encoder's. patches: as of pictures."""
-
-    title: str
-    data: bytes
-    media_type: str
-    mel: FloatArray
-    visible: BoolArray
-    patches: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class ShownExample:
-    """One example of one task.
-
-    group, family, kind: of the task. objective: its entry in the registry; divided: what that does, and made of this
-    example. prompt: the template that was drawn; None without prompts or when it was dropped.
-    reads, writes: encoder text and text target, piece by piece; `writes` is empty for other targets.
-    pictures, clips: of the encoder, earlier ones first. target_pictures, target_clips: what the target's codes stand
-    for and, where the row has it, what they were made from. lengths: those of
-    `omnimill.training.planning.lengths.Lengths` that are not 0.
-    """
-
-    task: str
-    group: str
-    family: str | None
-    kind: str
-    objective: str
-    divided: str
-    target: str
-    id: str
-    source: str
-    key: str
-    epoch: int
-    prompt: str | None
-    reads: tuple[Run, ...]
-    pictures: tuple[ShownPicture, ...]
-    clips: tuple[ShownClip, ...]
-    writes: tuple[Run, ...]
-    target_pictures: tuple[ShownPicture, ...]
-    target_clips: tuple[ShownClip, ...]
-    lengths: dict[str, int]
-
-    def facts(self) -> dict[str, Any]:
-        """Everything but pixels and sound, for JSON."""
-        plain = {name: value for name, value in asdict(self).items() if not name.endswith(("pictures", "clips"))}
-        media = {
-            name: [
-                {"title": one.title, "patches": one.patches}
-                | ({"marks": [asdict(mark) for mark in one.marks]} if isinstance(one, ShownPicture) else {})
-                for one in getattr(self, name)
-            ]
-            for name in ("pictures", "clips", "target_pictures", "target_clips")
-        }
-        return {**plain, **media}
 
 
 class Viewer:
@@ -132,48 +49,18 @@ class Viewer:
         recipe = recipes.make(task_index, content, content.id, epoch)
         rendered = self.renderer.render(task_index, content, epoch)
         marks = tuple(self._marks(recipe, content))
-        task = recipe.task
-        number = recipes.prompt_number(task_index, recipe.key)
         written = [one.targets for one in rendered.targets if one.modality == DecoderModality.TEXT]
         pictures, clips = self._target_media(recipe, rendered, content)
+        text = self.tokenizers.text
         return ShownExample(
-            task=task.name,
-            group=task.group,
-            family=task.family,
-            kind=task.kind,
-            objective=task.objective,
-            divided=divided(recipe),
-            target=task.target,
-            id=content.id,
-            source=content.source,
-            key=content.key,
-            epoch=epoch,
-            prompt=None if number is None else task.prompts[number],
-            reads=tuple(self._runs(rendered.text.tolist())),
+            **described(recipes, task_index, recipe, content, epoch),
+            reads=tuple(text_runs(rendered.text.tolist(), text)),
             pictures=tuple(self._pictures(recipe, rendered, content, marks)),
             clips=tuple(self._clips(recipe, rendered, content)),
-            writes=tuple(run for ids in written for run in self._runs(ids.tolist())),
+            writes=tuple(run for ids in written for run in text_runs(ids.tolist(), text)),
             target_pictures=tuple(pictures),
             target_clips=tuple(clips),
-            lengths={name: count for name, count in asdict(recipe.lengths).items() if count},
         )
-
-    def _runs(self, ids: Sequence[int]) -> Iterator[Run]:
-        vocabulary, text = self.renderer.vocabulary, self.tokenizers.text
-
-        def kind(token: int) -> RunKind:
-            if vocabulary.is_location(token):
-                return "location"
-            return "text" if vocabulary.surface(token) is None else "special"
-
-        for what, group in groupby(ids, kind):
-            run = list(group)
-            if what == "location":
-                yield Run(what, " ".join(str(vocabulary.location_bin(token)) for token in run))
-            elif what == "text":
-                yield Run(what, text.decode(run))
-            else:
-                yield from (Run(what, str(vocabulary.surface(token))) for token in run)
 
     def _marks(self, recipe: Recipe, content: RowContent) -> Iterator[Mark]:
         read = [piece for piece in recipe.head if isinstance(piece, int)]

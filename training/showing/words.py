@@ -6,24 +6,22 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from omnimill.mixtures.objectives import OBJECTIVES
+from omnimill.training.objectives.text import TextSplit
+from omnimill.training.rendering.forms import AnyRecipe
 from omnimill.training.rendering.frames import CODED
-from omnimill.training.rendering.recipe import Recipe
+from omnimill.training.rendering.sequence_recipe import SequenceRecipe
 
 if TYPE_CHECKING:
-    from omnimill.training.showing.show import Run, ShownClip, ShownExample, ShownPicture
+    from omnimill.training.showing.example import ShownClip, ShownExample, ShownPicture
+    from omnimill.training.showing.runs import Run
 
 
-def divided(recipe: Recipe) -> str:
+def divided(recipe: AnyRecipe) -> str:
     """What the objective does, and what it made of the example, in words."""
-    said, split = [OBJECTIVES[recipe.task.objective].title], recipe.split
-    if split is not None and (split.spans or split.noise < split.length):
-        if split.moved:
-            how = f"spans moved to the end: {split.spans}"
-        elif split.spans:
-            how = f"hidden: {split.noise} in {split.spans} spans"
-        else:
-            how = f"asked for: the last {split.noise}"
-        said.append(f"{split.paradigm}; tokens of text: {split.length}; {how}")
+    split = recipe.split
+    said = [OBJECTIVES[recipe.task.objective].title, *(_divided_text(split) if split is not None else [])]
+    if isinstance(recipe, SequenceRecipe):
+        return "; ".join([*said, *([_moved(recipe.spans)] if recipe.spans else [])])
     for stream, name in CODED.items():
         valid, hidden = (
             sum(getattr(one, what) for one in recipe.frames.get(stream, ())) for what in ("valid", "hidden")
@@ -31,6 +29,22 @@ def divided(recipe: Recipe) -> str:
         if hidden:
             said.append(f"patches of the {'picture' if name == 'image' else 'clip'} hidden: {hidden} of {valid}")
     return "; ".join(said)
+
+
+def _divided_text(split: TextSplit) -> list[str]:
+    if not split.spans and split.noise == split.length:
+        return []
+    if split.moved:
+        how = _moved(split.spans)
+    elif split.spans:
+        how = f"hidden: {split.noise} in {split.spans} spans"
+    else:
+        how = f"asked for: the last {split.noise}"
+    return [f"{split.paradigm}; tokens of text: {split.length}; {how}"]
+
+
+def _moved(spans: int) -> str:
+    return f"spans moved to the end: {spans}"
 
 
 def lines(shown: ShownExample) -> list[str]:
