@@ -25,7 +25,8 @@ demo: setup
 	$(BIN)/omnimill demo --root $(DEMO_ROOT)
 
 test: setup
-	$(BIN)/python -m pytest
+	@# two processes: one waits for Ray most of the time
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-fault: setup
 	$(BIN)/python -m pytest -m fault --timeout 1200

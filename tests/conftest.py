@@ -8,15 +8,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 PROJECT = Path(__file__).parent.parent
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 torch.set_num_threads(1)
+# How long an example takes is no verdict: the first one of a new clone makes tables of all characters.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--contact-sheet", help="Folder for the page of tests/training/test_contact_sheet.py.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, the files that use Ray stay in one of them, so that there is one Ray."""
+    with_ray = {one.path for one in items if one.get_closest_marker("ray") or "ray_local" in one.fixturenames}  # type: ignore[attr-defined]
+    for one in items:
+        one.add_marker(pytest.mark.xdist_group("ray" if one.path in with_ray else str(one.path)))
 
 
 @pytest.fixture(scope="session")

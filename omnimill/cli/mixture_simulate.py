@@ -38,7 +38,7 @@ def simulate(
 
     Over the token datasets under the root; before they are there, over rows as the catalog describes them.
 
-    Example: omnimill mixture simulate mixtures/pretrain.yaml --sequences 1000000 --streams 512 --nodes 64
+    Example: omnimill mixture simulate mixtures/pretrain.yaml --sequences 200000 --streams 512 --nodes 64
     """
     from dataclasses import asdict, replace
 

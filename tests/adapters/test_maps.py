@@ -207,7 +207,7 @@ VALID = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(VALID),
     st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=4),

@@ -43,13 +43,13 @@ def test_bounds_by_hand() -> None:
     assert bound([(1, 11), (1, 11), (6, 3), (6, 3), (6, 3)]) == 5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 10), st.integers(1, 12)), min_size=1, max_size=5))
 def test_no_packing_is_better_than_the_bound(examples: list[tuple[int, ...]]) -> None:
     assert bound(examples) <= fewest(examples)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=5))
 def test_no_packing_is_better_than_the_bound_of_configurations(sizes: list[int]) -> None:
     assert configuration_bound(np.array(sizes), LIMITS[0], 0.0) <= fewest([(size, 1) for size in sizes]) + 1e-6

@@ -29,7 +29,7 @@ def test_uniform_and_generator() -> None:
 WORDS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=20)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(keys=WORDS, parts=st.lists(st.integers(0, 2**64 - 1), max_size=3), options=st.integers(1, 2**32 - 1))
 def test_one_and_many_keys_are_derived_alike(keys: list[int], parts: list[int], options: int) -> None:
     many = rng.subkey_many(np.array(keys, np.uint64), *parts)

@@ -114,7 +114,7 @@ COUNTS = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(COUNTS, max_size=5))
 def test_totals_add_up_in_any_grouping(counts: list[Counts]) -> None:
     middle = len(counts) // 2

@@ -93,7 +93,7 @@ RULES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(EXAMPLES, min_size=1, max_size=6), RULES)
 def test_a_record_that_comes_in_and_a_stored_row_are_judged_alike(
     examples: list[Example], rules: dict[Kind, tuple[str, ...]]

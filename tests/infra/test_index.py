@@ -198,7 +198,7 @@ def test_a_store_that_cannot_be_written_is_indexed_for_the_time_being(
     assert open_index(dataset, [digest]).find([example(1).id])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2**64 - 1)), max_size=30), min_size=1, max_size=6)
 )

@@ -32,7 +32,7 @@ def test_units_that_differ_take_as_long_together() -> None:
     assert spread.hours == pytest.approx(4000 * 30 / 40 / 3600, rel=0.1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     units=st.integers(1, 300),
     seconds=st.floats(0.5, 1000),

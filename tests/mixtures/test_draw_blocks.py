@@ -12,7 +12,7 @@ from omnimill.mixtures.sampler import Sampler
 SIZES = st.integers(1, 5000) | st.integers(1, 20) | st.just(8_500_000_000) | st.just((1 << 62) - 5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), sizes=st.lists(SIZES, min_size=1, max_size=6), streams=st.integers(1, 40))
 def test_a_block_is_the_draws_of_each_stream(data: st.DataObject, sizes: list[int], streams: int) -> None:
     rates = data.draw(st.lists(st.floats(0.01, 9), min_size=len(sizes), max_size=len(sizes)))

@@ -194,7 +194,6 @@ def test_a_task_warms_in_by_a_staircase(write: Write) -> None:
     )
 
 
-@settings(deadline=None)
 @given(
     rate=st.floats(0, 1000),
     warm_in=st.none() | st.integers(1, 500),
@@ -389,7 +388,7 @@ def trees(draw: st.DrawFn, depth: int = 2) -> tuple[dict[str, Any], list[float]]
     return members, [float(weight / whole) for one in weights for weight in one]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tree=trees(), factor=st.sampled_from([0.5, 2.0, 1024.0]))
 def test_shares_are_those_of_the_rates_whatever_their_unit(
     tree: tuple[dict[str, Any], list[float]], factor: float
@@ -410,7 +409,7 @@ def test_shares_are_those_of_the_rates_whatever_their_unit(
     assert again.content_digest() == mixture.content_digest()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tree=trees(), data=st.data())
 def test_removing_a_task_leaves_the_others_in_their_proportions(
     tmp_path_factory: pytest.TempPathFactory, tree: tuple[dict[str, Any], list[float]], data: st.DataObject
@@ -446,7 +445,7 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, inner in items for place in places_in(inner, (*path, key)))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_whatever_is_written_is_a_mixture_or_a_fault(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

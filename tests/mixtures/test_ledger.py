@@ -70,7 +70,7 @@ def test_going_on_from_a_checkpoint_takes_back_what_came_after_it(tmp_path: Path
 
 
 @given(cut=st.integers(0, 4000), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_kill_in_mid_line_loses_that_line_only(
     tmp_path_factory: pytest.TempPathFactory, cut: int, data: st.DataObject
 ) -> None:

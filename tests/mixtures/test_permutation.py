@@ -16,7 +16,7 @@ KEYS = st.integers(0, 2**64 - 1)
 
 
 @given(n=st.integers(1, 2000), key=KEYS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_element_comes_exactly_once_and_can_be_found_back(n: int, key: int) -> None:
     permutation = Permutation(n)
     order = permutation.forward_many(np.arange(n, dtype=np.uint64), key)
@@ -25,7 +25,7 @@ def test_every_element_comes_exactly_once_and_can_be_found_back(n: int, key: int
 
 
 @given(n=st.one_of(st.integers(1, 70), st.integers(1, LARGEST)), key=KEYS, data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_one_by_one_and_many_agree_at_any_size(n: int, key: int, data: st.DataObject) -> None:
     permutation = Permutation(n)
     index = data.draw(st.integers(0, n - 1))
@@ -37,7 +37,7 @@ def test_one_by_one_and_many_agree_at_any_size(n: int, key: int, data: st.DataOb
 
 
 @given(key=KEYS, parts=st.lists(st.integers(0, 2**63), max_size=3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_subkeys_agree(key: int, parts: list[int]) -> None:
     assert subkey_many(key, *parts).tolist() == [subkey(key, *parts)]
 
@@ -80,7 +80,7 @@ def test_neighbours_end_up_anywhere(n: int) -> None:
 
 
 @given(size=st.integers(1, 400), window=st.integers(1, 500), key=KEYS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_windowed_order_holds_every_row_once_and_inverts(size: int, window: int, key: int) -> None:
     order = WindowedOrder(size, window)
     rows = [order.forward(position, key) for position in range(size)]
@@ -91,7 +91,7 @@ def test_a_windowed_order_holds_every_row_once_and_inverts(size: int, window: in
 
 
 @given(windows=st.integers(2, 30), window=st.integers(2, 40), rest=st.integers(0, 39), key=KEYS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_window_is_finished_before_the_next_one_is_read(windows: int, window: int, rest: int, key: int) -> None:
     size = windows * window + rest % window
     order = WindowedOrder(size, window)

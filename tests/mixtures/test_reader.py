@@ -70,7 +70,7 @@ def test_streams_take_turns(rows: list[TaskRows]) -> None:
         np.testing.assert_array_equal(drawn[:, stream::4], np.stack([draws.task, draws.row, draws.epoch]))
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=st.integers(0, 400), batch=st.sampled_from([1, 3, 6, 16]))
 def test_it_goes_on_where_it_was_left_whoever_serves_the_streams(rows: list[TaskRows], before: int, batch: int) -> None:
     sampler = _sampler(rows, 6)

@@ -134,7 +134,7 @@ def test_lengths_and_content_are_those_of_the_stored_row(tmp_path: Path, row: Ma
 
 
 @given(have=st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.booleans()), min_size=1, max_size=25))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_are_numbered_in_manifest_order_and_found_by_id(
     tmp_path: Path, row: Maker, tokens: Maker, have: list[tuple[str, bool]]
 ) -> None:

@@ -65,7 +65,7 @@ def test_the_order_is_the_same_on_every_platform_and_in_every_version() -> None:
 
 
 @given(sampler=samplers(), workers=st.sampled_from([1, 2, 3, 4, 6, 12]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_number_of_workers_makes_the_same_draws(sampler: Sampler, workers: int) -> None:
     alone = {stream: drawn(sampler, stream, 12) for stream in range(sampler.streams)}
     served: dict[int, list[Draw]] = {stream: [] for stream in range(sampler.streams)}
@@ -81,7 +81,7 @@ def test_any_number_of_workers_makes_the_same_draws(sampler: Sampler, workers: i
 
 
 @given(rates=RATES, streams=st.integers(1, 300), seed=SEEDS, first=st.integers(0, 2**40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_round_holds_every_task_within_one_of_its_rate(
     rates: list[float], streams: int, seed: int, first: int
 ) -> None:
@@ -93,7 +93,7 @@ def test_every_round_holds_every_task_within_one_of_its_rate(
 
 
 @given(rates=RATES, seed=SEEDS, data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_stream_keeps_its_rates_within_the_stated_bound(
     rates: list[float], seed: int, data: st.DataObject
 ) -> None:
@@ -120,7 +120,7 @@ def test_the_bound_holds_for_every_stretch_of_the_circle_at_once() -> None:
 
 
 @given(sampler=samplers(), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_each_row_is_drawn_exactly_once_per_epoch(sampler: Sampler, data: st.DataObject) -> None:
     task = data.draw(st.integers(0, len(sampler.sizes) - 1))
     size, passes = sampler.sizes[task], 2
@@ -135,7 +135,7 @@ def test_each_row_is_drawn_exactly_once_per_epoch(sampler: Sampler, data: st.Dat
 
 
 @given(sampler=samplers(), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_draw_can_be_found_from_its_row(sampler: Sampler, data: st.DataObject) -> None:
     stream = data.draw(st.integers(0, sampler.streams - 1))
     first = data.draw(st.sampled_from([0, 1000, 10**9]))
@@ -149,7 +149,7 @@ def test_a_draw_can_be_found_from_its_row(sampler: Sampler, data: st.DataObject)
 
 
 @given(sampler=samplers(most_rows=15), data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_all_draws_of_a_row_are_found(sampler: Sampler, data: st.DataObject) -> None:
     made = [data.draw(st.integers(0, 40)) for _ in range(sampler.streams)]
     everything = [draw for stream, count in enumerate(made) for draw in drawn(sampler, stream, count)]
@@ -162,7 +162,7 @@ def test_all_draws_of_a_row_are_found(sampler: Sampler, data: st.DataObject) -> 
 
 
 @given(sampler=samplers(), stop=st.integers(0, 60), data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_going_on_from_a_state_equals_no_interruption(sampler: Sampler, stop: int, data: st.DataObject) -> None:
     stream = data.draw(st.integers(0, sampler.streams - 1))
     whole = drawn(sampler, stream, 80)
@@ -172,7 +172,7 @@ def test_going_on_from_a_state_equals_no_interruption(sampler: Sampler, stop: in
 
 
 @given(sampler=samplers(), data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_many_draws_at_once_are_the_same_draws(sampler: Sampler, data: st.DataObject) -> None:
     stream = data.draw(st.integers(0, sampler.streams - 1))
     single = drawn(sampler, stream, 90)

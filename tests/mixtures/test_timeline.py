@@ -43,7 +43,7 @@ def layouts(draw: st.DrawFn) -> Layout:
 
 
 @given(layout=layouts(), data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_added_rows_are_read_once_per_epoch_from_the_next_pass_on(layout: Layout, data: st.DataObject) -> None:
     seen: Counter[tuple[int, int]] = Counter()
     first_row = np.cumsum([0, *layout.stretches])
@@ -100,7 +100,7 @@ def test_added_rows_are_read_once_per_epoch_from_the_next_pass_on(layout: Layout
     seed=SEEDS,
     data=st.data(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_task_that_reached_its_cap_leaves_its_draws_to_the_others_in_proportion(
     rates: list[float], caps: list[float | None], streams: int, seed: int, data: st.DataObject
 ) -> None:
@@ -184,7 +184,7 @@ def timelines(draw: st.DrawFn) -> Timeline:
 
 
 @given(timeline=timelines(), data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_nothing_is_skipped_or_repeated_through_any_changes(timeline: Timeline, data: st.DataObject) -> None:
     """Whatever changes and however far each stream has drawn ahead when it does."""
     everything: Counter[tuple[int, int, int]] = Counter()
@@ -234,7 +234,7 @@ def state_after(timeline: Timeline, stream: int, steps: Sequence[int]) -> Stream
 
 
 @given(seed=SEEDS, streams=st.integers(1, 6), data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rows_that_become_void_move_nobody_else(seed: int, streams: int, data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(2, 40), min_size=2, max_size=3))
     sampler = Sampler([1.0] * len(sizes), sizes, streams, seed, window=5)

@@ -74,7 +74,7 @@ def test_a_mixture_over_two_datasets(tmp_path: Path, row: Maker, tokens: Maker) 
 
 
 @given(data=st.data())
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_selections_exclude_exactly_their_rows(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, row: Maker, tokens: Maker
 ) -> None:

@@ -98,7 +98,7 @@ def test_left_and_right_and_up_and_down_are_not_swapped() -> None:
     assert green[0] < 24  # +y is up
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(theta=st.floats(-math.pi, math.pi), phi=st.floats(-math.pi / 2, math.pi / 2), radius=st.floats(1.5, 10))
 def test_the_middle_of_every_picture_looks_at_the_origin(theta: float, phi: float, radius: float) -> None:
     eye, directions = camera_rays(Pose(theta, phi, radius), SMALL)

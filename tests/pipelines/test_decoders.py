@@ -344,7 +344,7 @@ def _tiled_tiff(tile: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(100)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP"]), st.data())
 def test_damaged_bytes_give_a_picture_or_a_verdict(form: str, draw: st.DataObject) -> None:
     data = bytearray(encode(Image.fromarray(gradient(40, 30)), form))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from image_server import picture
 from layouts.images import ingested
@@ -144,7 +144,6 @@ def test_patches_depend_on_seed_and_example_alone(parent: str, tmp_path: Path) -
     ]
 
 
-@settings(deadline=None)
 @given(st.integers(8, 700), st.integers(8, 700), st.integers(1, 12), st.text(max_size=5))
 def test_patches_fit_and_do_not_overlap(width: int, height: int, most: int, key: str) -> None:
     patches = draw_patches(width, height, most, 0, key)

@@ -67,7 +67,7 @@ def test_rows_with_several_pictures_or_a_plain_one_have_no_twins() -> None:
     assert links(ImageNear(step="image_near"), table) == set()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(8, 64), st.data())
 def test_hashes_share_a_band_if_few_of_the_lowest_bits_differ(bits: int, data: st.DataObject) -> None:
     flips = data.draw(st.sets(st.integers(0, 63), max_size=64 // bits - 1))

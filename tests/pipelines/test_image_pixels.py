@@ -104,7 +104,7 @@ def test_real_positions_are_not_stored(realdata: Path) -> None:
             assert "xmp" not in stored.info, path
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([False, True]), st.integers(0, 10_000), st.binary(min_size=1, max_size=3))
 def test_damaged_jpegs_are_judged_alike_at_every_scale(progressive: bool, place: int, bytes_: bytes) -> None:
     whole = bytearray(encoded(noise(120, 90), quality=90, progressive=progressive))

@@ -101,7 +101,7 @@ def test_every_picture_and_caption_line_is_accounted_for_once(tmp_path: Path, im
     assert kept["d.jpg"].images[0].uri == str(tmp_path / "d.jpg")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.text("abcd", min_size=1, max_size=3), unique=True, max_size=8),
     st.lists(st.text("abcd", min_size=1, max_size=3), max_size=12),
@@ -273,7 +273,7 @@ def test_a_medium_is_what_its_content_says(tmp_path: Path) -> None:
     assert [one.meta.tags for one in examples(outcomes(anything))] == tags
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_what_a_cut_off_tar_still_holds_is_kept(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("tars")

@@ -104,14 +104,11 @@ def _keys(root: Path, shard: object) -> list[tuple[str, str]]:
 
 
 @pytest.mark.ray
-def test_three_kills_and_a_restart_give_the_undisturbed_manifest(
-    dag_file: Path, undisturbed: str, tmp_path: Path
-) -> None:
-    for kill in range(3):
-        kill_after(dag_file, tmp_path, 1 + rng.digest64("kill", kill) % 8)
+def test_a_kill_and_a_restart_give_the_undisturbed_manifest(dag_file: Path, undisturbed: str, tmp_path: Path) -> None:
+    kill_after(dag_file, tmp_path, 7)
     before = commits(tmp_path)
     answer = finish(dag_file, tmp_path)
-    assert before >= 3
+    assert before >= 7
     assert answer["committed"] <= UNITS - before  # type: ignore[operator]
     check(tmp_path, answer, undisturbed)
 

@@ -150,7 +150,7 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
 KEYS = st.lists(st.text(st.characters(categories=("L", "N")), min_size=1, max_size=3), min_size=1, max_size=60)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(keys=KEYS, asked=KEYS)
 def test_a_recording_finds_its_rows_and_no_others(keys: list[str], asked: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -143,7 +143,7 @@ VERBS = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 9), VERBS), max_size=30))
 def test_accounts_balance_whatever_comes(
     write: Write, script: Any, operators: Any, tmp_path: Path, lines: list[tuple[int, str]]

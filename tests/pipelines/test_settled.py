@@ -142,7 +142,7 @@ FATES = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(FATES, st.booleans()), max_size=30), ends=st.integers(0, 60), threads=st.integers(1, 3))
 def test_what_failed_and_came_later_makes_the_undisturbed_unit(
     operators: Any, tmp_path_factory: pytest.TempPathFactory, rows: Any, ends: int, threads: int

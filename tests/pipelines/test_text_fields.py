@@ -147,7 +147,7 @@ _TEXTS = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_TEXTS | st.text(max_size=200), st.integers(4, 80))
 def test_parts_are_the_text_and_within_the_budget(text: str, budget: int) -> None:
     parts = cut(text, budget)

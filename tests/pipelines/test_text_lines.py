@@ -173,7 +173,7 @@ OPERATORS: list[LineOperator] = [
 ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.sampled_from([S, "Menu", "3 likes", "", "A | B | C", "人权。", "x" * 40]))), st.data())
 def test_a_batch_gives_what_each_example_gives_alone(pages: list[list[str]], data: st.DataObject) -> None:
     operator = data.draw(st.sampled_from(OPERATORS))

@@ -34,7 +34,7 @@ def runs(text: str, n: int) -> list[tuple[str, ...]]:
 texts = st.text(st.one_of(st.sampled_from("ab AB \n.é-字ม\u2019。😀"), st.characters(codec="utf-8")), max_size=60)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(texts, min_size=1, max_size=6), st.integers(1, 4))
 def test_equal_word_runs_have_equal_hashes_and_others_differ(many: list[str], n: int) -> None:
     # Characters whose lower case Python and Arrow see differently say nothing about runs of words.
@@ -129,7 +129,7 @@ def ordered(table: pa.Table) -> pa.Table:
     return table.sort_by([(name, "ascending") for name in table.column_names])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).filter(lambda pair: pair[0] != pair[1]), min_size=1))
 def test_star_rounds_find_the_connected_components(pairs: list[tuple[int, int]]) -> None:
     edges = edges_of(pairs)

@@ -183,7 +183,7 @@ def rewritten(text: str, n: int) -> tuple[float, float]:
     return top / total, sum(len(words[i]) for i in covered) / total
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.sampled_from(["a", "bb", "ccc", "é"]), min_size=1, max_size=25), min_size=1, max_size=5))
 def test_repetition_agrees_with_its_rules_written_plainly(documents: list[list[str]]) -> None:
     operator = TextRepetition(op="text_repetition", top={1: 1, 2: 1, 3: 1}, duplicate={1: 1, 2: 1, 4: 1})

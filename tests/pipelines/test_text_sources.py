@@ -49,7 +49,7 @@ def digests(source: Source) -> dict[str, str]:
     return {unit.id: source.inputs(unit)[0].digest for unit in source.units()}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.binary(max_size=30).map(lambda data: data.replace(b"\n", b"-")), max_size=12),
     st.sampled_from([b"\n", b"\r\n"]),

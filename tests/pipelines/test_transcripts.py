@@ -45,7 +45,7 @@ def _write(cues: list[tuple[int, int, list[str]]], form: str) -> bytes:
     return ("WEBVTT\n\n" * (form == "vtt") + "\n".join(blocks)).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cues=CUES, form=st.sampled_from(["vtt", "srt"]))
 def test_what_is_written_is_read_back(cues: list[tuple[int, int, list[str]]], form: str) -> None:
     found = parse_transcript(_write(cues, form), form)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def test_what_is_written_is_read_back(cues: list[tuple[int, int, list[str]]], fo
     assert sorted((cue.start, cue.end, cue.text) for cue in found) == [pytest.approx(cue) for cue in expected]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cues=CUES)
 def test_words_fill_their_cue_in_order(cues: list[tuple[int, int, list[str]]]) -> None:
     for cue in parse_transcript(_write(cues, "srt"), "srt"):
@@ -64,7 +64,7 @@ def test_words_fill_their_cue_in_order(cues: list[tuple[int, int, list[str]]]) -
         assert (times[0], times[-1]) == pytest.approx((cue.start, cue.end))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=300) | st.text(alphabet="WEBVTT\n0123:.,-> <c>é", max_size=200).map(str.encode))
 def test_any_bytes_give_cues_or_a_verdict(data: bytes) -> None:
     for form in ("vtt", "srt"):
@@ -189,7 +189,7 @@ def _rolling(lines: list[list[str]]) -> tuple[str, list[tuple[float, str]]]:
     return "\n".join(blocks), said
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(lines=LINES)
 def test_rolling_captions_say_every_word_once_at_its_time(lines: list[list[str]]) -> None:
     text, said = _rolling([line if len(line) > 1 else [*line, "x"] for line in lines])
@@ -201,7 +201,7 @@ def test_rolling_captions_say_every_word_once_at_its_time(lines: list[list[str]]
 WORD_TIMES = st.lists(st.tuples(WORD, st.integers(0, 10**6), st.integers(0, 2000)), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(items=WORD_TIMES, form=st.sampled_from(["flat", "words", "segments", "ctm", "json3"]))
 def test_timed_words_are_read_back(items: list[tuple[str, int, int]], form: str) -> None:
     items = sorted(items, key=lambda item: item[1])
@@ -310,7 +310,7 @@ def test_subviewer_is_read() -> None:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     data=st.binary(max_size=200)
     | st.recursive(
@@ -334,7 +334,7 @@ def test_any_content_gives_cues_or_a_verdict_in_the_other_forms(data: bytes) -> 
 SEGMENTS = st.lists(st.floats(0.1, 10), min_size=1, max_size=10)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lengths=SEGMENTS, cues=CUES)
 def test_every_word_is_in_the_one_segment_that_holds_its_middle(
     lengths: list[float], cues: list[tuple[int, int, list[str]]]

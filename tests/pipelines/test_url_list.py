@@ -309,7 +309,7 @@ def test_slices_hold_every_row_once(tmp_path: Path, ending: str) -> None:
     assert len({row.place for row in rows}) == len(ROWS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\t\r\n"), min_size=1), min_size=2, max_size=2)

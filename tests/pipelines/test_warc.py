@@ -257,7 +257,7 @@ _WHOLE = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, len(_WHOLE)), st.integers(0, 40), st.binary(max_size=20)), max_size=6))
 def test_no_damage_breaks_the_reader(tmp_path_factory: Any, damage: list[tuple[int, int, bytes]]) -> None:
     data = bytearray(_WHOLE)

@@ -113,7 +113,7 @@ _WORD = st.text("abcdefgh", min_size=4, max_size=9)
 _PLACED = st.lists(st.lists(_WORD, min_size=6, max_size=12).map(" ".join) | st.integers(0, 3), max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_PLACED, st.integers(0, 5))
 def test_every_picture_among_kept_paragraphs_comes_where_it_stood(items: list[str | int], left_out: int) -> None:
     """With all paragraphs kept the order is that of the page; with some left out it is still that of the rest."""

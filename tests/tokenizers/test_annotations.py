@@ -32,7 +32,7 @@ boxes = st.tuples(unit, unit, unit, unit).map(
     lambda n: [min(n[0], n[2]), min(n[1], n[3]), max(n[0], n[2]), max(n[1], n[3])]
 )
 labels = st.sampled_from(["", "dog", "left eye", "a [b]"])
-SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="session", params=["locations", "decimals"])
@@ -319,7 +319,7 @@ any_numbers = st.one_of(
     ends=st.tuples(any_number, any_number),
     image=st.sampled_from([None, 0, 1, -1]),
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_annotations_of_any_numbers_are_written_or_bad_records(
     samples: SimpleNamespace, words: Tokenizers, ends: tuple[float, float], **told: Any
 ) -> None:

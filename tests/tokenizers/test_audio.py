@@ -30,7 +30,7 @@ def test_the_reference_sizes() -> None:
 
 
 @given(st.integers(2, 80), st.integers(4, 64), st.floats(0.3, 5.0), st.integers(0, 70000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_layout_gets_exactly_its_frames_and_mels(frames: int, mels: int, seconds: float, samples: int) -> None:
     layout = AudioLayout(segment_seconds=seconds, frames=frames, mels=mels)
     mel, _ = audio.log_mel(tone(300.0, samples), layout)
@@ -70,7 +70,7 @@ def test_padding_is_exactly_zero_and_silence_is_masked() -> None:
 
 
 @given(st.integers(0, 70000), st.sampled_from([REFERENCE, SMALL]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_valid_patches_are_the_mask_at_patch_centres(samples: int, layout: AudioLayout) -> None:
     sound = np.random.default_rng(samples).uniform(0.1, 0.5, samples).astype(np.float32)
     _, mask = audio.log_mel(sound, layout)
@@ -88,7 +88,7 @@ def test_patches_run_time_first() -> None:
 
 
 @given(st.integers(0, 1000), st.sampled_from([REFERENCE, SMALL]))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_a_spectrum_is_found_behind_any_mel_powers(seed: int, layout: AudioLayout) -> None:
     rng = np.random.default_rng(seed)
     window = audio.window_samples(layout)

@@ -114,7 +114,7 @@ def test_kernels_by_hand() -> None:
 
 
 @given(SIDE, SIDE, st.sampled_from(KERNELS), st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_window_is_a_part_of_the_whole(height: int, width: int, kernel: str, key: int) -> None:
     pixels = noise(height % 50 + 1, width % 50 + 1)
     wanted = height % 90 + 1, width % 90 + 1
@@ -126,7 +126,7 @@ def test_a_window_is_a_part_of_the_whole(height: int, width: int, kernel: str, k
 
 
 @given(SIDE, SIDE, st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_pixels_lie_where_the_geometry_says(height: int, width: int, key: int) -> None:
     # The picture's red and green are its rows and columns, so every canvas pixel tells where it comes from.
     rgb = np.zeros((height, width, 3), np.uint8)

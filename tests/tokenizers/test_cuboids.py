@@ -39,14 +39,14 @@ def angle_between(a: cuboids.Matrix, b: cuboids.Matrix) -> float:
 
 
 @given(quaternions)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_six_numbers_are_a_rotation(quaternion: tuple[float, ...]) -> None:
     told = rotation(quaternion)
     np.testing.assert_allclose(cuboids.six_to_rotation(cuboids.rotation_to_six(told)), told, atol=1e-12)
 
 
 @given(quaternions)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_rotation_comes_back_within_its_error(numbers: NumberFormat, quaternion: tuple[float, ...]) -> None:
     told = rotation(quaternion)
     ids = encode_vector(cuboids.rotation_to_six(told), (SINE,) * 6, numbers)
@@ -65,7 +65,7 @@ def test_a_rotation_comes_back_within_its_error(numbers: NumberFormat, quaternio
     size=st.tuples(*[st.floats(0.01, 100)] * 3),
     region=st.builds(Region, st.floats(0, 200), st.floats(0, 300), st.floats(210, 480), st.floats(310, 640)),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_cuboids_come_back_within_their_error(
     numbers: NumberFormat,
     quaternion: tuple[float, ...],

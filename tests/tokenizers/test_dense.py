@@ -42,7 +42,7 @@ def test_a_mask_by_hand() -> None:
 
 
 @given(st.integers(1, 256), st.integers(1, 256))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_masks_that_the_canvas_does_not_shrink_come_back_exactly(height: int, width: int) -> None:
     mask = random_mask(height, width)
     canvas = dense.render_mask(png(mask), height, width, LAYOUT)
@@ -53,7 +53,7 @@ def test_masks_that_the_canvas_does_not_shrink_come_back_exactly(height: int, wi
 
 
 @given(st.integers(1, 900), st.integers(1, 900))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_shrunk_mask_errs_by_a_canvas_pixel_at_most(height: int, width: int) -> None:
     # A disc: a pixel that comes back wrong lies within a canvas pixel (and a pixel) of its rim.
     y, x = np.mgrid[:height, :width] + 0.5
@@ -75,7 +75,7 @@ def test_a_mask_at_another_scale_covers_the_same_picture() -> None:
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.floats(0.05, 3.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_masks_of_pictures_that_were_scaled_are_of_their_shape(height: int, width: int, scale: float) -> None:
     small = ImageLayout(target_size=16)
     rounded = max(round(height * scale), 1), max(round(width * scale), 1)

@@ -29,7 +29,7 @@ def slack(within: Range) -> float:
 
 
 @given(data=st.data(), within=st.lists(ranges, min_size=1, max_size=7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_numbers_come_back_within_the_error(numbers: NumberFormat, data: st.DataObject, within: list[Range]) -> None:
     values = [data.draw(st.one_of(st.floats(r.low, r.high), st.sampled_from([r.low, r.high]))) for r in within]
     (found,) = numbers.read(numbers.write([values], within), within)
@@ -41,7 +41,7 @@ def test_numbers_come_back_within_the_error(numbers: NumberFormat, data: st.Data
 
 @given(value=st.floats(allow_nan=False, allow_infinity=False), within=ranges)
 @example(value=1e308, within=UNIT)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_lies_outside_is_clipped(numbers: NumberFormat, value: float, within: Range) -> None:
     (found,) = numbers.read(numbers.write([[value]], [within]), [within])
     clipped = min(max(value, within.low), within.high)
@@ -49,7 +49,7 @@ def test_what_lies_outside_is_clipped(numbers: NumberFormat, value: float, withi
 
 
 @given(parts=st.lists(st.one_of(words, st.tuples(st.floats(0, 1), st.floats(0, 1))), max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_words_come_back_as_they_are(numbers: NumberFormat, parts: list[str | tuple[float, float]]) -> None:
     expected: list[str | tuple[float, float]] = []
     for part in parts:
@@ -127,7 +127,7 @@ def test_numbers_that_are_not_finite_are_refused(numbers: NumberFormat, value: f
 
 
 @given(locations=st.integers(2, 5000), share=st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_number_of_location_tokens(text: TextTokenizer, locations: int, share: float) -> None:
     layout = VocabularyLayout(locations=locations)
     model = TextTokenizer.of(text.model, "text", TextVocabulary(0, layout))

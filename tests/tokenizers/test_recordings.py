@@ -45,7 +45,7 @@ def test_equal_parts_by_hand() -> None:
 
 
 @given(st.integers(1, 400_000), st.integers(1, 8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_segment_is_of_the_layouts_length(samples: int, count: int) -> None:
     sound = np.ones(samples, np.float32)
     cut = recordings.windows(sound, REFERENCE)

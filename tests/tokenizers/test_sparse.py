@@ -49,7 +49,7 @@ cameras = st.tuples(st.floats(0, math.pi), angle, st.floats(0.1, 0.8))
 
 
 @given(reference=cameras, pose=cameras)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cameras(
     numbers: NumberFormat, reference: tuple[float, float, float], pose: tuple[float, float, float]
 ) -> None:
@@ -82,7 +82,7 @@ def test_boxes_are_placed_on_the_padded_canvas(text: TextTokenizer) -> None:
 
 
 @given(found=st.lists(st.tuples(boxes, labels), max_size=4), frame=frames)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_labelled_boxes(numbers: NumberFormat, found: list[tuple[Box, str]], frame: Frame) -> None:
     back = places.decode_boxes(places.encode_boxes(found, frame, numbers), frame, numbers)
     assert [label for _, label in back] == [label for _, label in found]
@@ -93,7 +93,7 @@ def test_labelled_boxes(numbers: NumberFormat, found: list[tuple[Box, str]], fra
 
 
 @given(groups=st.lists(st.tuples(st.lists(st.tuples(unit, unit), min_size=1, max_size=3), labels), max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_labelled_points(numbers: NumberFormat, groups: list[tuple[list[tuple[float, float]], str]]) -> None:
     frame = Frame(480, 640, 384)
     groups = [(points, label or "x") for points, label in groups]
@@ -110,14 +110,14 @@ def test_labelled_points(numbers: NumberFormat, groups: list[tuple[list[tuple[fl
 
 
 @given(box=boxes, frame=frames, form=st.sampled_from(box_variants.BOX_FORMATS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_other_ways_to_write_a_box(numbers: NumberFormat, box: Box, frame: Frame, form: str) -> None:
     back = box_variants.decode_box(box_variants.encode_form(box, form, frame, numbers), form, frame, numbers)
     assert all(near(a, b, 2 * frame.error(numbers)[i % 2]) for i, (a, b) in enumerate(zip(back, box, strict=True)))
 
 
 @given(box=boxes, frame=frames, name=st.sampled_from(box_variants.BOX_PROPERTIES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_properties_of_a_box(numbers: NumberFormat, box: Box, frame: Frame, name: str) -> None:
     told = box_variants.box_property(box, name, frame)
     back = box_variants.decode_property(box_variants.encode_form(box, name, frame, numbers), name, numbers)
@@ -152,7 +152,7 @@ def test_the_order_of_boxes_is_drawn_from_its_keys() -> None:
 @given(
     points=st.lists(st.tuples(unit, unit, st.integers(0, 2)), min_size=17, max_size=17), least=st.sampled_from([1, 2])
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_keypoints(numbers: NumberFormat, points: list[tuple[float, float, int]], least: int) -> None:
     frame = Frame(300, 200, 384)
     told = [Keypoint(*point) for point in points]
@@ -197,7 +197,7 @@ def test_malformed_keypoints_are_refused(numbers: NumberFormat, change: object, 
 
 
 @given(st.lists(st.floats(-0.1, 0.1), min_size=7, max_size=7))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_arm_steps(numbers: NumberFormat, values: list[float]) -> None:
     within = [Range(low=-0.05, high=0.05)] * 3 + [Range(low=-0.1, high=0.1)] * 3 + [Range(low=0.0, high=1.0)]
     step = ArmStep((values[0], values[1], values[2]), (values[3], values[4], values[5]), values[6])
@@ -211,7 +211,7 @@ steps = st.builds(TableStep, st.sampled_from(["pick", "push"]), poses, poses)
 
 
 @given(st.lists(steps, max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_table_steps(numbers: NumberFormat, told: list[TableStep]) -> None:
     back = embodied.decode_table_steps(embodied.encode_table_steps(told, numbers), numbers)
     assert [step.kind for step in back] == [step.kind for step in told]
@@ -243,7 +243,7 @@ def test_table_steps_read_as_numbered_steps_and_others_are_refused(text: TextTok
 
 
 @given(st.lists(st.sampled_from(embodied.MOVES), max_size=9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_moves(text: TextTokenizer, moves: list[embodied.Move]) -> None:
     assert embodied.decode_moves(embodied.encode_moves(moves, text), text) == moves
     with pytest.raises(BadRecord, match="found 'jump'; allowed: forward, left, right, stop"):
@@ -251,7 +251,7 @@ def test_moves(text: TextTokenizer, moves: list[embodied.Move]) -> None:
 
 
 @given(st.tuples(*[st.floats(-60, 60)] * 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_positions_and_goals(numbers: NumberFormat, position: tuple[float, float, float]) -> None:
     error = numbers.error(embodied.POSITION)
     told = [min(max(value, -50.0), 50.0) for value in position]
@@ -267,7 +267,7 @@ def test_a_position_is_written_x_z_y(text: TextTokenizer) -> None:
 
 
 @given(st.floats(1e-3, 1e5), unit, unit)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_times_and_intervals(numbers: NumberFormat, length: float, first: float, second: float) -> None:
     start, end = sorted((first * length, second * length))
     error = timestamps.time_error(length, numbers) + 1e-9 * length

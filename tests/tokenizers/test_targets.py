@@ -145,7 +145,7 @@ def test_a_picture_has_a_shape_of_its_own(samples: SimpleNamespace) -> None:
 
 
 @given(height=st.integers(1, 3000), width=st.integers(1, 3000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_codes_that_are_not_padding_are_told_by_height_and_width(height: int, width: int) -> None:
     sides = image.scaled_size(height, width, SIZE)
     covered = image.covered_patches(*sides, SIZE, LAYOUT.code_stride)
@@ -208,7 +208,7 @@ def test_a_map_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch,
 
 
 @given(kind=st.sampled_from(list(SHAPES)), place=st.integers(0, 150), change=st.binary(min_size=1, max_size=12))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @example(kind="depth", place=10, change=b"\x00")
 def test_damaged_arrays_are_bad_records_and_nothing_else(kind: str, place: int, change: bytes) -> None:
     data = npy({"depth": DEPTH, "normals": NORMALS, "flow": FLOW}[kind])
@@ -221,7 +221,7 @@ def test_damaged_arrays_are_bad_records_and_nothing_else(kind: str, place: int, 
 
 
 @given(values=st.lists(st.floats(width=32), min_size=8, max_size=8), kind=st.sampled_from(["depth", "flow"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_numbers_make_a_picture(values: list[float], kind: str) -> None:
     array = np.array(values, np.float32).reshape((2, 4) if kind == "depth" else (2, 2, 2))
     target = Target(kind=kind, data=npy(array), format="npy")

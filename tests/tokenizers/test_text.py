@@ -116,7 +116,7 @@ marked = st.lists(
 
 
 @given(text=marked)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_marked_text_is_read_as_the_reference_reads_it(tokenizer: TextTokenizer, text: str) -> None:
     v = tokenizer.vocabulary
     assert list(v.marks()) == list(range(v.pieces, v.size))

@@ -99,7 +99,7 @@ def test_ranges_of_the_reference() -> None:
 
 
 @given(vocabularies)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_id_has_one_meaning_in_any_layout(vocabulary: Vocabulary) -> None:
     layout = vocabulary.text.layout
     for table in vocabulary.tables.values():
@@ -127,7 +127,7 @@ kinds = st.sampled_from(["sentinel", "history", "special", "piece", "image_code"
 
 
 @given(vocabularies, st.lists(st.tuples(kinds, st.integers(1, 5)), max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_growth_keeps_every_old_id(vocabulary: Vocabulary, steps: list[tuple[str, int]]) -> None:
     later = grown(vocabulary, steps)
     for name, old in vocabulary.tables.items():

@@ -44,7 +44,7 @@ def test_decoded_pictures_and_spectrograms(tokenizers: Tokenizers, config: Token
 
 
 @given(st.booleans(), st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_codes_are_the_nearest(normalised: bool, seed: int) -> None:
     torch.manual_seed(seed)
     quantiser = Quantiser(12, 5, normalised).eval()

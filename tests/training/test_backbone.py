@@ -229,7 +229,7 @@ def gradients(model: Backbone, batches: Sequence[PackedBatch]) -> dict[str, Tens
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), sparse=st.booleans(), dynamic=st.booleans())
 def test_packed_equals_unpacked(seed: int, sparse: bool, dynamic: bool) -> None:
     """Whatever shares a sequence, every token has the same logits and losses, and the gradients add up.

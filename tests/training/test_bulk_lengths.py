@@ -128,7 +128,7 @@ def as_lengths(values: Any) -> Lengths:
     return Lengths(**dict(zip(FIELDS, values.tolist(), strict=True)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data(), made=st.lists(rows(), min_size=3, max_size=16), render=render_settings())
 def test_many_lengths_are_each_ones(
     data: st.DataObject, made: list[dict[str, Any]], render: RenderSettings, layout: TokenLayout, text: TextTokenizer
@@ -177,7 +177,7 @@ def sequence_tasks() -> tuple[Task, ...]:
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data(), made=st.lists(rows(), min_size=3, max_size=16), render=render_settings())
 def test_many_sequences_are_each_ones(
     data: st.DataObject, made: list[dict[str, Any]], render: RenderSettings, layout: TokenLayout, text: TextTokenizer

@@ -125,7 +125,7 @@ def test_the_negative_prompt_is_what_training_puts_in_place_of_prompts(
 
 
 @given(seed=st.integers(0, 10_000), penalty=st.sampled_from([-0.5, 0.0, 0.6, 1.5]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_wide_beams_find_the_best_text(seed: int, penalty: float) -> None:
     """With a beam for every text, the search finds the text of the best penalised log-probability of all."""
     ids, most = 4, 4

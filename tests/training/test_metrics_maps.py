@@ -169,7 +169,7 @@ def test_kernel_distance_is_the_sum_over_pairs() -> None:
     assert kernel_distance(one, other) == pytest.approx(within + without - 2 * across)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(*[arrays(np.float64, (6, 3), elements=st.floats(-4, 4))] * 2)
 def test_distances_are_symmetric(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> None:
     for distance in (frechet_distance, kernel_distance):

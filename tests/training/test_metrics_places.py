@@ -265,7 +265,7 @@ def test_a_pose_is_best_when_perfect_and_wrong_when_unread() -> None:
 # --- cuboids ---
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CUBOIDS, CUBOIDS, st.tuples(*[st.floats(-1.5, 1.5)] * 3))
 def test_overlap_of_cuboids_is_symmetric_and_the_same_however_all_is_turned(
     one: Cuboid, other: Cuboid, angles: tuple[float, float, float]
@@ -282,7 +282,7 @@ def test_overlap_of_cuboids_is_symmetric_and_the_same_however_all_is_turned(
     assert cuboid_iou(turned(one), turned(other)) == pytest.approx(overlap, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(CUBOIDS, CUBOIDS, *[st.floats(-3, 3)] * 2)
 def test_overlap_of_upright_cuboids_is_that_of_opencvs_rectangles(
     one: Cuboid, other: Cuboid, yaw: float, second: float

@@ -143,7 +143,7 @@ def test_malformed_output_is_unread_and_counts_as_wrong(reading: TextReading) ->
             assert score.value == 0.0 or score.name in measure.lower, score
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_a_model_writes_is_read_or_unread(data: st.DataObject) -> None:
     made = round_trip.tokenizers()

@@ -103,7 +103,7 @@ def test_longest_window_is_the_published_one(
     assert (split.length, split.targets + 1) == (length, targets)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     denoiser=st.sampled_from(MORE),
     length=st.integers(2, 3000),
@@ -129,7 +129,7 @@ def test_every_text_can_be_put_together_again(
     assert whole == window.tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(denoiser=st.sampled_from(MORE), length=st.integers(2, 400))
 def test_a_text_that_fits_is_used_whole_at_its_rate(denoiser: Denoiser, length: int) -> None:
     split = split_of(denoiser, length, 1000, 1000, "x")
@@ -140,7 +140,7 @@ def test_a_text_that_fits_is_used_whole_at_its_rate(denoiser: Denoiser, length: 
         assert split.noise / split.spans == pytest.approx(denoiser.mean_span, rel=0.5) or split.spans == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     denoiser=st.sampled_from(MORE),
     length=st.integers(2, 2000),
@@ -229,7 +229,7 @@ def test_moved_spans_by_hand() -> None:
     assert len(seen) == 15  # two of six places
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     pieces=st.lists(st.integers(0, 12), min_size=1, max_size=6), spans=st.integers(1, 4), key=st.integers(0, 1 << 30)
 )

@@ -55,7 +55,7 @@ COSTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(costs=COSTS, pool_size=st.integers(1, 30), patience=st.integers(0, 20))
 def test_budgets_hold_every_draw_is_placed_once_and_none_waits_long(
     costs: list[tuple[int, ...]], pool_size: int, patience: int
@@ -129,7 +129,7 @@ def test_an_example_that_can_never_fit_is_an_error() -> None:
         run([(101, 1, 0, 0, 0)], 2, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(streams=st.lists(COSTS, min_size=1, max_size=4), pool_size=st.integers(1, 30), most=st.integers(1, 12))
 def test_many_streams_are_packed_as_each_one(streams: list[list[tuple[int, ...]]], pool_size: int, most: int) -> None:
     setting = PackingSettings(budgets=BUDGETS, pool=pool_size, patience=15)
@@ -167,7 +167,7 @@ def test_budgets_of_any_size_are_kept() -> None:
 TOKENS = st.lists(st.integers(1, 100).map(lambda tokens: (tokens, 0, 0, 0, 0)), min_size=1, max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(costs=COSTS | TOKENS)
 def test_a_window_is_packed_to_its_last_example(costs: list[tuple[int, ...]]) -> None:
     found = pack_window(np.array(costs).T, BUDGETS)

@@ -93,7 +93,7 @@ def make(renderer: Renderer, token_data: Any) -> Callable[..., Recipe]:
     return recipe
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(task=st.sampled_from(range(len(NAMES))), number=st.integers(0, 39), epoch=st.integers(0, 99))
 def test_plan_says_exactly_what_render_yields(
     task: int, number: int, epoch: int, renderer: Renderer, token_data: Any

@@ -60,7 +60,7 @@ def show(renderer: Renderer, mixture: Mixture, token_data: Any) -> Callable[...,
     return render
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_plan_says_exactly_what_render_yields(
     data: st.DataObject, mixture: Mixture, layout: TokenLayout, text: TextTokenizer, token_data: Any
