@@ -26,7 +26,7 @@ demo: setup
 
 test: setup
 	@# two processes: one waits for Ray most of the time
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 test-fault: setup
 	$(BIN)/python -m pytest -m fault --timeout 1200

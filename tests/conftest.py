@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-PROJECT = Path(__file__).parent.parent
+TESTS = Path(__file__).parent
+PROJECT = TESTS.parent
+# What a test that uses Ray, or its file, is marked with.
+MARK = "pytest.mark.ray"
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 torch.set_num_threads(1)
@@ -23,12 +27,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--contact-sheet", help="Folder for the page of tests/training/test_contact_sheet.py.")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, the files that use Ray stay in one of them, so that there is one Ray."""
-    with_ray = {one.path for one in items if one.get_closest_marker("ray") or "ray_local" in one.fixturenames}  # type: ignore[attr-defined]
-    for one in items:
-        one.add_marker(pytest.mark.xdist_group("ray" if one.path in with_ray else str(one.path)))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes that share the tests file by file, one has all files that use Ray: so there is one Ray."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    with_ray = {path.relative_to(PROJECT).as_posix() for path in TESTS.rglob("*.py") if MARK in path.read_text()}
+
+    class RayApart(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return MARK if file in with_ray else file
+
+    return RayApart(config, log)
 
 
 @pytest.fixture(scope="session")

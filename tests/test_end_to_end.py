@@ -17,7 +17,7 @@ from omnimill.infra.arrow_files import read_table
 from omnimill.training.checkpoints.checkpoint import list_checkpoints
 from omnimill.training.lineage import audit
 from omnimill.training.lineage.replay import consumed
-from omnimill.training.runs.run import set_aside
+from omnimill.training.runs.aside import set_aside
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -26,6 +26,9 @@ def train(
     stage: str | None = typer.Option(None, "--stage", help="Of a file with stages, this one alone."),
     workers: int | None = typer.Option(None, "--workers", min=1, help="Instead of the configuration's number."),
     restart: bool = typer.Option(False, "--restart", help="Set the existing run aside and begin anew."),
+    back_to: int | None = typer.Option(
+        None, "--back-to", min=1, help="Go on from the checkpoint after so many updates; later ones are set aside."
+    ),
     plan: bool = typer.Option(False, "--plan", help="Start nothing: tell the stages and the memory of a worker."),
     cpus: Cpus = None,
     json: Json = False,
@@ -47,7 +50,7 @@ def train(
     if plan:
         _show_plan(stages if stage is None else [choose(stages, stage, config)], root, json)
         return
-    results = train_stages(stages, root, only=stage, restart=restart, cpus=cpus)
+    results = train_stages(stages, root, only=stage, restart=restart, back_to=back_to, cpus=cpus)
     if json:
         answers = [asdict(result) for result in results]
         print_json(answers[0] if stages[0].name is None else {"stages": answers})

@@ -75,6 +75,7 @@ def test_every_extra_imports(extra: str) -> None:
         "openlineage-python": "openlineage.client",
         "psycopg2-binary": "psycopg2",
         "pytest-timeout": "pytest_timeout",
+        "pytest-xdist": "xdist",
         "python-hcl2": "hcl2",
         "types-PyYAML": "yaml",
         "types-requests": "requests",

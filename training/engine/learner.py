@@ -85,6 +85,7 @@ class Learner:
             self._settings,
             self.learning_rate(step),
             self._always if self.backbone.hold_encoders else [*self._always, *self._later],
+            learn=not self._config.leaves_out(step),
         )
         flops = step_flops(batch, self.backbone.config, not self.backbone.hold_encoders)
         return replace(metrics, flops=StepFlops(*sum_over_workers(flops).tolist()), attention_logit=logits)

@@ -73,12 +73,14 @@ def train_step(
     settings: StepSettings,
     learning_rate: float,
     trained: Sequence[nn.Parameter] | None = None,
+    learn: bool = True,
 ) -> StepMetrics:
     """Forward, backward and update on this worker's part of the global batch.
 
     Args:
         model: maps a batch to `TokenLosses`; inside a group, wrapped so that gradients are averaged over workers.
         trained: parameters that are changed; all that the optimizer has when None.
+        learn: whether there is an update; without one everything is measured all the same.
     """
     optimizer.zero_grad(set_to_none=True)
     weight = sum_over_workers(modality_weights(batch).double())
@@ -104,7 +106,7 @@ def train_step(
     shares = torch.tensor(settings.shares, dtype=torch.float64)
     loss = float((shares * (nll + z) / divisor)[present].sum())
     finite = math.isfinite(loss) and math.isfinite(norm)
-    if finite:
+    if finite and learn:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         optimizer.step()

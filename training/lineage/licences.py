@@ -133,8 +133,8 @@ def _exact(record: CheckpointRecord, streams: VirtualStreams, examples: _Example
     drawn: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     planner = streams.planner(range(record.config.streams))
     with progress("plan again", record.step, "steps") as advance:
-        for sequences in islice(planner, record.step):
-            for sequence in sequences:
+        for step, sequences in enumerate(islice(planner, record.step)):
+            for sequence in sequences if not record.config.leaves_out(step) else ():
                 for item in sequence.items:
                     amount = drawn[item.task][item.row]
                     amount[0] += 1

@@ -39,7 +39,8 @@ class Consumed:
 def replay(
     checkpoint: str | Path, root: str | None = None, example_ids: Set[str] | None = None
 ) -> Iterator[PackedSequence]:
-    """Every packed sequence of the steps 0 … step-1 of a checkpoint, step by step.
+    """Every packed sequence of the steps 0 … step-1 of a checkpoint, step by step, but for steps that it was told to
+    leave out.
 
     Args:
         checkpoint: its folder or its ``checkpoint.json``; nothing else of it is read, but the ledger of its run.
@@ -55,8 +56,9 @@ def replay(
     check_order(record, streams)
     wanted = range(record.config.streams) if example_ids is None else readers(streams.course, example_ids, record.plan)
     if wanted:
-        for sequences in islice(streams.planner(wanted), record.step):
-            yield from sequences
+        for step, sequences in enumerate(islice(streams.planner(wanted), record.step)):
+            if not record.config.leaves_out(step):
+                yield from sequences
 
 
 def in_order(record: CheckpointRecord, streams: VirtualStreams) -> bool:

@@ -90,16 +90,18 @@ class Sightings:
     def of(self, passes: Mapping[int, Sequence[_Draw]]) -> list[Consumed]:
         """When the draws of :meth:`passes` were seen, step by step; IntegrityError unless `in_order`."""
         check_order(self.record, self.streams)
-        found = [one for stream, draws in passes.items() for one in self._seen(stream, draws)]
+        every = (one for stream, draws in passes.items() for one in self._seen(stream, draws))
+        found = (one for one in every if not self.record.config.leaves_out(one.step))
         return sorted(found, key=lambda one: (one.step, one.stream, one.task, one.row, one.epoch))
 
     def times(self, passes: Mapping[int, Sequence[_Draw]], record: CheckpointRecord) -> tuple[int, list[str], bool]:
         """How often a checkpoint of the run has seen the draws of :meth:`passes`, and as which tasks; plans nothing.
 
         Returns:
-            Last, whether that is exact: draws of rows that were left out in mid-run may have been passed over.
+            Last, whether that is exact: draws of rows that were left out in mid-run may have been passed over, and
+            others been made for steps that were left out.
         """
-        times, tasks, exact = 0, set(), True
+        times, tasks, exact = 0, set(), not any(first < record.step for first, _ in record.config.leave_out)
         for stream, draws in passes.items():
             waiting = _pool(record.plan, stream)
             for draw in draws:

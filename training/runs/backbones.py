@@ -7,9 +7,9 @@ from omnimill.tokenizers.vocabulary import Vocabulary
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig
 from omnimill.training.backbone.kinds import SequenceConfig
-from omnimill.training.runs.config import TrainConfig
 from omnimill.training.packing.settings import PackingSettings
 from omnimill.training.rendering.settings import RenderSettings
+from omnimill.training.runs.config import TrainConfig
 
 
 def resolve_backbone(config: TrainConfig, layout: TokenLayout) -> BackboneConfig | SequenceConfig:

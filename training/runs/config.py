@@ -23,11 +23,11 @@ from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.config import BackboneConfig, Size
 from omnimill.training.backbone.decoder_config import DecoderConfig, DecoderSize
 from omnimill.training.checkpoints.settings import CheckpointSettings
-from omnimill.training.engine.settings import LossWeights, ParallelSettings, PrecisionSettings
-from omnimill.training.evaluation.settings import EvaluationSettings
-from omnimill.training.evaluation.forgetting_settings import ForgettingSettings
-from omnimill.training.loading.settings import LoaderSettings
 from omnimill.training.engine.optim import AdafactorConfig, OptimizerConfig
+from omnimill.training.engine.settings import LossWeights, ParallelSettings, PrecisionSettings
+from omnimill.training.evaluation.forgetting_settings import ForgettingSettings
+from omnimill.training.evaluation.settings import EvaluationSettings
+from omnimill.training.loading.settings import LoaderSettings
 from omnimill.training.packing.settings import PackingSettings
 from omnimill.training.rendering.settings import RenderSettings
 
@@ -132,6 +132,9 @@ class TrainConfig(Config):
     online: rates that follow the losses, see `omnimill.mixtures.online`.
     on_change: what to do when a run goes on and its mixture, the version of its data, a selection or `online` has
         changed: refuse, or continue with it from the next step on, which the run's ledger then says.
+    leave_out: steps, from the first up to before the second of two numbers, that nothing is learnt from, such as those
+        of a spike of the loss: their examples are read and their losses measured, and then comes the next step. Those
+        that are still to come may change when a run goes on.
     elastic: how few workers go on when machines are lost; null: the run waits for all of them.
     threads: of PyTorch, per worker. max_failures: times that Ray starts lost workers again before it gives up; machines
         that are taken away with notice are not counted.
@@ -146,6 +149,7 @@ class TrainConfig(Config):
     streams: PositiveInt
     online: OnlineConfig | None = None
     on_change: Literal["refuse", "continue"] = "refuse"
+    leave_out: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
     workers: PositiveInt = 1
     elastic: ElasticSettings | None = None
     threads: PositiveInt = 1
@@ -168,6 +172,10 @@ class TrainConfig(Config):
     log_every: PositiveInt = 1
     max_failures: NonNegativeInt = 2
 
+    def leaves_out(self, step: int) -> bool:
+        """Whether nothing is learnt from a step."""
+        return any(first <= step < past for first, past in self.leave_out)
+
     def micro_batches(self, world: int) -> int:
         """Parts that each of `world` workers computes its sequences in, so that none holds more than the run was set up
         for, but for one where the streams cannot be shared equally.
@@ -184,6 +192,8 @@ class TrainConfig(Config):
                 f"a worker's streams ({self.streams // self.workers}) must be a multiple of parallel.micro_batches "
                 f"({parts})"
             )
+        if empty := [list(steps) for steps in self.leave_out if steps[0] >= steps[1]]:
+            raise ValueError(f"leave_out: found {empty[0]}, which holds no step; allowed: a first step and a later one")
         if self.checkpoints.keep_best and self.evaluation.every is None:
             raise ValueError("checkpoints.keep_best needs evaluations to choose by: evaluation.every is not set")
         if self.elastic and self.elastic.min_workers > self.workers:

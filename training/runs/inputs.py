@@ -19,15 +19,15 @@ from omnimill.mixtures.versions import Versions, current_versions, open_versions
 from omnimill.tokenizers.store import load_text
 from omnimill.tokens import TokenLayout
 from omnimill.training.backbone.kinds import AnyBackboneConfig
-from omnimill.training.runs.backbones import packing_for, render_for, resolve_backbone
-from omnimill.training.runs.config import FREE_TO_CHANGE, TrainConfig, differences
-from omnimill.training.evaluation.settings import check_evaluation
 from omnimill.training.evaluation.forgetting_settings import check_forgetting
-from omnimill.training.rendering.forms import make_recipes
+from omnimill.training.evaluation.settings import check_evaluation
 from omnimill.training.loading.loader import Loader
 from omnimill.training.planning.planner import VirtualStreams
-from omnimill.training.rendering.settings import RenderSettings
 from omnimill.training.planning.task_tokens import shares_of_draws
+from omnimill.training.rendering.forms import make_recipes
+from omnimill.training.rendering.settings import RenderSettings
+from omnimill.training.runs.backbones import packing_for, render_for, resolve_backbone
+from omnimill.training.runs.config import FREE_TO_CHANGE, TrainConfig, differences
 
 # Beginnings of keys of what may change in mid-run when the configuration says `on_change: continue`.
 _THROUGH_THE_LEDGER = ("mixture.", "versions.", "config.online")
@@ -58,6 +58,9 @@ class TrainInputs(Config):
         # what was learnt from it.
         excluded: Any = {"config": {*FREE_TO_CHANGE, "name", "mixture", "init_from"}, "updates_before": True}
         found = self.model_dump(mode="json", include=set(TrainInputs.model_fields), exclude=excluded)
+        if not self.config.leave_out:
+            # Checkpoints from before there was this setting keep their digests.
+            del found["config"]["leave_out"]
         for tasks in ("tasks", "held_out"):
             found["mixture"][tasks] = {task["name"]: task for task in found["mixture"][tasks]}
         return found

@@ -21,21 +21,21 @@ import torch.distributed as dist
 from omnimill.mixtures.ledger import Ledger, task_names
 from omnimill.mixtures.online import next_horizon
 from omnimill.mixtures.versions import less_erased
-from omnimill.training.lineage import waypoints
 from omnimill.training.checkpoints.checkpoint import load_state, newest, read_record, run_folder
+from omnimill.training.checkpoints.starting_weights import carried, carry_on
 from omnimill.training.checkpoints.writer import CheckpointWriter
-from omnimill.training.evaluation.losses import Evaluator
 from omnimill.training.engine.flops import peak_flops
+from omnimill.training.engine.learner import Learner
+from omnimill.training.engine.step import StepMetrics, sum_over_workers
+from omnimill.training.evaluation.losses import Evaluator
+from omnimill.training.lineage import waypoints
+from omnimill.training.lineage.replay import combine_digests, sequence_digest
+from omnimill.training.loading.loader import Loader, merge_states
+from omnimill.training.planning.planner import PackedSequence
 from omnimill.training.runs.history import TIMING, run_lock
 from omnimill.training.runs.inputs import TrainInputs, open_loader
-from omnimill.training.engine.learner import Learner
-from omnimill.training.loading.loader import Loader, merge_states
 from omnimill.training.runs.notices import Notice
-from omnimill.training.planning.planner import PackedSequence
 from omnimill.training.runs.records import Books, go_on
-from omnimill.training.lineage.replay import combine_digests, sequence_digest
-from omnimill.training.checkpoints.starting_weights import carried, carry_on
-from omnimill.training.engine.step import StepMetrics, sum_over_workers
 
 T = TypeVar("T")
 
@@ -160,12 +160,14 @@ def _one_step(
     seen = books.notices.look() if books else Notice.NONE
     counts, digest, waited, notice = _share_facts(sequences, waited, len(tasks), config.streams, worker, seen)
     seconds = time.perf_counter() - began
+    left_out = config.leaves_out(step)
     line = {
         "step": step,
         "plan": digest,
         **_metrics_line(metrics, tasks),
         "learning_rate": learner.learning_rate(step),
-        "examples": {tasks[i]: count for i, count in enumerate(counts) if count},
+        **({"left_out": True} if left_out else {}),
+        "examples": {} if left_out else {tasks[i]: count for i, count in enumerate(counts) if count},
         TIMING: {
             "seconds": seconds,
             "tokens_per_second": (metrics.encoder_tokens + metrics.decoder_tokens) / seconds,

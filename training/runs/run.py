@@ -17,7 +17,6 @@ from omnimill.infra import lineage, storage
 from omnimill.infra.dataset import Dataset
 from omnimill.infra.erasures import REGISTER, request_url
 from omnimill.infra.lineage import CommandRun
-from omnimill.infra.logged_models import LoggedModels
 from omnimill.infra.observing import Observer
 from omnimill.infra.ray_session import ray_session
 from omnimill.infra.ray_train import WorkerGroup, run_workers
@@ -26,15 +25,22 @@ from omnimill.infra.system_metrics import system_metrics
 from omnimill.mixtures.course import open_course
 from omnimill.mixtures.ledger import Ledger
 from omnimill.progress import console, progress
-from omnimill.training.checkpoints.checkpoint import CheckpointRecord, keep_root, list_checkpoints, newest, read_record, run_folder
+from omnimill.training.checkpoints.checkpoint import (
+    CheckpointRecord,
+    keep_root,
+    newest,
+    read_record,
+    run_folder,
+)
+from omnimill.training.checkpoints.starting_weights import INIT_FROM, source_digest
+from omnimill.training.evaluation.forgetting import check_remembered, measure_parents
+from omnimill.training.runs.aside import go_back, set_aside
 from omnimill.training.runs.config import ElasticSettings, TrainConfig
 from omnimill.training.runs.follow import Follower, checkpoint_name
-from omnimill.training.evaluation.forgetting import check_remembered, measure_parents
-from omnimill.training.runs.history import TIMING, read_history, run_lock
+from omnimill.training.runs.history import TIMING, read_history
 from omnimill.training.runs.inputs import TrainInputs, resolve, through_the_ledger
 from omnimill.training.runs.notices import stopped_by_signal
 from omnimill.training.runs.ray_worker import on_worker
-from omnimill.training.checkpoints.starting_weights import INIT_FROM, source_digest
 
 STAGE_TAG = "omnimill.stage"
 # How a change begins that is told of erasures.
@@ -62,13 +68,20 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig, root: str, *, restart: bool = False, cpus: int | None = None, stage: str | None = None
+    config: TrainConfig,
+    root: str,
+    *,
+    restart: bool = False,
+    back_to: int | None = None,
+    cpus: int | None = None,
+    stage: str | None = None,
 ) -> TrainResult:
     """Train until ``config.steps`` updates are done, going on from the run's newest checkpoint.
 
     Args:
         root: where the token dataset lies and the run is kept; relative paths are taken from here on as absolute.
         restart: set an existing run of that name aside and begin anew.
+        back_to: go on from the checkpoint after so many updates, and set aside what came after it.
         cpus: cores of a local Ray; as many as there are, or as the workers need, when None.
         stage: that the run is of a training of several.
 
@@ -83,6 +96,8 @@ def train(
     run = run_folder(root, config.name)
     if restart:
         set_aside(run, root)
+    if back_to is not None:
+        go_back(run, root, back_to)
     folder = newest(run)
     record = read_record(folder) if folder else None
     keep_root(run, root)
@@ -123,27 +138,9 @@ def _absolute(root: str) -> str:
     return storage.filesystem(root)[1] if storage.is_local(root) else root
 
 
-def set_aside(run: Path, root: str) -> None:
-    """Rename a run's folder to the first free ``<run>.1``, ``<run>.2``, …; lineage learns where its checkpoints are."""
-    if not run.exists():
-        return
-    number = 1
-    while (aside := run.with_name(f"{run.name}.{number}")).exists():
-        number += 1
-    with run_lock(run):
-        run.rename(aside)
-    for folder in list_checkpoints(aside):
-        record = read_record(folder)
-        if record.mlflow_run:
-            with lineage.past_run(root, record.mlflow_run) as earlier:
-                earlier.output(checkpoint_name(folder), record.digest, str(folder))
-                LoggedModels(earlier).move(f"{run.name}/{folder.name}", str(folder))
-    console.print(f"the run that was there is now {aside}", style="dim")
-
-
 def _check_changes(record: CheckpointRecord, inputs: TrainInputs, run: Path, root: str) -> None:
     """Refuse to go on with anything that a run cannot go on through, or was not told to."""
-    changed = record.changes(inputs)
+    changed = [line for line in record.changes(inputs) if not _only_to_come(line, record, inputs)]
     later = [line for line in changed if through_the_ledger(line)]
     told = inputs.config.on_change == "continue"
     # What was erased is not drawn from here on, whatever the configuration says.
@@ -162,6 +159,13 @@ def _check_changes(record: CheckpointRecord, inputs: TrainInputs, run: Path, roo
         open_course(root, [*held, inputs.change(record.step)], inputs.config.streams)
         listed = "\n".join(f"  {line}" for line in later)
         console.print(f"run {inputs.config.name} goes on from step {record.step} with\n{listed}", style="dim")
+
+
+def _only_to_come(change: str, record: CheckpointRecord, inputs: TrainInputs) -> bool:
+    """Whether a change is one of steps that are left out, and none of them has been done."""
+    done = range(record.step)
+    before, now = ([step for step in done if one.config.leaves_out(step)] for one in (record, inputs))
+    return change.startswith("config.leave_out") and before == now
 
 
 def record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun, started_at: int) -> None:

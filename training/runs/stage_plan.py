@@ -12,11 +12,11 @@ from omnimill.mixtures.config import Mixture
 from omnimill.mixtures.loading import read_mixture
 from omnimill.mixtures.versions import current_versions, open_versions
 from omnimill.tokens import TokenLayout
-from omnimill.training.runs.backbones import resolve_backbone
-from omnimill.training.runs.config import TrainConfig
 from omnimill.training.engine.memory import Memory, memory
 from omnimill.training.planning.simulated_corpus import dataset_exists
 from omnimill.training.rendering.stage_room import stage_faults
+from omnimill.training.runs.backbones import resolve_backbone
+from omnimill.training.runs.config import TrainConfig
 from omnimill.training.runs.stages import Stage
 
 # Faults of a stage that are named: too small a budget is too small for all of a modality.

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from omnimill.errors import OmnimillError
+from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.progress import console
 from omnimill.training.checkpoints.checkpoint import CheckpointRecord, folder_name, newest, read_record, run_folder
+from omnimill.training.runs.aside import set_aside
 from omnimill.training.runs.config import TrainConfig
-from omnimill.training.runs.run import TrainResult, set_aside, train
+from omnimill.training.runs.run import TrainResult, train
 from omnimill.training.runs.stages import Stage, choose
 
 
 def train_stages(
-    stages: Sequence[Stage], root: str, *, only: str | None = None, restart: bool = False, cpus: int | None = None
+    stages: Sequence[Stage],
+    root: str,
+    *,
+    only: str | None = None,
+    restart: bool = False,
+    back_to: int | None = None,
+    cpus: int | None = None,
 ) -> list[TrainResult]:
     """Train the stages in their order; each goes on from its own newest checkpoint, those that are done stay.
 
@@ -24,22 +31,29 @@ def train_stages(
         only: the one stage to train.
         restart: set the runs of the stages to train aside and begin anew, with all stages that come after them, which
             have started from what is set aside.
+        back_to: go on from this checkpoint of the one stage's run, see `train`; stages that come after it begin anew.
         cpus: as there.
 
     Raises:
-        ConfigError: as there; or there is no stage `only`.
+        ConfigError: as there; or there is no stage `only`, or `back_to` without one where there are several.
         OmnimillError: as there; or the stage before the one to begin is not done.
     """
     chosen = list(stages) if only is None else [choose(list(stages), only, "the training")]
-    if restart:
-        for stage in stages[list(stages).index(chosen[0]) :]:
+    if restart and back_to is not None:
+        raise ConfigError("--restart, --back-to: a run begins anew or goes back; give one of them")
+    if back_to is not None and len(chosen) > 1:
+        raise ConfigError(
+            f"--back-to: is of one run; --stage says of which: {', '.join(str(one.name) for one in stages)}"
+        )
+    if restart or back_to is not None:
+        for stage in stages[list(stages).index(chosen[0]) + (not restart) :]:
             set_aside(run_folder(root, stage.config.name), root)
     results = []
     with _whole(stages, chosen, root):
         for stage in chosen:
             if len(stages) > 1:
                 console.print(f"stage {stage.name}: run {stage.config.name}", style="dim")
-            results.append(train(_started(stage, root), root, cpus=cpus, stage=stage.name))
+            results.append(train(_started(stage, root), root, back_to=back_to, cpus=cpus, stage=stage.name))
     return results
 
 
