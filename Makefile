@@ -25,8 +25,7 @@ demo: setup
 	$(BIN)/omnimill demo --root $(DEMO_ROOT)
 
 test: setup
-	@# two processes: one waits for Ray most of the time
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fault: setup
 	$(BIN)/python -m pytest -m fault --timeout 1200

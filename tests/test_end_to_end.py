@@ -26,11 +26,12 @@ STEPS = 24
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Iterator[Path]:
-    """The root that `omnimill demo` leaves, with a short training."""
+    """The root that `omnimill demo` leaves, with short trainings."""
     folder = tmp_path_factory.mktemp("demo") / "root"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(Path(__file__).parents[1])
         patch.setenv("OMNIMILL_DEMO_STEPS", str(STEPS))
+        patch.setenv("OMNIMILL_DEMO_FIT_STEPS", "25")
         patch.setenv("OMNIMILL_DEMO_INPUT", str(folder / "input"))
         assert main(["demo", "--root", str(folder)]) == 0
         yield folder

@@ -35,20 +35,23 @@ def folder(run: Path, step: int) -> Path:
     return checkpoint.checkpoints_folder(run) / checkpoint.folder_name(step)
 
 
-@pytest.fixture
-def config(train_config: TrainConfig, tmp_path: Path, request: pytest.FixtureRequest) -> TrainConfig:
-    """Six updates, with a checkpoint after each, of a run that no other test has."""
-    changed = {
-        "name": request.node.name.replace("_", "-"),
-        "steps": STEPS,
-        "checkpoints": CheckpointSettings(every=1, keep=9),
-    }
-    return train_config.model_copy(update=changed)
+@pytest.fixture(scope="module")
+def config(train_config: TrainConfig) -> TrainConfig:
+    """Six updates, with a checkpoint after each."""
+    return train_config.model_copy(update={"steps": STEPS, "checkpoints": CheckpointSettings(every=1, keep=9)})
 
 
-def test_nothing_is_learnt_from_steps_that_are_left_out(config: TrainConfig, train_root: Path) -> None:
-    run = learn(config, train_root, leave_out=((2, 4),))
-    plain = learn(config, train_root, name="nothing-left-out")
+@pytest.fixture(scope="module")
+def runs(config: TrainConfig, train_root: Path) -> tuple[Path, Path]:
+    """A run that leaves steps 2 and 3 out, and one that does not."""
+    return (
+        learn(config, train_root, name="two-left-out", leave_out=((2, 4),)),
+        learn(config, train_root, name="nothing-left-out"),
+    )
+
+
+def test_nothing_is_learnt_from_steps_that_are_left_out(runs: tuple[Path, Path]) -> None:
+    run, plain = runs
     weights = [checkpoint.load_weights(folder(run, step)) for step in (2, 4, 5)]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
     assert any((weights[1][name] != weights[2][name]).any() for name in weights[1])
@@ -65,10 +68,8 @@ def test_nothing_is_learnt_from_steps_that_are_left_out(config: TrainConfig, tra
     assert "leave_out" not in checkpoint.read_record(folder(plain, STEPS)).decisive()["config"]
 
 
-def test_where_an_example_was_seen_is_told_without_them(config: TrainConfig, train_root: Path) -> None:
-    run, plain = (
-        learn(config, train_root, name=name, leave_out=out) for name, out in (("some", ((2, 4),)), ("all", ()))
-    )
+def test_where_an_example_was_seen_is_told_without_them(runs: tuple[Path, Path], train_root: Path) -> None:
+    run, plain = runs
     seen = [one for one in consumed(folder(plain, STEPS)) if one.step in (2, 3)]
     found = []
     for each in (run, plain):
@@ -85,6 +86,7 @@ def test_where_an_example_was_seen_is_told_without_them(config: TrainConfig, tra
 def test_a_run_goes_back_and_leaves_a_spike_out(
     config: TrainConfig, train_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    config = config.model_copy(update={"name": "went-back"})
     run = learn(config, train_root)
     before = read_history(run)
     go_back(run, str(train_root), 2)
