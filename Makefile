@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/omnimill demo --root $(DEMO_ROOT)
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2
 
 test-fault: setup
 	$(BIN)/python -m pytest -m fault --timeout 1200

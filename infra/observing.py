@@ -129,7 +129,7 @@ class Observer:
             line: of the run's history.
         """
         timing = line["timing"]
-        self._count(STEPS, 1, outcome="skipped" if line["skipped"] else "done")
+        self._count(STEPS, 1, outcome="skipped" if line["skipped"] or line.get("left_out") else "done")
         for side, tokens in line["tokens"].items():
             self._count(TOKENS, tokens, side=side)
             self._set(PADDING, line["padding_share"][side], side=side)

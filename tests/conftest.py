@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-PROJECT = Path(__file__).parent.parent
+TESTS = Path(__file__).parent
+PROJECT = TESTS.parent
+# What a test that uses Ray, or its file, is marked with.
+MARK = "pytest.mark.ray"
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 torch.set_num_threads(1)
@@ -23,9 +27,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--contact-sheet", help="Folder for the page of tests/training/test_contact_sheet.py.")
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes that share the tests file by file, one has all files that use Ray: so there is one Ray."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    with_ray = {path.relative_to(PROJECT).as_posix() for path in TESTS.rglob("*.py") if MARK in path.read_text()}
+
+    class RayApart(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return MARK if file in with_ray else file
+
+    return RayApart(config, log)
+
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
-    """A local Ray of two cores that all integration tests of a process share."""
+    """A local Ray of two cores that every integration test shares."""
     from omnimill.infra.ray_session import ray_session
 
     with ray_session(num_cpus=2):
