@@ -24,7 +24,7 @@ class Scale:
     """How much of everything there is.
 
     stories, pictures, answers: to train on. held_out: stories and captioned pictures besides. asked: scenes that the
-    tuned model is asked for. parent_steps, continued_steps, tuned_steps: updates.
+    tuned model is asked for. parent_steps, continued_steps, tuned_steps: updates, the first warmup_steps of each with a rising rate.
     """
 
     stories: int
@@ -35,6 +35,7 @@ class Scale:
     parent_steps: int
     continued_steps: int
     tuned_steps: int
+    warmup_steps: int
 
     def settings(self) -> dict[str, str]:
         """Environment variables that the configurations read."""
@@ -42,6 +43,7 @@ class Scale:
             "OMNIMILL_JAM_PARENT_STEPS": str(self.parent_steps),
             "OMNIMILL_JAM_CONTINUED_STEPS": str(self.continued_steps),
             "OMNIMILL_JAM_TUNED_STEPS": str(self.tuned_steps),
+            "OMNIMILL_JAM_WARMUP_STEPS": str(self.warmup_steps),
         }
 
 
@@ -54,8 +56,19 @@ FULL = Scale(
     parent_steps=1200,
     continued_steps=100,
     tuned_steps=300,
+    warmup_steps=50,
 )
-SMALL = Scale(stories=60, pictures=24, answers=8, held_out=8, asked=4, parent_steps=6, continued_steps=4, tuned_steps=4)
+SMALL = Scale(
+    stories=60,
+    pictures=24,
+    answers=8,
+    held_out=8,
+    asked=4,
+    parent_steps=6,
+    continued_steps=4,
+    tuned_steps=4,
+    warmup_steps=1,
+)
 SCALES = {"full": FULL, "small": SMALL}
 
 

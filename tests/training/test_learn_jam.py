@@ -13,7 +13,7 @@ import pytest
 from omnimill.config import load_config
 from omnimill.infra.dataset import Dataset
 from omnimill.learn.jam import CONFIGS, DAG, MERGES, TOKENIZERS
-from omnimill.learn.jam_inputs import FULL, SMALL, asked_scenes, make_jam_inputs, prompt
+from omnimill.learn.jam_inputs import FULL, SMALL, Scale, asked_scenes, make_jam_inputs, prompt
 from omnimill.learn.recognise import scene_of
 from omnimill.learn.stories import stories
 from omnimill.mixtures.loading import load_mixture
@@ -45,14 +45,15 @@ def test_what_is_asked_for_is_in_nothing_that_is_trained_on(tmp_path: Path) -> N
     assert not asked & shown and not asked & given and not given & shown
 
 
-def test_configurations_say_what_they_should(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scale", [FULL, SMALL], ids=["full", "small"])
+def test_configurations_say_what_they_should(scale: Scale, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
-    for name, value in FULL.settings().items():
+    for name, value in scale.settings().items():
         monkeypatch.setenv(name, value)
     load_config(DAG, Dag)
     load_config(TOKENIZERS, TokenizerConfig)
     parents = [load_stage(f"{CONFIGS}/{name}.yaml") for name in ("writer", "painter")]
-    assert {one.steps for one in parents} == {FULL.parent_steps}
+    assert {one.steps for one in parents} == {scale.parent_steps}
     first = parents[0].model_dump(exclude={"name", "mixture"})
     assert parents[1].model_dump(exclude={"name", "mixture"}) == first
     continued = [load_stage(f"{CONFIGS}/{name}.yaml") for name in MERGES]
