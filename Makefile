@@ -28,7 +28,7 @@ test: setup
 	$(BIN)/python -m pytest --numprocesses 2
 
 test-fault: setup
-	$(BIN)/python -m pytest -m fault --timeout 1200
+	$(BIN)/python -m pytest -m fault --timeout 1200 --numprocesses 2
 
 test-proof: setup
 	$(BIN)/python -m pytest -m proof

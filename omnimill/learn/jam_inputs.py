@@ -24,7 +24,8 @@ class Scale:
     """How much of everything there is.
 
     stories, pictures, answers: to train on. held_out: stories and captioned pictures besides. asked: scenes that the
-    tuned model is asked for. parent_steps, continued_steps, tuned_steps: updates, the first warmup_steps of each with a rising rate.
+    tuned model is asked for. parent_steps, continued_steps, tuned_steps: updates, the first `warmup_steps` of each with
+    a rising rate.
     """
 
     stories: int
