@@ -21,6 +21,8 @@ from omnimill.training.runs.history import read_history
 from omnimill.training.runs.inputs import resolve
 from omnimill.training.runs.loop import Worker, train_worker
 from omnimill.training.runs.run import train
+from omnimill.training.runs.stage_runs import train_stages
+from omnimill.training.runs.stages import Stage
 
 STEPS = 6
 
@@ -117,6 +119,16 @@ def test_a_run_goes_back_and_leaves_a_spike_out(
     assert "--back-to: found 20" in capsys.readouterr().err
     assert main([*command, "--back-to", "2", "--restart"]) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_a_step_that_there_is_not_sets_nothing_aside(
+    runs: tuple[Path, Path], config: TrainConfig, train_root: Path
+) -> None:
+    """Neither of the stage itself nor of those that come after it."""
+    one, two = (config.model_copy(update={"name": run.name}) for run in runs)
+    with pytest.raises(ConfigError, match="--back-to: found 20"):
+        train_stages([Stage("one", one), Stage("two", two, after=one)], str(train_root), only="one", back_to=20)
+    assert all(len(checkpoint.list_checkpoints(run)) == STEPS for run in runs)
 
 
 def test_a_range_without_a_step_is_an_error(train_config: TrainConfig) -> None:

@@ -12,6 +12,7 @@ from omnimill.infra import lineage, storage
 from omnimill.infra.logged_models import LoggedModels
 from omnimill.progress import console
 from omnimill.training.checkpoints.checkpoint import RECORD, checkpoints_folder, list_checkpoints, read_record
+from omnimill.training.runs.follow import checkpoint_name
 from omnimill.training.runs.history import run_lock
 
 
@@ -65,5 +66,5 @@ def _tell(run: Path, folders: Sequence[Path], root: str) -> None:
         record = read_record(folder)
         if record.mlflow_run:
             with lineage.past_run(root, record.mlflow_run) as earlier:
-                earlier.output(f"{folder.parents[1].name}/{folder.name}", record.digest, str(folder))
+                earlier.output(checkpoint_name(folder), record.digest, str(folder))
                 LoggedModels(earlier).move(f"{run.name}/{folder.name}", str(folder))

@@ -34,7 +34,7 @@ from omnimill.training.checkpoints.checkpoint import (
 )
 from omnimill.training.checkpoints.starting_weights import INIT_FROM, source_digest
 from omnimill.training.evaluation.forgetting import check_remembered, measure_parents
-from omnimill.training.runs.aside import go_back, set_aside
+from omnimill.training.runs.aside import set_aside
 from omnimill.training.runs.config import ElasticSettings, TrainConfig
 from omnimill.training.runs.follow import Follower, checkpoint_name
 from omnimill.training.runs.history import TIMING, read_history
@@ -68,20 +68,13 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig,
-    root: str,
-    *,
-    restart: bool = False,
-    back_to: int | None = None,
-    cpus: int | None = None,
-    stage: str | None = None,
+    config: TrainConfig, root: str, *, restart: bool = False, cpus: int | None = None, stage: str | None = None
 ) -> TrainResult:
     """Train until ``config.steps`` updates are done, going on from the run's newest checkpoint.
 
     Args:
         root: where the token dataset lies and the run is kept; relative paths are taken from here on as absolute.
         restart: set an existing run of that name aside and begin anew.
-        back_to: go on from the checkpoint after so many updates, and set aside what came after it.
         cpus: cores of a local Ray; as many as there are, or as the workers need, when None.
         stage: that the run is of a training of several.
 
@@ -96,8 +89,6 @@ def train(
     run = run_folder(root, config.name)
     if restart:
         set_aside(run, root)
-    if back_to is not None:
-        go_back(run, root, back_to)
     folder = newest(run)
     record = read_record(folder) if folder else None
     keep_root(run, root)
@@ -163,9 +154,13 @@ def _check_changes(record: CheckpointRecord, inputs: TrainInputs, run: Path, roo
 
 def _only_to_come(change: str, record: CheckpointRecord, inputs: TrainInputs) -> bool:
     """Whether a change is one of steps that are left out, and none of them has been done."""
-    done = range(record.step)
-    before, now = ([step for step in done if one.config.leaves_out(step)] for one in (record, inputs))
-    return change.startswith("config.leave_out") and before == now
+    if not change.startswith("config.leave_out"):
+        return False
+    before, now = (
+        {step for first, past in one.config.leave_out for step in range(first, min(past, record.step))}
+        for one in (record, inputs)
+    )
+    return before == now
 
 
 def record_inputs(inputs: TrainInputs, root: str, run: Path, told: CommandRun, started_at: int) -> None:

@@ -9,7 +9,7 @@ from omnimill.errors import ConfigError, OmnimillError
 from omnimill.infra import lineage
 from omnimill.progress import console
 from omnimill.training.checkpoints.checkpoint import CheckpointRecord, folder_name, newest, read_record, run_folder
-from omnimill.training.runs.aside import set_aside
+from omnimill.training.runs.aside import go_back, set_aside
 from omnimill.training.runs.config import TrainConfig
 from omnimill.training.runs.run import TrainResult, train
 from omnimill.training.runs.stages import Stage, choose
@@ -31,7 +31,8 @@ def train_stages(
         only: the one stage to train.
         restart: set the runs of the stages to train aside and begin anew, with all stages that come after them, which
             have started from what is set aside.
-        back_to: go on from this checkpoint of the one stage's run, see `train`; stages that come after it begin anew.
+        back_to: go on from the checkpoint after so many updates of the one stage's run, and set aside what came after
+            it, with all stages that come after the one.
         cpus: as there.
 
     Raises:
@@ -45,15 +46,20 @@ def train_stages(
         raise ConfigError(
             f"--back-to: is of one run; --stage says of which: {', '.join(str(one.name) for one in stages)}"
         )
+    first, *after = [run_folder(root, stage.config.name) for stage in stages[list(stages).index(chosen[0]) :]]
+    if back_to is not None:
+        go_back(first, root, back_to)
+    if restart:
+        set_aside(first, root)
     if restart or back_to is not None:
-        for stage in stages[list(stages).index(chosen[0]) + (not restart) :]:
-            set_aside(run_folder(root, stage.config.name), root)
+        for run in after:
+            set_aside(run, root)
     results = []
     with _whole(stages, chosen, root):
         for stage in chosen:
             if len(stages) > 1:
                 console.print(f"stage {stage.name}: run {stage.config.name}", style="dim")
-            results.append(train(_started(stage, root), root, back_to=back_to, cpus=cpus, stage=stage.name))
+            results.append(train(_started(stage, root), root, cpus=cpus, stage=stage.name))
     return results
 
 
